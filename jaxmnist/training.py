@@ -1,0 +1,196 @@
+"""Training and evaluation of one run, as pure functions; nothing here is jitted or knows about sweeps.
+
+Shapes: N images of a split, B examples of a (padded) batch, H x W x C an image, K classes, T steps.
+"""
+
+import math
+from typing import NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import optax
+
+from jaxmnist import losses
+from jaxmnist.data import Split
+
+EVALUATION_BATCH_SIZE = 500
+NEVER = -1
+
+
+class State(NamedTuple):
+    """What training carries from step to step.
+
+    Attributes:
+      step: `[]` int32, number of training steps taken.
+      params: the model's parameters, a tree of float32 arrays.
+      opt_state: the optimizer's state.
+      diverged_step: `[]` int32, the first training step (counted from 1) whose batch loss had `diverged`;
+        `NEVER` (-1) if none.
+    """
+
+    step: jax.Array
+    params: optax.Params
+    opt_state: optax.OptState
+    diverged_step: jax.Array
+
+
+class Metrics(NamedTuple):
+    """Quality on one whole split.
+
+    Attributes:
+      accuracy: `[]` float32, fraction of the images classified correctly; nan where the loss is not finite,
+        since the largest of several nan is no prediction.
+      loss: `[]` float32, mean cross-entropy in nats per example.
+    """
+
+    accuracy: jax.Array
+    loss: jax.Array
+
+
+def init_state(
+    model: nn.Module, optimizer: optax.GradientTransformation, seed: jax.typing.ArrayLike, images: jax.Array
+) -> State:
+    """Returns the state before the first step.
+
+    Args:
+      model: a linen module from images to logits.
+      optimizer: an optax gradient transformation.
+      seed: `[]` int; it alone decides the initial parameters.
+      images: `[N, H, W, C]` uint8; only their shape is used.
+    """
+    example = jnp.zeros((1, *images.shape[1:]), jnp.float32)
+    params = model.init(jax.random.key(seed), example)
+    return State(
+        step=jnp.zeros((), jnp.int32),
+        params=params,
+        opt_state=optimizer.init(params),
+        diverged_step=jnp.full((), NEVER, jnp.int32),
+    )
+
+
+def to_unit_range(images: jax.Array) -> jax.Array:
+    """Returns uint8 images as float32 in `[0, 1]`; the one place where pixels are scaled."""
+    return images.astype(jnp.float32) / 255
+
+
+def diverged(loss: jax.Array, num_classes: int) -> jax.Array:
+    """Returns whether a batch loss means divergence: it is not finite, or above `100 * log(num_classes)`.
+
+    The bound is 100 times the loss of a guess at random. A softmax regression at learning rate 1e6 stays
+    finite with losses of 1e5; at rate 10 it learns, though single batches reach 150.
+
+    Args:
+      loss: `[]` float32, nats per example.
+      num_classes: K.
+    """
+    # Written so that nan, for which every comparison is false, counts as diverged.
+    return ~(loss <= 100 * math.log(num_classes))
+
+
+def train_step(
+    model: nn.Module,
+    optimizer: optax.GradientTransformation,
+    state: State,
+    images: jax.Array,
+    labels: jax.Array,
+    weights: jax.Array,
+) -> tuple[State, jax.Array]:
+    """Takes one optimizer step on one batch.
+
+    Args:
+      model: a linen module from images to logits `[B, K]`.
+      optimizer: an optax gradient transformation.
+      state: the state before the step.
+      images: `[B, H, W, C]` uint8.
+      labels: `[B]` int32.
+      weights: `[B]` float32; 0 marks padding.
+
+    Returns:
+      The state after the step, and the batch's mean cross-entropy before it, `[]` float32.
+    """
+
+    def loss_and_logits(params):
+        logits = model.apply(params, to_unit_range(images))
+        return losses.cross_entropy(logits, labels, weights), logits
+
+    (loss, logits), grads = jax.value_and_grad(loss_and_logits, has_aux=True)(state.params)
+    updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+    step = state.step + 1
+    first_divergence = diverged(loss, logits.shape[-1]) & (state.diverged_step == NEVER)
+    return (
+        State(
+            step=step,
+            params=optax.apply_updates(state.params, updates),
+            opt_state=opt_state,
+            diverged_step=jnp.where(first_divergence, step, state.diverged_step),
+        ),
+        loss,
+    )
+
+
+def fit(
+    model: nn.Module,
+    optimizer: optax.GradientTransformation,
+    state: State,
+    split: Split,
+    order: jax.Array,
+    batch_size: jax.typing.ArrayLike,
+    *,
+    num_steps: int,
+    padded_batch_size: int | None = None,
+) -> tuple[State, jax.Array]:
+    """Takes `num_steps` training steps: a `lax.scan` over batches drawn from `split` on the device.
+
+    Step i of this call trains on the examples `order[i * batch_size : (i + 1) * batch_size]`. Give it the order
+    from where the state stands: `example_order(...)[state.step * batch_size :]` continues a run.
+
+    Args:
+      model: a linen module from images to logits.
+      optimizer: an optax gradient transformation.
+      state: the state to start from.
+      split: the training split, images `[N, H, W, C]` uint8 and labels `[N]` int32.
+      order: int32 indices into the split, at least `num_steps * batch_size` of them, from
+        `jaxmnist.data.example_order`.
+      batch_size: `[]` int; may be traced where `padded_batch_size` is given.
+      num_steps: T, static.
+      padded_batch_size: B, static, at least `batch_size`; each batch is padded to it and masked. Default
+        `batch_size`.
+
+    Returns:
+      The state after the last step, and the batch losses before each step, `[T]` float32.
+    """
+    rows = jnp.arange(batch_size if padded_batch_size is None else padded_batch_size)
+    weights = (rows < batch_size).astype(jnp.float32)
+
+    def step(state, i):
+        # Past the end the last example is repeated: padding must be finite, and here it is a real image.
+        examples = order.at[i * batch_size + rows].get(mode="clip")
+        return train_step(model, optimizer, state, split.images[examples], split.labels[examples], weights)
+
+    return jax.lax.scan(step, state, jnp.arange(num_steps))
+
+
+def evaluate(model: nn.Module, params: optax.Params, split: Split) -> Metrics:
+    """Returns accuracy and loss on every image of a split, computed in batches of a fixed size.
+
+    Args:
+      model: a linen module from images to logits.
+      params: its parameters.
+      split: images `[N, H, W, C]` uint8 and labels `[N]` int32.
+    """
+    num_images = split.labels.shape[0]
+    batch_size = min(EVALUATION_BATCH_SIZE, num_images)
+
+    def batch_sums(start):
+        rows = start + jnp.arange(batch_size)
+        weights = (rows < num_images).astype(jnp.float32)
+        images = split.images.at[rows].get(mode="clip")
+        labels = split.labels.at[rows].get(mode="clip")
+        logits = model.apply(params, to_unit_range(images))
+        loss_sum = losses.masked_sum(losses.cross_entropy_per_example(logits, labels), weights)
+        return losses.num_correct(logits, labels, weights), loss_sum
+
+    correct, loss_sums = jax.lax.map(batch_sums, jnp.arange(0, num_images, batch_size))
+    loss = jnp.sum(loss_sums) / num_images
+    return Metrics(jnp.where(jnp.isfinite(loss), jnp.sum(correct) / num_images, jnp.nan), loss)
