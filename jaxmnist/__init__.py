@@ -1,0 +1,39 @@
+"""Hyperparameter sweeps in JAX: training is written once, for one run; a sweep is `jit(vmap(...))` of it."""
+
+import importlib
+
+from jaxmnist.data import DataError as DataError
+from jaxmnist.data import Dataset as Dataset
+from jaxmnist.data import DatasetUnavailable as DatasetUnavailable
+from jaxmnist.data import Split as Split
+from jaxmnist.data import batches as batches
+from jaxmnist.data import example_order as example_order
+from jaxmnist.data import load as load
+from jaxmnist.models import MLP as MLP
+from jaxmnist.models import SoftmaxRegression as SoftmaxRegression
+from jaxmnist.planning import grid as grid
+from jaxmnist.planning import plan as plan
+from jaxmnist.sweep import sweep as sweep
+from jaxmnist.training import State as State
+from jaxmnist.training import evaluate as evaluate
+from jaxmnist.training import fit as fit
+from jaxmnist.training import init_state as init_state
+from jaxmnist.training import train_step as train_step
+
+# These bring xarray, pandas and matplotlib with them: seconds that only some need.
+_LATE = {
+    "best": "results",
+    "load_results": "results",
+    "save": "results",
+    "settings": "results",
+    "table": "results",
+    "accuracy_curve": "plotting",
+    "heatmap": "plotting",
+    "scatter": "plotting",
+}
+
+
+def __getattr__(name: str):
+    if name in _LATE:
+        return getattr(importlib.import_module(f"jaxmnist.{_LATE[name]}"), name)
+    raise AttributeError(f"module 'jaxmnist' has no attribute {name!r}")

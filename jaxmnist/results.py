@@ -1,0 +1,211 @@
+"""Labelled results: from arrays of runs to `xarray`, to files and back, and the statistics read off them.
+
+A setting is one combination of hyperparameters; its runs differ in the seed alone. Every choice is made on the
+validation split. Accuracies are fractions, losses nats per example.
+"""
+
+import json
+import math
+import os
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+METRICS = ("validation_accuracy", "validation_loss", "test_accuracy", "test_loss", "diverged_step")
+CONFIDENCE = 0.95
+
+
+class Interval(NamedTuple):
+    """A mean and the 95 % confidence interval around it.
+
+    Attributes:
+      mean: the mean, or the proportion.
+      low: lower end; nan where there is none.
+      high: upper end; nan where there is none.
+      kind: in words, what the interval is and over how many of what.
+    """
+
+    mean: float
+    low: float
+    high: float
+    kind: str
+
+
+class Best(NamedTuple):
+    """The setting chosen on validation.
+
+    Attributes:
+      setting: hyperparameter -> value.
+      validation: mean validation accuracy over seeds.
+      test: mean test accuracy over seeds, of this setting alone.
+      edges: the hyperparameters whose best value is the smallest or the largest of its axis.
+    """
+
+    setting: dict[str, float]
+    validation: Interval
+    test: Interval
+    edges: list[str]
+
+
+def label(
+    runs: Mapping[str, np.ndarray], values: Mapping[str, np.ndarray], steps: Sequence[int], attrs: dict
+) -> xr.Dataset:
+    """Returns the results of runs as a data set with named dims.
+
+    Args:
+      runs: name to `[R]` hyperparameter values.
+      values: name to `[R]` results, or `[R, E]` for names that begin with `recorded_`.
+      steps: the E recorded training steps.
+      attrs: what the result says of itself.
+
+    Returns:
+      One dim per hyperparameter, sorted, if the runs are every combination of their values once; else one dim `run`
+      with the hyperparameters as coordinates.
+    """
+    axes = {name: list(dict.fromkeys(np.asarray(column).tolist())) for name, column in runs.items()}
+    sorted_axes = {name: np.array(sorted(axis)) for name, axis in axes.items()}
+    shape = tuple(len(axis) for axis in axes.values())
+    places = tuple(np.searchsorted(sorted_axes[name], column) for name, column in runs.items())
+    num_runs = len(next(iter(runs.values())))
+    flat = np.ravel_multi_index(places, shape)
+    is_grid = num_runs == math.prod(shape) and len(np.unique(flat)) == num_runs
+    dims: tuple[str, ...] = tuple(axes) if is_grid else ("run",)
+    coords = sorted_axes if is_grid else {name: ("run", np.asarray(column)) for name, column in runs.items()}
+    variables = {}
+    for name, array in values.items():
+        curve = ("step",) if name.startswith("recorded_") else ()
+        if is_grid:
+            array = array[np.argsort(flat)].reshape(*shape, *array.shape[1:])
+        variables[name] = (dims + curve, array)
+    if any("step" in dims_of for dims_of, _ in variables.values()):
+        coords = coords | {"step": np.asarray(steps)}
+    typed = {"axes": json.dumps(axes)}  # the order in which the axes and their values were typed
+    return xr.Dataset(variables, coords, attrs | typed)
+
+
+def axes(result: xr.Dataset) -> dict[str, list]:
+    """Returns the hyperparameters of a result, `seed` among them, with their values as they were typed."""
+    return json.loads(result.attrs["axes"])
+
+
+def table(result: xr.Dataset) -> pd.DataFrame:
+    """Returns one row per run in the order of the runs: hyperparameters, seed, then the metrics."""
+    names = list(axes(result))
+    metrics = result[[name for name in METRICS if name in result]]
+    if "run" in result.dims:
+        frame = metrics.to_dataframe().reset_index(drop=True)
+    else:
+        frame = metrics.sel(axes(result)).to_dataframe(dim_order=names).reset_index()
+    frame["diverged_step"] = frame["diverged_step"].astype("Int64")
+    return frame[[name for name in names if name != "seed"] + ["seed", *metrics]]
+
+
+def settings(result: xr.Dataset) -> pd.DataFrame:
+    """Returns one row per setting, best first.
+
+    Columns: the hyperparameters, `num_seeds`, `num_diverged`, and mean and standard deviation over seeds of
+    `validation_accuracy`, `validation_loss` and `test_accuracy` (`*_std`). Settings of which a run
+    diverged come last: their mean describes no run.
+    """
+    names = [name for name in axes(result) if name != "seed"]
+    rows = table(result)
+    rows["diverged"] = rows["diverged_step"].notna()
+    columns = ("validation_accuracy", "validation_loss", "test_accuracy")
+    aggregations: dict[str, tuple[str, str | Callable]] = {
+        "num_seeds": ("seed", "size"),
+        "num_diverged": ("diverged", "sum"),
+    }
+    for column in columns:
+        aggregations[column] = (column, lambda values: values.mean(skipna=False))
+        aggregations[f"{column}_std"] = (column, "std")
+    by_setting = rows.groupby(names, sort=False).agg(**aggregations).reset_index()
+    by_setting["_diverged"] = by_setting["num_diverged"] > 0
+    order = by_setting.sort_values(
+        ["_diverged", "validation_accuracy", "validation_loss"], ascending=[True, False, True], kind="stable"
+    )
+    return order.drop(columns="_diverged").reset_index(drop=True)
+
+
+def best(result: xr.Dataset) -> Best | None:
+    """Returns the setting of the highest mean validation accuracy, or None where every setting diverged.
+
+    Ties go to the lower validation loss. Settings of which a run diverged are not considered.
+    """
+    row = settings(result).iloc[0]
+    if row["num_diverged"] > 0:
+        return None
+    setting = {name: row[name].item() for name in axes(result) if name != "seed"}
+    rows = table(result)
+    chosen = rows[np.logical_and.reduce([rows[name] == value for name, value in setting.items()])]
+    edges = [
+        name
+        for name, value in setting.items()
+        if len(axes(result)[name]) > 1 and value in (min(axes(result)[name]), max(axes(result)[name]))
+    ]
+    return Best(
+        setting,
+        interval(chosen["validation_accuracy"], result.attrs["num_validation"]),
+        interval(chosen["test_accuracy"], result.attrs["num_test"]),
+        edges,
+    )
+
+
+def interval(accuracies: Sequence[float], num_images: int) -> Interval:
+    """Returns the 95 % interval of an accuracy: Student's t over the seeds, or Wilson's over the images for one seed.
+
+    Args:
+      accuracies: one fraction per seed.
+      num_images: size of the split.
+    """
+    from scipy import stats
+
+    values = np.asarray(accuracies, np.float64)
+    mean = float(values.mean())
+    if len(values) == 1:
+        if math.isnan(mean):
+            return Interval(mean, math.nan, math.nan, "no interval")
+        wilson = stats.binomtest(round(mean * num_images), num_images).proportion_ci(CONFIDENCE, "wilson")
+        return Interval(mean, wilson.low, wilson.high, f"Wilson interval over {num_images} images, 1 seed")
+    half_width = stats.t.ppf((1 + CONFIDENCE) / 2, len(values) - 1) * stats.sem(values)
+    return Interval(mean, mean - half_width, mean + half_width, f"t interval over {len(values)} seeds")
+
+
+def save(result: xr.Dataset, folder: str | os.PathLike) -> None:
+    """Writes `results.nc` (everything) and `results.csv` (a row per run) into a folder, each atomically."""
+    write_atomically(Path(folder) / "results.nc", lambda path: result.to_netcdf(path, engine="h5netcdf"))
+    write_atomically(Path(folder) / "results.csv", lambda path: table(result).to_csv(path, index=False))
+
+
+def load_results(folder: str | os.PathLike) -> xr.Dataset:
+    """Returns the result that `save` wrote into a folder.
+
+    Raises:
+      ValueError: there is none, or it is damaged.
+    """
+    path = Path(folder) / "results.nc"
+    if not path.is_file():
+        raise ValueError(f"{folder} has no results.nc; it is not the output folder of a finished sweep")
+    try:
+        result = xr.load_dataset(path, engine="h5netcdf")
+        axes(result)
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        raise ValueError(f"{path} is damaged, or was not written by jaxmnist: {error}") from None
+    return result
+
+
+def write_atomically(path: Path, write: Callable[[str], object]) -> None:
+    """Calls `write` with a passing name in the same folder, and moves the file into place once it is whole."""
+    descriptor, passing = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=path.suffix)
+    os.close(descriptor)
+    try:
+        write(passing)
+        os.chmod(passing, 0o644)
+        os.replace(passing, path)
+    except BaseException:
+        os.unlink(passing)
+        raise

@@ -1,0 +1,279 @@
+"""A sweep: `jit(vmap(vmap(fit)))` over groups of runs that share their batches, driven in segments of steps.
+
+Shapes: R runs, G groups of a program, P runs of a group, N images, L steps of a segment, E recorded steps.
+"""
+
+import functools
+import inspect
+import itertools
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from jaxmnist import planning, training
+from jaxmnist.data import Dataset, Split, example_order
+from jaxmnist.progress import progress_bar
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+MIN_SEGMENTS = 20
+OptimizerFactory = Callable[..., optax.GradientTransformation]
+
+
+def sweep(
+    model: nn.Module,
+    optimizer: OptimizerFactory,
+    runs: planning.Runs,
+    dataset: Dataset,
+    *,
+    num_steps: int,
+    num_evaluations: int = 1,
+    record: Sequence[str] = ("validation",),
+    progress: bool = True,
+) -> "xr.Dataset":
+    """Trains all runs at once and returns their results by hyperparameter.
+
+    Args:
+      model: a linen module from images to logits.
+      optimizer: an optax factory such as `optax.sgd`, or any function that returns a gradient transformation. It is
+        called inside the compiled program, with a run's values of every name in `runs` but `batch_size` and
+        `seed`, as traced float32.
+      runs: name to `[R]` values, from `jaxmnist.grid`; with `batch_size` and `seed`.
+      dataset: what to train and evaluate on, from `jaxmnist.load`.
+      num_steps: training steps of every run (the budget is equal steps).
+      num_evaluations: how often along training to evaluate, evenly. Above 1, the result has the curves
+        `recorded_*` with a dim `step` that begins at 0.
+      record: the splits that the curves are recorded on, of `"validation"` and `"test"`.
+      progress: whether to show a bar on standard error.
+
+    Returns:
+      A data set with one dim per hyperparameter, sorted, where the runs are a full grid, and one dim `run` where
+      not; the variables are `validation_accuracy`, `validation_loss`, `test_accuracy`, `test_loss` (accuracies
+      as fractions, losses in nats) and `diverged_step` (nan where a run did not diverge).
+
+    Raises:
+      ValueError: bad runs, numbers of steps or evaluations, or hyperparameters that the optimizer does not take.
+    """
+    from jaxmnist import results
+
+    arrays = check(model, optimizer, runs, dataset, num_steps, num_evaluations)
+    programs = planning.plan(arrays)
+    boundaries, recorded_steps = segments(num_steps, num_evaluations)
+    num_runs = len(arrays["seed"])
+    total = num_steps * float(np.sum(arrays["batch_size"], dtype=np.float64))
+    device = jax.device_put(dataset.train), {
+        "validation": jax.device_put(dataset.validation),
+        "test": jax.device_put(dataset.test),
+    }
+    values: dict[str, np.ndarray] = {}
+    finished_work = finished_runs = 0.0
+    with progress_bar("sweep", total, progress) as show:
+        for number, program in enumerate(programs, 1):
+            work = program.rows.shape[1] * float(program.batch_size.sum())
+
+            def report(step, number=number, work=work, done=finished_work, runs_done=finished_runs):
+                text = f"{runs_done:.0f}/{num_runs} runs, program {number}/{len(programs)}, step {step}/{num_steps}"
+                show(done + work * step, text)
+
+            outcome = _run_program(
+                model, optimizer, arrays, program, *device, boundaries, recorded_steps, record, report
+            )
+            for name, of_program in outcome.items():
+                array = values.setdefault(name, np.empty((num_runs, *of_program.shape[2:]), of_program.dtype))
+                array[program.rows] = of_program
+            finished_work += work * num_steps
+            finished_runs += program.rows.size
+        show(total, f"{num_runs}/{num_runs} runs")
+    return results.label(arrays, values, recorded_steps, describe(model, optimizer, dataset, num_steps))
+
+
+def describe(model: nn.Module, optimizer: OptimizerFactory, dataset: Dataset, num_steps: int) -> dict:
+    """Returns what a result says of itself beside its numbers."""
+    versions = {package.__name__: package.__version__ for package in (jax, optax, np)}
+    return {
+        "dataset": dataset.name,
+        "num_train": len(dataset.train.labels),
+        "num_validation": len(dataset.validation.labels),
+        "num_test": len(dataset.test.labels),
+        "num_classes": len(dataset.class_names),
+        "model": f"{type(model).__name__}({', '.join(f'{k}={v}' for k, v in _fields(model).items())})",
+        "optimizer": getattr(optimizer, "__name__", str(optimizer)),
+        "budget": f"equal steps: {num_steps}",
+        "num_steps": num_steps,
+        "backend": jax.default_backend(),
+        "versions": " ".join(f"{name}=={version}" for name, version in versions.items()),
+    }
+
+
+def _fields(model):
+    return {name: value for name, value in vars(model).items() if isinstance(value, int | float | str)}
+
+
+def check(
+    model: nn.Module,
+    optimizer: OptimizerFactory,
+    runs: planning.Runs,
+    dataset: Dataset,
+    num_steps: int,
+    num_evaluations: int,
+) -> dict[str, np.ndarray]:
+    """Returns the runs as arrays, once everything that can be known before training has been checked.
+
+    Raises:
+      ValueError: as `sweep`.
+    """
+    if num_steps < 1:
+        raise ValueError(f"num_steps is {num_steps}; at least 1 training step is needed")
+    if not 1 <= num_evaluations <= num_steps:
+        raise ValueError(f"num_evaluations is {num_evaluations}; it lies between 1 and num_steps, {num_steps}")
+    arrays = planning.check_runs(runs, len(dataset.train.labels))
+    names = _hyperparameter_names(arrays)
+    try:
+        inspect.signature(optimizer).bind(**dict.fromkeys(names))
+    except TypeError as error:
+        called = getattr(optimizer, "__name__", optimizer)
+        raise ValueError(f"optimizer {called} does not take the hyperparameters {names}: {error}") from None
+    for name in names:
+        _check_traceable(optimizer, arrays, name)
+    image = jax.ShapeDtypeStruct((1, *dataset.train.images.shape[1:]), jnp.float32)
+    logits, _ = jax.eval_shape(lambda key, x: model.init_with_output(key, x), jax.random.key(0), image)
+    if logits.shape != (1, len(dataset.class_names)):
+        raise ValueError(
+            f"{type(model).__name__} gives logits of shape {logits.shape} for an image of {dataset.name}, which has "
+            f"{len(dataset.class_names)} classes: set num_classes={len(dataset.class_names)}"
+        )
+    return arrays
+
+
+def _hyperparameter_names(runs: planning.Runs) -> list[str]:
+    return [name for name in runs if name not in ("batch_size", "seed")]
+
+
+def _check_traceable(optimizer: OptimizerFactory, arrays: planning.Runs, name: str) -> None:
+    """Raises where the factory needs a name's value while the program is built, and so cannot map over it."""
+    others = {other: float(arrays[other][0]) for other in _hyperparameter_names(arrays) if other != name}
+
+    def step(value):
+        transformation = optimizer(**others, **{name: value})
+        params = jnp.zeros(1)
+        return transformation.update(params, transformation.init(params), params)
+
+    try:
+        jax.eval_shape(step, jnp.zeros(()))
+    except jax.errors.ConcretizationTypeError:
+        raise ValueError(
+            f"{name} cannot be an axis: {getattr(optimizer, '__name__', optimizer)} branches on its value; fix it in "
+            f"the factory, as in functools.partial(optimizer, {name}=...)"
+        ) from None
+
+
+def segments(num_steps: int, num_evaluations: int) -> tuple[list[int], list[int]]:
+    """Returns after which steps the host takes over, from 0 to `num_steps`, and which of these are recorded.
+
+    Segments give the progress bar its place. They are of one length where a division near `MIN_SEGMENTS` allows it,
+    since each length is compiled once.
+    """
+    least = min(num_steps, num_evaluations * -(-MIN_SEGMENTS // num_evaluations))
+    counts = range(least, min(num_steps, 2 * least) + 1)
+    even = [count for count in counts if num_steps % count == 0 and count % num_evaluations == 0]
+    count = (even or [least])[0]
+    recorded = [round(i * num_steps / num_evaluations) for i in range(num_evaluations + 1)]
+    boundaries = {round(i * num_steps / count) for i in range(count + 1)}
+    return sorted(boundaries | set(recorded)), recorded if num_evaluations > 1 else [0, num_steps]
+
+
+def _run_program(
+    model, optimizer, arrays, program, train, splits, boundaries, recorded_steps, record, report
+) -> dict[str, np.ndarray]:
+    """Trains one program and returns its results, `[G, P]` each, and curves, `[G, P, E]`."""
+    hyperparameters = {
+        name: jnp.asarray(arrays[name][program.rows], jnp.float32) for name in _hyperparameter_names(arrays)
+    }
+    seeds = jnp.asarray(program.seed, jnp.int32)
+    batch_sizes = jnp.asarray(program.batch_size, jnp.int32)
+    orders = _Orders(program, len(train.labels), boundaries[-1])
+    states = _init(model, optimizer, hyperparameters, seeds, train.images)
+    curves: dict[str, list] = {}
+
+    def evaluate_recorded():
+        for name in record:
+            metrics = _evaluate(model, states.params, splits[name])
+            curves.setdefault(f"recorded_{name}_accuracy", []).append(metrics.accuracy)
+            curves.setdefault(f"recorded_{name}_loss", []).append(metrics.loss)
+
+    recording = recorded_steps[1:-1] != [] and bool(record)
+    if recording:
+        evaluate_recorded()
+    for start, stop in itertools.pairwise(boundaries):
+        states, _ = _advance(
+            model, optimizer, hyperparameters, states, train, orders.window(start, stop), batch_sizes,
+            num_steps=stop - start, padded_batch_size=program.padded_batch_size,
+        )  # fmt: skip
+        jax.block_until_ready(states.step)
+        report(stop)
+        if recording and stop in recorded_steps:
+            evaluate_recorded()
+    outcome = {name: np.stack([np.asarray(point) for point in curve], axis=-1) for name, curve in curves.items()}
+    for name, split in splits.items():
+        metrics = _evaluate(model, states.params, split)
+        outcome[f"{name}_accuracy"], outcome[f"{name}_loss"] = np.asarray(metrics.accuracy), np.asarray(metrics.loss)
+    first = np.asarray(states.diverged_step)
+    outcome["diverged_step"] = np.where(first == training.NEVER, np.nan, first)
+    return outcome
+
+
+class _Orders:
+    """The order of examples of each group of a program, handed out by windows of steps."""
+
+    def __init__(self, program: planning.Program, num_train: int, num_steps: int):
+        self._program = program
+        longest = {seed: program.batch_size[program.seed == seed].max() for seed in np.unique(program.seed)}
+        self._orders = {
+            seed: example_order(num_train, int(seed), num_steps * int(size)) for seed, size in longest.items()
+        }
+
+    def window(self, start: int, stop: int) -> np.ndarray:
+        """Returns the examples of the steps from `start` to `stop`: `[G, L * padded_batch_size]` int32."""
+        program = self._program
+        window = np.zeros((len(program.seed), (stop - start) * program.padded_batch_size), np.int32)
+        for row, batch_size, seed in zip(window, program.batch_size, program.seed, strict=True):
+            row[: (stop - start) * batch_size] = self._orders[seed][start * batch_size : stop * batch_size]
+        return window
+
+
+@functools.partial(jax.jit, static_argnames=("model", "optimizer"))
+def _init(model, optimizer, hyperparameters, seeds, images):
+    def one_run(values, seed):
+        return training.init_state(model, optimizer(**values), seed, images)
+
+    return jax.vmap(jax.vmap(one_run, in_axes=(0, None)))(hyperparameters, seeds)
+
+
+@functools.partial(
+    jax.jit,
+    static_argnames=("model", "optimizer", "num_steps", "padded_batch_size"),
+    donate_argnames=("states",),
+)
+def _advance(
+    model, optimizer, hyperparameters, states, train: Split, orders, batch_sizes, *, num_steps, padded_batch_size
+):
+    def one_run(values, state, order, batch_size):
+        return training.fit(
+            model, optimizer(**values), state, train, order, batch_size,
+            num_steps=num_steps, padded_batch_size=padded_batch_size,
+        )  # fmt: skip
+
+    group = jax.vmap(one_run, in_axes=(0, 0, None, None))
+    return jax.vmap(group)(hyperparameters, states, orders, batch_sizes)
+
+
+@functools.partial(jax.jit, static_argnames=("model",))
+def _evaluate(model, params, split: Split):
+    one_run = functools.partial(training.evaluate, model, split=split)
+    return jax.vmap(jax.vmap(one_run))(params)
