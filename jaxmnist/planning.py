@@ -120,8 +120,8 @@ def plan(runs: Runs, max_padding: float = MAX_PADDING) -> list[Program]:
     for same_length in by_length.values():
         batch_sizes = [batch_size for batch_size, _, _ in same_length]
         for start, stop in merge(batch_sizes, max_padding):
-            sizes, seeds, rows = (np.array(column) for column in zip(*same_length[start:stop], strict=True))
-            programs.append(Program(int(sizes.max()), sizes, seeds, rows))
+            sizes, seeds, members = (np.array(column) for column in zip(*same_length[start:stop], strict=True))
+            programs.append(Program(int(sizes.max()), sizes, seeds, members))
     return programs
 
 
@@ -137,7 +137,7 @@ def merge(batch_sizes: list[int], max_padding: float) -> list[tuple[int, int]]:
         """Returns the least padded sum of what begins at `ends[first]`, and where its slices begin."""
         if num_slices == 0:
             return (0.0 if first == len(ends) - 1 else math.inf), (ends[first],)
-        options = [(math.inf, ())]
+        options: list[tuple[float, tuple[int, ...]]] = [(math.inf, ())]
         for last in range(first + 1, len(ends)):
             rest, starts = best(last, num_slices - 1)
             padded = (ends[last] - ends[first]) * batch_sizes[ends[last] - 1]

@@ -1,60 +1,75 @@
 """Figures of saved results. Every function returns a matplotlib `Figure`; none trains, and none shows.
 
-Each title names the data set, the split and the budget, and each caption the number of seeds.
+Each title names the data set, the split and the budget; each caption the model, the optimizer, the number of seeds
+and the interval.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import matplotlib as mpl
 import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
-from matplotlib.cm import ScalarMappable
-from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
 from jaxmnist import results
 
 COLORMAP = "viridis"  # monotone in lightness: it survives greyscale and colour blindness
+DIVERGED_COLOR = "0.93"
 MAX_LABELLED_CELLS = 64
-MAX_TICKS = 12
-STYLE = {"font.size": 10, "axes.titlesize": 11, "axes.spines.top": False, "axes.spines.right": False}
-LABELS = {
-    "learning_rate": "learning rate",
-    "batch_size": "batch size (examples)",
-    "step": "training step",
-    "weight_decay": "weight decay",
-}
+MAX_TICKS = 9
+MAX_GAP_RATIO = 3.0
+STYLE: Any = {"font.size": 10, "axes.titlesize": 11, "axes.spines.top": False, "axes.spines.right": False}
+LABELS = {"learning_rate": "learning rate", "batch_size": "batch size (examples)"}
+
+
+class _Map(NamedTuple):
+    """What a map shows, `[batch_size, learning_rate]` each.
+
+    Attributes:
+      accuracy: mean over seeds in per cent, masked where a run diverged.
+      share: share of the runs that diverged.
+      half_width: half of the 95 % interval of the mean, in points.
+    """
+
+    accuracy: np.ma.MaskedArray
+    share: np.ndarray
+    half_width: np.ndarray
 
 
 def heatmap(result: xr.Dataset, split: str = "validation") -> Figure:
     """Returns the mean accuracy over seeds as a map of learning rate by batch size.
 
-    Cells of which a run diverged are hatched, with their share of diverged runs, and never coloured.
+    Cells of which a run diverged are hatched, with their share of diverged runs, and never coloured. Accuracies far
+    below the others (under Tukey's lower fence) share the darkest colour, so that they do not hide the differences
+    among the rest; the colour bar then ends in an arrow.
 
     Args:
       result: of a full grid, with at most `learning_rate`, `batch_size` and `seed` longer than 1.
       split: `"validation"` or `"test"`.
+
+    Raises:
+      ValueError: the result has other long dims.
     """
-    accuracy, share = _map(result, split)
-    x, y = accuracy["learning_rate"].values, accuracy["batch_size"].values
-    values = 100 * np.ma.masked_where(share.values > 0, accuracy.values)
-    labelled = values.size <= MAX_LABELLED_CELLS
+    shown = _map(result, split)
+    labelled = shown.share.size <= MAX_LABELLED_CELLS
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(7.2, 4.6), layout="constrained")
-        axes = figure.subplots()
-        x_edges, y_edges = _set_scale(axes, "x", x), _set_scale(axes, "y", y)
-        mesh = axes.pcolormesh(x_edges, y_edges, values, cmap=COLORMAP)
-        _hatch(axes, x_edges, y_edges, share.values, labelled)
-        for i, j in np.ndindex(values.shape):
-            if labelled and values[i, j] is not np.ma.masked:
-                color = "black" if mesh.norm(values[i, j]) > 0.6 else "white"
-                where = dict(ha="center", va="center", fontsize=9, color=color)
-                axes.text(x[j], y[i], f"{values[i, j]:.1f}", **where)
-        figure.colorbar(mesh, ax=axes, label=f"{split} accuracy (%)")
-        axes.set_xlabel(LABELS["learning_rate"])
-        axes.set_ylabel(LABELS["batch_size"])
-        _caption(figure, axes, result, split, f"{_seeds(result)}{_hatch_words(share.values)}")
+        figure, axes, (x, x_edges), (y, y_edges) = _map_figure(result)
+        mesh = axes.pcolormesh(x_edges, y_edges, shown.accuracy, cmap=COLORMAP, vmin=_lower_fence(shown.accuracy))
+        axes.set_facecolor(DIVERGED_COLOR)
+        if shown.share.any():
+            hatched = np.ma.masked_where(shown.share == 0, shown.share)
+            axes.pcolor(x_edges, y_edges, hatched, hatch="////", edgecolor="0.55", facecolor="none", linewidth=0)
+        for i, j in np.ndindex(shown.share.shape if labelled else (0, 0)):
+            diverged = shown.share[i, j] > 0
+            text = f"{100 * shown.share[i, j]:.0f} %" if diverged else f"{shown.accuracy[i, j]:.1f}"
+            color = "black" if diverged or mesh.norm(shown.accuracy[i, j]) > 0.6 else "white"
+            box = dict(facecolor=DIVERGED_COLOR, edgecolor="none", pad=1) if diverged else None
+            axes.text(x[j], y[i], text, ha="center", va="center", fontsize=9, color=color, bbox=box)
+        figure.colorbar(mesh, ax=axes, label=f"{split} accuracy (%)", extend=_extend(shown.accuracy))
+        hatching = f"hatched: {'share of runs that' if labelled else 'a run'} diverged" if shown.share.any() else ""
+        _caption(figure, axes, result, split, _mean_words(result, shown), hatching)
     return figure
 
 
@@ -64,23 +79,24 @@ def scatter(result: xr.Dataset, split: str = "test") -> Figure:
     Args:
       result: of a full grid, with at most `learning_rate`, `batch_size` and `seed` longer than 1.
       split: `"test"`, as the original drew it, or `"validation"`.
+
+    Raises:
+      ValueError: the result has other long dims.
     """
-    accuracy, share = _map(result, split)
-    x, y = np.meshgrid(accuracy["learning_rate"].values, accuracy["batch_size"].values)
-    sane = share.values == 0
+    shown = _map(result, split)
+    sane = shown.share == 0
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(7.2, 4.6), layout="constrained")
-        axes = figure.subplots()
-        _set_scale(axes, "x", accuracy["learning_rate"].values)
-        _set_scale(axes, "y", accuracy["batch_size"].values)
-        colors = 100 * accuracy.values[sane]
-        dots = axes.scatter(x[sane], y[sane], c=colors, s=140, cmap=COLORMAP, edgecolors="0.3", linewidths=0.6)
-        axes.scatter(x[~sane], y[~sane], marker="x", c="0.3", s=60)
-        figure.colorbar(dots, ax=axes, label=f"{split} accuracy (%)")
-        axes.set_xlabel(LABELS["learning_rate"])
-        axes.set_ylabel(LABELS["batch_size"])
-        diverged = "; x: a run diverged" if not sane.all() else ""
-        _caption(figure, axes, result, split, f"{_seeds(result)}{diverged}")
+        figure, axes, (x, _), (y, _) = _map_figure(result)
+        x, y = np.meshgrid(x, y)
+        size = float(np.clip(3000 / sane.size, 8, 140))
+        style = dict(
+            cmap=COLORMAP, vmin=_lower_fence(shown.accuracy), edgecolors="0.3", linewidths=0.6 if size > 20 else 0.0
+        )
+        dots = axes.scatter(x[sane], y[sane], c=shown.accuracy[sane].data, s=size, **style)
+        axes.scatter(x[~sane], y[~sane], marker="x", c="0.3", s=size / 2)
+        figure.colorbar(dots, ax=axes, label=f"{split} accuracy (%)", extend=_extend(shown.accuracy))
+        crosses = "" if sane.all() else "crosses: a run diverged"
+        _caption(figure, axes, result, split, _mean_words(result, shown), crosses)
     return figure
 
 
@@ -93,79 +109,107 @@ def accuracy_curve(result: xr.Dataset, split: str = "test") -> Figure:
     """
     curves = 100 * result[f"recorded_{split}_accuracy"].squeeze().transpose(..., "step")
     runs = np.atleast_2d(curves.values)
-    mean, std = runs.mean(axis=0), runs.std(axis=0, ddof=1) if len(runs) > 1 else 0.0
+    mean, spread = runs.mean(axis=0), runs.std(axis=0, ddof=1) if len(runs) > 1 else 0.0
     steps = result["step"].values
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(7.2, 4.2), layout="constrained")
+        figure = Figure(figsize=(7.2, 4.4), layout="constrained")
         axes = figure.subplots()
         color = mpl.colormaps[COLORMAP](0.3)
-        axes.fill_between(steps, mean - std, mean + std, color=color, alpha=0.25, linewidth=0)
+        axes.fill_between(steps, mean - spread, mean + spread, color=color, alpha=0.25, linewidth=0)
         axes.plot(steps, mean, "o-", color=color, markersize=3.5, linewidth=1.2)
-        axes.set_xlim(0, None)
+        axes.set_xlim(0, steps[-1])
         axes.set_ylim(0, 100)
         axes.grid(alpha=0.3)
         axes.set_xlabel("training steps")
         axes.set_ylabel(f"{split} accuracy (%)")
-        band = "mean and one standard deviation over" if len(runs) > 1 else ""
-        fixed = ", ".join(f"{LABELS[name].split(' (')[0]} {result[name].item():g}" for name in ("learning_rate", "batch_size"))
-        _caption(figure, axes, result, split, f"{fixed}; {band} {_seeds(result)}")
+        fixed = f"learning rate {result['learning_rate'].item():g}, batch size {result['batch_size'].item()}"
+        band = "mean and one standard deviation over " if len(runs) > 1 else ""
+        _caption(figure, axes, result, split, fixed, f"{band}{_seeds(result)}")
     return figure
 
 
-def _map(result, split):
-    """Returns mean accuracy and share of diverged runs, `[batch_size, learning_rate]`."""
-    missing = {"learning_rate", "batch_size"} - set(result.dims)
-    extra = [name for name in results.axes(result) if name not in ("learning_rate", "batch_size", "seed")]
-    wide = [name for name in extra if result.sizes.get(name, 1) > 1]
+def _map(result: xr.Dataset, split: str) -> _Map:
+    others = [name for name in results.axes(result) if name not in ("learning_rate", "batch_size", "seed")]
+    wide = [name for name in others if result.sizes.get(name, 1) > 1]
+    missing = sorted({"learning_rate", "batch_size", "seed"} - set(result.dims))
     if missing or wide:
-        raise ValueError(
-            f"a map needs a grid over learning_rate and batch_size alone; select one value of {wide or sorted(missing)}"
-        )
-    result = result.squeeze(extra) if extra else result
-    accuracy = result[f"{split}_accuracy"].mean("seed", skipna=False)
-    share = result["diverged_step"].notnull().mean("seed")
-    return (array.transpose("batch_size", "learning_rate") for array in (accuracy, share))
+        problem = f"without the dims {missing}" if missing else f"with several values of {wide}"
+        raise ValueError(f"a map shows a full grid over learning_rate and batch_size, not a result {problem}")
+    result = result.squeeze(others).transpose("batch_size", "learning_rate", "seed", ...)
+    accuracy = result[f"{split}_accuracy"].values
+    share = result["diverged_step"].notnull().mean("seed").values
+    half_width = np.full(share.shape, np.nan)
+    for place in zip(*np.nonzero(share == 0), strict=True):
+        interval = results.interval(accuracy[place], result.attrs[f"num_{split}"])
+        half_width[place] = 100 * (interval.high - interval.low) / 2
+    mean = np.ma.masked_array(100 * accuracy.mean(axis=-1), mask=share > 0)
+    return _Map(mean, share, half_width)
 
 
-def _set_scale(axes: Axes, which: str, values: np.ndarray) -> np.ndarray:
-    """Gives an axis the scale in which its values are evenly spaced and returns the edges of their cells."""
-    logarithmic = len(values) > 2 and values.min() > 0 and _unevenness(np.log(values)) < _unevenness(values)
-    forward, backward = (np.log, np.exp) if logarithmic else (lambda x: x, lambda x: x)
-    points = forward(np.asarray(values, np.float64))
-    gaps = np.diff(points) if len(points) > 1 else np.array([1.0])
+def _map_figure(result: xr.Dataset):
+    """Returns a figure, its axes, and centres and edges of the cells in both directions."""
+    figure = Figure(figsize=(7.2, 4.6), layout="constrained")
+    axes = figure.subplots()
+    cells = [
+        _set_scale(axes, which, name, result[name].values)
+        for which, name in (("x", "learning_rate"), ("y", "batch_size"))
+    ]
+    return figure, axes, *cells
+
+
+def _set_scale(axes: Axes, which: str, name: str, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Gives an axis the scale in which its values lie evenly, and returns centres and edges of their cells.
+
+    That is the linear or the logarithmic one; where they are uneven in both, one place each in their order.
+    """
+    values = np.asarray(values, np.float64)
+    scale, points, note = "linear", values, ""
+    if len(values) > 2:
+        linear = _gap_ratio(values)
+        logarithmic = _gap_ratio(np.log(values)) if values.min() > 0 else np.inf
+        if min(linear, logarithmic) > MAX_GAP_RATIO:
+            points, note = np.arange(len(values), dtype=np.float64), ", values spaced evenly"
+        elif logarithmic < linear:
+            scale, points = "log", np.log(values)
+    backward: Callable[[np.ndarray], np.ndarray] = np.exp if scale == "log" else np.asarray
+    gaps = np.diff(points) if len(points) > 1 else np.array([max(abs(points[0]), 1.0)])
     middles = (points[1:] + points[:-1]) / 2
     edges = backward(np.concatenate([[points[0] - gaps[0] / 2], middles, [points[-1] + gaps[-1] / 2]]))
-    getattr(axes, f"set_{which}scale")("log" if logarithmic else "linear")
-    ticks = values[:: -(-len(values) // MAX_TICKS)]
-    getattr(axes, f"set_{which}ticks")(ticks, [f"{tick:.3g}" for tick in ticks])
-    getattr(axes, f"set_{which}ticks")([], minor=True)
-    getattr(axes, f"set_{which}lim")(edges[0], edges[-1])
-    return edges
+    centres = backward(points)
+    every = -(-len(values) // MAX_TICKS)
+    names = [f"{value:.0f}" if name == "batch_size" else f"{float(f'{value:.2g}'):g}" for value in values[::every]]
+    axes.set(**{f"{which}scale": scale, f"{which}label": LABELS[name] + note})
+    axis = getattr(axes, f"{which}axis")
+    axis.set_ticks(centres[::every], names)
+    axis.set_ticks([], minor=True)
+    axes.set(**{f"{which}lim": (edges[0], edges[-1])})
+    return centres, edges
 
 
-def _unevenness(points: np.ndarray) -> float:
+def _gap_ratio(points: np.ndarray) -> float:
     gaps = np.diff(points)
-    return float(gaps.std() / gaps.mean())
+    return float(gaps.max() / gaps.min())
 
 
-def _hatch(axes: Axes, x_edges, y_edges, share: np.ndarray, labelled: bool) -> None:
-    """Marks the cells of which a run diverged, with their share where cells carry numbers."""
-    from matplotlib.patches import Rectangle
-
-    for i, j in np.argwhere(share > 0):
-        corner = (x_edges[j], y_edges[i])
-        size = (x_edges[j + 1] - x_edges[j], y_edges[i + 1] - y_edges[i])
-        axes.add_patch(Rectangle(corner, *size, facecolor="0.93", edgecolor="0.55", hatch="////", linewidth=0))
-        if labelled:
-            to_pixels = axes.transData
-            low, high = to_pixels.transform(corner), to_pixels.transform((x_edges[j + 1], y_edges[i + 1]))
-            x, y = to_pixels.inverted().transform((low + high) / 2)
-            box = dict(facecolor="0.93", edgecolor="none", pad=1)
-            axes.text(x, y, f"{100 * share[i, j]:.0f} %", ha="center", va="center", fontsize=9, bbox=box)
+def _lower_fence(accuracy: np.ma.MaskedArray) -> float | None:
+    """Returns the least accuracy that is no outlier: Tukey's fence, 1.5 interquartile ranges under the quartile."""
+    values = accuracy.compressed()
+    if not values.size:
+        return None
+    low, high = np.percentile(values, [25, 75])
+    return float(values[values >= low - 1.5 * (high - low)].min())
 
 
-def _hatch_words(share: np.ndarray) -> str:
-    return "; hatched: share of runs that diverged" if (share > 0).any() else ""
+def _extend(accuracy: np.ma.MaskedArray) -> str:
+    low = _lower_fence(accuracy)
+    return "min" if low is not None and accuracy.min() < low else "neither"
+
+
+def _mean_words(result: xr.Dataset, shown: _Map) -> str:
+    mean = f"mean over {_seeds(result)}" if result.sizes["seed"] > 1 else _seeds(result)
+    if np.isnan(shown.half_width).all():
+        return mean
+    return f"{mean}, 95 % interval ±{np.nanmedian(shown.half_width):.1f} points (median cell)"
 
 
 def _seeds(result: xr.Dataset) -> str:
@@ -173,7 +217,8 @@ def _seeds(result: xr.Dataset) -> str:
     return f"{count} seed" + "s" * (count > 1)
 
 
-def _caption(figure: Figure, axes: Axes, result: xr.Dataset, split: str, below: str) -> None:
-    budget = result.attrs["budget"]
-    axes.set_title(f"{result.attrs['dataset']}, {split} split, {budget}", loc="left")
-    figure.supxlabel(f"{result.attrs['model']}, {result.attrs['optimizer']}; mean over {below}".replace("mean over learning", "learning"), fontsize=8.5, color="0.35")
+def _caption(figure: Figure, axes: Axes, result: xr.Dataset, split: str, *notes: str) -> None:
+    attrs = result.attrs
+    axes.set_title(f"{attrs['dataset']}, {split} split, {attrs['budget']}", loc="left")
+    parts = [attrs["model"].split("(")[0], attrs["optimizer"], *(note for note in notes if note)]
+    figure.supxlabel("; ".join(parts), fontsize=8, color="0.35")

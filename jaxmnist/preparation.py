@@ -64,9 +64,7 @@ def _foreign_builder(name: str, root: Path):
     try:
         tfds.builder_cls(name.split("/")[0])
     except tfds.core.DatasetNotFoundError:
-        raise DataError(
-            f"dataset {name!r} is not known to tensorflow-datasets and is not prepared in {root}"
-        ) from None
+        raise DataError(f"dataset {name!r} is not known to tensorflow-datasets and is not prepared in {root}") from None
     if importlib.util.find_spec("tensorflow") is None:
         raise DatasetUnavailable(
             f"dataset {name!r} is not prepared in {root}, and only {', '.join(MNIST_FAMILY)} are prepared without "
@@ -169,9 +167,7 @@ def _obtain_files(name: str, downloads: Path) -> dict[str, Path]:
     """Returns the four official files by name, verified; those not in the manual folder are downloaded."""
     import tensorflow_datasets as tfds
 
-    digests = {
-        url.rsplit("/", 1)[1]: (digest, url) for digest, (owner, url) in _checksums().items() if owner == name
-    }
+    digests = {url.rsplit("/", 1)[1]: (digest, url) for digest, (owner, url) in _checksums().items() if owner == name}
     found = {}
     for file_name, (digest, _) in digests.items():
         for place in (downloads / "manual" / name / file_name, downloads / "manual" / file_name):
@@ -224,9 +220,10 @@ def _builder_class(name: str):
     from PIL import Image
     from tensorflow_datasets.image_classification import mnist
 
+    original = getattr(mnist, MNIST_FAMILY[name])
     with tfds.core.registered.skip_registration():
 
-        class Builder(getattr(mnist, MNIST_FAMILY[name])):  # type: ignore[misc]
+        class Builder(original):  # type: ignore[misc, valid-type]
             pkg_dir_path = None
 
             def __init__(self, *, files, **kwargs):
@@ -236,7 +233,7 @@ def _builder_class(name: str):
             def _split_generators(self, dl_manager):
                 return {split: self._generate_examples(*pair) for split, pair in FILE_NAMES.items()}
 
-            def _generate_examples(self, images_file, labels_file):  # type: ignore[override]
+            def _generate_examples(self, images_file, labels_file):
                 images = read_idx(self._files[images_file], num_dims=3)
                 labels = read_idx(self._files[labels_file], num_dims=1)
                 if len(images) != len(labels):

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import xarray as xr
 
@@ -75,7 +76,9 @@ def label(
     flat = np.ravel_multi_index(places, shape)
     is_grid = num_runs == math.prod(shape) and len(np.unique(flat)) == num_runs
     dims: tuple[str, ...] = tuple(axes) if is_grid else ("run",)
-    coords = sorted_axes if is_grid else {name: ("run", np.asarray(column)) for name, column in runs.items()}
+    coords: dict = (
+        dict(sorted_axes) if is_grid else {name: ("run", np.asarray(column)) for name, column in runs.items()}
+    )
     variables = {}
     for name, array in values.items():
         curve = ("step",) if name.startswith("recorded_") else ()
@@ -136,10 +139,11 @@ def best(result: xr.Dataset) -> Best | None:
 
     Ties go to the lower validation loss. Settings of which a run diverged are not considered.
     """
-    row = settings(result).iloc[0]
-    if row["num_diverged"] > 0:
+    ranked = settings(result)
+    if ranked["num_diverged"].iloc[0] > 0:
         return None
-    setting = {name: row[name].item() for name in axes(result) if name != "seed"}
+    # Column by column: a row as a whole would turn batch sizes into floats.
+    setting = {name: ranked[name].iloc[0].item() for name in axes(result) if name != "seed"}
     rows = table(result)
     chosen = rows[np.logical_and.reduce([rows[name] == value for name, value in setting.items()])]
     edges = [
@@ -155,7 +159,7 @@ def best(result: xr.Dataset) -> Best | None:
     )
 
 
-def interval(accuracies: Sequence[float], num_images: int) -> Interval:
+def interval(accuracies: npt.ArrayLike, num_images: int) -> Interval:
     """Returns the 95 % interval of an accuracy: Student's t over the seeds, or Wilson's over the images for one seed.
 
     Args:
@@ -170,8 +174,10 @@ def interval(accuracies: Sequence[float], num_images: int) -> Interval:
         if math.isnan(mean):
             return Interval(mean, math.nan, math.nan, "no interval")
         wilson = stats.binomtest(round(mean * num_images), num_images).proportion_ci(CONFIDENCE, "wilson")
-        return Interval(mean, wilson.low, wilson.high, f"Wilson interval over {num_images} images, 1 seed")
-    half_width = stats.t.ppf((1 + CONFIDENCE) / 2, len(values) - 1) * stats.sem(values)
+        return Interval(
+            mean, float(wilson.low), float(wilson.high), f"Wilson interval over {num_images} images, 1 seed"
+        )
+    half_width = float(stats.t.ppf((1 + CONFIDENCE) / 2, len(values) - 1) * stats.sem(values))
     return Interval(mean, mean - half_width, mean + half_width, f"t interval over {len(values)} seeds")
 
 

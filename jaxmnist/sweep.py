@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     import xarray as xr
 
 MIN_SEGMENTS = 20
+# Groups that advance together on CPU: their batches, parameters and gradients should stay in its cache. Measured on
+# 2 cores, 8 at once train a sweep of softmax regressions 10 to 40 % faster than all at once.
+MAX_GROUPS_AT_ONCE = 8
 OptimizerFactory = Callable[..., optax.GradientTransformation]
 
 
@@ -67,18 +70,29 @@ def sweep(
     boundaries, recorded_steps = segments(num_steps, num_evaluations)
     num_runs = len(arrays["seed"])
     total = num_steps * float(np.sum(arrays["batch_size"], dtype=np.float64))
-    device = jax.device_put(dataset.train), {
-        "validation": jax.device_put(dataset.validation),
-        "test": jax.device_put(dataset.test),
-    }
+    device = (
+        jax.device_put(dataset.train),
+        {
+            "validation": jax.device_put(dataset.validation),
+            "test": jax.device_put(dataset.test),
+        },
+    )
     values: dict[str, np.ndarray] = {}
-    finished_work = finished_runs = 0.0
+    finished_work, finished_runs = 0.0, 0
     with progress_bar("sweep", total, progress) as show:
         for number, program in enumerate(programs, 1):
             work = program.rows.shape[1] * float(program.batch_size.sum())
 
-            def report(step, number=number, work=work, done=finished_work, runs_done=finished_runs):
-                text = f"{runs_done:.0f}/{num_runs} runs, program {number}/{len(programs)}, step {step}/{num_steps}"
+            def report(
+                step,
+                number=number,
+                work=work,
+                done=finished_work,
+                runs_done=finished_runs,
+                num_runs_of_program=program.rows.size,
+            ):
+                runs_done += num_runs_of_program if step == num_steps else 0
+                text = f"{runs_done}/{num_runs} runs, program {number}/{len(programs)}, step {step}/{num_steps}"
                 show(done + work * step, text)
 
             outcome = _run_program(
@@ -89,7 +103,6 @@ def sweep(
                 array[program.rows] = of_program
             finished_work += work * num_steps
             finished_runs += program.rows.size
-        show(total, f"{num_runs}/{num_runs} runs")
     return results.label(arrays, values, recorded_steps, describe(model, optimizer, dataset, num_steps))
 
 
@@ -214,6 +227,7 @@ def _run_program(
         states, _ = _advance(
             model, optimizer, hyperparameters, states, train, orders.window(start, stop), batch_sizes,
             num_steps=stop - start, padded_batch_size=program.padded_batch_size,
+            groups_at_once=_groups_at_once(len(program.seed)),
         )  # fmt: skip
         jax.block_until_ready(states.step)
         report(stop)
@@ -222,7 +236,10 @@ def _run_program(
     outcome = {name: np.stack([np.asarray(point) for point in curve], axis=-1) for name, curve in curves.items()}
     for name, split in splits.items():
         metrics = _evaluate(model, states.params, split)
-        outcome[f"{name}_accuracy"], outcome[f"{name}_loss"] = np.asarray(metrics.accuracy), np.asarray(metrics.loss)
+        outcome[f"{name}_accuracy"], outcome[f"{name}_loss"] = (
+            np.asarray(metrics.accuracy),
+            np.asarray(metrics.loss),
+        )
     first = np.asarray(states.diverged_step)
     outcome["diverged_step"] = np.where(first == training.NEVER, np.nan, first)
     return outcome
@@ -247,6 +264,13 @@ class _Orders:
         return window
 
 
+def _groups_at_once(num_groups: int) -> int:
+    """Returns how many groups of a program one `vmap` holds: all but on CPU, where it is a divisor of their number."""
+    if jax.default_backend() != "cpu":
+        return num_groups
+    return max(size for size in range(1, MAX_GROUPS_AT_ONCE + 1) if num_groups % size == 0)
+
+
 @functools.partial(jax.jit, static_argnames=("model", "optimizer"))
 def _init(model, optimizer, hyperparameters, seeds, images):
     def one_run(values, seed):
@@ -257,11 +281,21 @@ def _init(model, optimizer, hyperparameters, seeds, images):
 
 @functools.partial(
     jax.jit,
-    static_argnames=("model", "optimizer", "num_steps", "padded_batch_size"),
+    static_argnames=("model", "optimizer", "num_steps", "padded_batch_size", "groups_at_once"),
     donate_argnames=("states",),
 )
 def _advance(
-    model, optimizer, hyperparameters, states, train: Split, orders, batch_sizes, *, num_steps, padded_batch_size
+    model,
+    optimizer,
+    hyperparameters,
+    states,
+    train: Split,
+    orders,
+    batch_sizes,
+    *,
+    num_steps,
+    padded_batch_size,
+    groups_at_once,
 ):
     def one_run(values, state, order, batch_size):
         return training.fit(
@@ -270,7 +304,8 @@ def _advance(
         )  # fmt: skip
 
     group = jax.vmap(one_run, in_axes=(0, 0, None, None))
-    return jax.vmap(group)(hyperparameters, states, orders, batch_sizes)
+    groups = (hyperparameters, states, orders, batch_sizes)
+    return jax.lax.map(lambda arguments: group(*arguments), groups, batch_size=groups_at_once)
 
 
 @functools.partial(jax.jit, static_argnames=("model",))

@@ -4,7 +4,7 @@ Shapes: N images of a split, B examples of a (padded) batch, H x W x C an image,
 """
 
 import math
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import flax.linen as nn
 import jax
@@ -74,6 +74,11 @@ def to_unit_range(images: jax.Array) -> jax.Array:
     return images.astype(jnp.float32) / 255
 
 
+def predict(model: nn.Module, params: optax.Params, images: jax.Array) -> jax.Array:
+    """Returns the logits `[B, K]` float32 of uint8 images `[B, H, W, C]`."""
+    return cast(jax.Array, model.apply(params, to_unit_range(images)))
+
+
 def diverged(loss: jax.Array, num_classes: int) -> jax.Array:
     """Returns whether a batch loss means divergence: it is not finite, or above `100 * log(num_classes)`.
 
@@ -111,7 +116,7 @@ def train_step(
     """
 
     def loss_and_logits(params):
-        logits = model.apply(params, to_unit_range(images))
+        logits = predict(model, params, images)
         return losses.cross_entropy(logits, labels, weights), logits
 
     (loss, logits), grads = jax.value_and_grad(loss_and_logits, has_aux=True)(state.params)
@@ -187,7 +192,7 @@ def evaluate(model: nn.Module, params: optax.Params, split: Split) -> Metrics:
         weights = (rows < num_images).astype(jnp.float32)
         images = split.images.at[rows].get(mode="clip")
         labels = split.labels.at[rows].get(mode="clip")
-        logits = model.apply(params, to_unit_range(images))
+        logits = predict(model, params, images)
         loss_sum = losses.masked_sum(losses.cross_entropy_per_example(logits, labels), weights)
         return losses.num_correct(logits, labels, weights), loss_sum
 
