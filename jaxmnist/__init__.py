@@ -9,10 +9,13 @@ from jaxmnist.data import Split as Split
 from jaxmnist.data import batches as batches
 from jaxmnist.data import example_order as example_order
 from jaxmnist.data import load as load
+from jaxmnist.data import load_or_digits as load_or_digits
 from jaxmnist.models import MLP as MLP
 from jaxmnist.models import SoftmaxRegression as SoftmaxRegression
 from jaxmnist.planning import grid as grid
 from jaxmnist.planning import plan as plan
+from jaxmnist.sweep import check as check
+from jaxmnist.sweep import estimate as estimate
 from jaxmnist.sweep import sweep as sweep
 from jaxmnist.training import State as State
 from jaxmnist.training import evaluate as evaluate
@@ -23,6 +26,8 @@ from jaxmnist.training import train_step as train_step
 # These bring xarray, pandas and matplotlib with them: seconds that only some need.
 _LATE = {
     "best": "results",
+    "curve_table": "results",
+    "interval": "results",
     "load_results": "results",
     "save": "results",
     "settings": "results",

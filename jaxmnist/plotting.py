@@ -106,24 +106,26 @@ def accuracy_curve(result: xr.Dataset, split: str = "test") -> Figure:
     Args:
       result: with `recorded_{split}_accuracy` over `seed` and `step`; other dims of length 1.
       split: `"test"`, as the original drew it, or `"validation"`.
+
+    Raises:
+      ValueError: there is no such curve, or more than one setting.
     """
-    curves = 100 * result[f"recorded_{split}_accuracy"].squeeze().transpose(..., "step")
-    runs = np.atleast_2d(curves.values)
-    mean, spread = runs.mean(axis=0), runs.std(axis=0, ddof=1) if len(runs) > 1 else 0.0
-    steps = result["step"].values
+    curve = results.curve_table(result, split)
+    steps, mean = curve["step"], 100 * curve[f"{split}_accuracy_mean"]
+    spread = 100 * curve[f"{split}_accuracy_std"]
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(7.2, 4.4), layout="constrained")
         axes = figure.subplots()
         color = mpl.colormaps[COLORMAP](0.3)
         axes.fill_between(steps, mean - spread, mean + spread, color=color, alpha=0.25, linewidth=0)
         axes.plot(steps, mean, "o-", color=color, markersize=3.5, linewidth=1.2)
-        axes.set_xlim(0, steps[-1])
+        axes.set_xlim(0, steps.iloc[-1])
         axes.set_ylim(0, 100)
         axes.grid(alpha=0.3)
         axes.set_xlabel("training steps")
         axes.set_ylabel(f"{split} accuracy (%)")
         fixed = f"learning rate {result['learning_rate'].item():g}, batch size {result['batch_size'].item()}"
-        band = "mean and one standard deviation over " if len(runs) > 1 else ""
+        band = "mean and one standard deviation over " if result.sizes["seed"] > 1 else ""
         _caption(figure, axes, result, split, fixed, f"{band}{_seeds(result)}")
     return figure
 
@@ -219,6 +221,8 @@ def _seeds(result: xr.Dataset) -> str:
 
 def _caption(figure: Figure, axes: Axes, result: xr.Dataset, split: str, *notes: str) -> None:
     attrs = result.attrs
+    fixed = {name: axis[0] for name, axis in results.axes(result).items() if len(axis) == 1}
+    notes = (*(f"{name} {value:g}" for name, value in fixed.items() if name not in ("seed", *LABELS)), *notes)
     axes.set_title(f"{attrs['dataset']}, {split} split, {attrs['budget']}", loc="left")
     parts = [attrs["model"].split("(")[0], attrs["optimizer"], *(note for note in notes if note)]
     figure.supxlabel("; ".join(parts), fontsize=8, color="0.35")

@@ -108,6 +108,30 @@ def table(result: xr.Dataset) -> pd.DataFrame:
     return frame[[name for name in names if name != "seed"] + ["seed", *metrics]]
 
 
+def curve_table(result: xr.Dataset, split: str) -> pd.DataFrame:
+    """Returns one row per recorded step of a result with one setting.
+
+    Columns: `step`, `num_seeds`, and mean, standard deviation, least and largest of `{split}_accuracy` over seeds.
+
+    Raises:
+      ValueError: the result has no such curve, or more than one setting.
+    """
+    name = f"recorded_{split}_accuracy"
+    if name not in result or any(len(axis) > 1 for axis_name, axis in axes(result).items() if axis_name != "seed"):
+        raise ValueError(f"a curve needs {name} of one setting; select one value of every hyperparameter")
+    curves = result[name].squeeze([axis_name for axis_name in axes(result) if axis_name != "seed"])
+    statistics = {
+        f"{split}_accuracy_mean": curves.mean("seed"),
+        f"{split}_accuracy_std": curves.std("seed", ddof=1)
+        if curves.sizes["seed"] > 1
+        else curves.max("seed") * np.nan,
+        f"{split}_accuracy_min": curves.min("seed"),
+        f"{split}_accuracy_max": curves.max("seed"),
+    }
+    columns = {column: values.values for column, values in statistics.items()}
+    return pd.DataFrame({"step": result["step"].values, "num_seeds": curves.sizes["seed"], **columns})
+
+
 def settings(result: xr.Dataset) -> pd.DataFrame:
     """Returns one row per setting, best first.
 

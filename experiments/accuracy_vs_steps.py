@@ -1,0 +1,74 @@
+"""Draws test accuracy against the number of training steps, from one trajectory per seed.
+
+Writes accuracy_vs_steps.csv (mean and spread over seeds at each number of steps), accuracy_vs_steps.png, and results.nc
+with every seed's curve. The figure reproduces the original notebook's, and so shows the test split; it chooses nothing.
+"""
+
+import dataclasses
+from pathlib import Path
+
+import common
+
+import jaxmnist as jm
+
+STEPS_PER_POINT = 10
+
+
+@dataclasses.dataclass(frozen=True)
+class Options(common.TrainingOptions):
+    learning_rate: float = 0.5
+    """Learning rate."""
+    batch_size: int = 100
+    """Batch size, in examples."""
+    num_seeds: int = 8
+    """Runs, each with its own seed (0, 1, ...) for initial parameters and order of examples."""
+    num_steps: int = 490
+    """Training steps of every run."""
+    num_evaluations: int | None = None
+    """How often along training to evaluate, beside step 0. Without it: every 10 steps."""
+    output_dir: Path = Path("results/accuracy_vs_steps")
+    """Folder for results and the figure."""
+    plot_only: Path | None = None
+    """Output folder of an earlier run: draw its figure again from its results.nc, without training."""
+    pretty: bool = False
+    """The longer setting: 990 steps."""
+
+
+def main() -> None:
+    options = common.parse(Options, __doc__, dict(num_steps=990, pretty=True))
+    if options.plot_only is not None:
+        with common.usage_errors():
+            draw(options.plot_only)
+        return
+    with common.usage_errors():
+        num_evaluations = options.num_evaluations
+        if num_evaluations is None:
+            num_evaluations = max(options.num_steps // STEPS_PER_POINT, 1)
+        runs = options.grid(
+            learning_rate=options.learning_rate, batch_size=options.batch_size, seed=common.seeds(options.num_seeds)
+        )
+        common.make_output_dir(options.output_dir)
+        dataset = options.load()
+        model, optimizer = options.build(dataset)
+        budget = dict(num_steps=options.num_steps, num_evaluations=num_evaluations)
+        jm.check(model, optimizer, runs, dataset, **budget)
+    result = jm.sweep(model, optimizer, runs, dataset, record=("test",), **budget)
+    jm.save(result, options.output_dir)
+    draw(options.output_dir)
+    last = jm.interval(result["test_accuracy"].values.ravel(), len(dataset.test.labels))
+    print(
+        f"test accuracy after {options.num_steps} steps: {100 * last.mean:.2f} % "
+        f"[{100 * last.low:.2f}, {100 * last.high:.2f}] (95 % {last.kind})"
+    )
+
+
+def draw(folder: Path) -> None:
+    """Draws the curve of a saved run beside its results, and tabulates it."""
+    result = jm.load_results(folder)
+    jm.curve_table(result, "test").to_csv(folder / "accuracy_vs_steps.csv", index=False)
+    jm.accuracy_curve(result, "test").savefig(folder / "accuracy_vs_steps.png", dpi=150)
+    print(f"wrote {folder}/accuracy_vs_steps.csv and {folder}/accuracy_vs_steps.png")
+
+
+if __name__ == "__main__":
+    common.main(main)
