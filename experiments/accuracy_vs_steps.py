@@ -6,8 +6,10 @@ with every seed's curve. The figure reproduces the original notebook's, and so s
 
 import dataclasses
 from pathlib import Path
+from typing import Annotated
 
 import common
+import tyro
 
 import jaxmnist as jm
 
@@ -24,11 +26,11 @@ class Options(common.TrainingOptions):
     """Runs, each with its own seed (0, 1, ...) for initial parameters and order of examples."""
     num_steps: int = 490
     """Training steps of every run."""
-    num_evaluations: int | None = None
+    num_evaluations: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None
     """How often along training to evaluate, beside step 0. Without it: every 10 steps."""
-    output_dir: Path = Path("results/accuracy_vs_steps")
+    output_dir: Annotated[Path, tyro.conf.arg(metavar="DIR")] = Path("results/accuracy_vs_steps")
     """Folder for results and the figure."""
-    plot_only: Path | None = None
+    plot_only: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
     """Output folder of an earlier run: draw its figure again from its results.nc, without training."""
     pretty: bool = False
     """The longer setting: 990 steps."""
@@ -50,7 +52,7 @@ def main() -> None:
         common.make_output_dir(options.output_dir)
         dataset = options.load()
         model, optimizer = options.build(dataset)
-        budget = dict(num_steps=options.num_steps, num_evaluations=num_evaluations)
+        budget: dict = dict(num_steps=options.num_steps, num_evaluations=num_evaluations)
         jm.check(model, optimizer, runs, dataset, **budget)
     result = jm.sweep(model, optimizer, runs, dataset, record=("test",), **budget)
     jm.save(result, options.output_dir)

@@ -7,7 +7,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Annotated, Literal, TypeVar
 
 import flax.linen as nn
 import optax
@@ -28,10 +28,10 @@ Options = TypeVar("Options")
 
 @dataclasses.dataclass(frozen=True)
 class DataOptions:
-    dataset: str | None = None
-    """Data set: mnist, fashion_mnist, kmnist, digits, or any TFDS name of fixed-size uint8 images. Without it: mnist
-    where it is prepared or can be downloaded, else the embedded digits."""
-    data_dir: Path | None = None
+    dataset: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
+    """Data set: mnist, fashion_mnist, kmnist, digits, or any TFDS name of fixed-size uint8 images. Without it: mnist; or
+    digits, which are embedded, where mnist is not prepared and there is no network."""
+    data_dir: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
     """TFDS folder. Without it: the variable TFDS_DATA_DIR, or else ~/tensorflow_datasets."""
 
     def load(self) -> jm.Dataset:
@@ -58,7 +58,9 @@ class TrainingOptions(DataOptions):
         if self.optimizer == "momentum":
             return jm.grid(momentum=self.momentum, **axes)
         if self.momentum != DEFAULT_MOMENTUM:
-            raise ValueError(f"momentum is {self.momentum}, but only --optimizer momentum uses it, not {self.optimizer}")
+            raise ValueError(
+                f"momentum is {self.momentum}, but only --optimizer momentum uses it, not {self.optimizer}"
+            )
         return jm.grid(**axes)
 
     def build(self, dataset: jm.Dataset) -> tuple[nn.Module, Callable[..., optax.GradientTransformation]]:
@@ -69,7 +71,7 @@ class TrainingOptions(DataOptions):
 def parse(options: Callable[..., Options], description: str | None, pretty: dict) -> Options:
     """Returns the options of the command line; `--pretty` puts other defaults in place, which `--help` then shows."""
     default = options(**pretty) if "--pretty" in sys.argv[1:] else options()
-    return tyro.cli(type(default), default=default, description=description)
+    return tyro.cli(type(default), default=default, description=description, config=(tyro.conf.FlagCreatePairsOff,))
 
 
 def seeds(num_seeds: int) -> range:

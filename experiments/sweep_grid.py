@@ -6,9 +6,11 @@ drew it). Settings are chosen on the validation split; test figures choose nothi
 
 import dataclasses
 from pathlib import Path
+from typing import Annotated
 
 import common
 import numpy as np
+import tyro
 
 import jaxmnist as jm
 
@@ -27,11 +29,11 @@ class Options(common.TrainingOptions):
     """Training steps of every run."""
     num_evaluations: int = 1
     """How often along training to evaluate on validation; 1 is at the end alone."""
-    output_dir: Path = Path("results/sweep_grid")
+    output_dir: Annotated[Path, tyro.conf.arg(metavar="DIR")] = Path("results/sweep_grid")
     """Folder for results and figures."""
     dry_run: bool = False
     """Print the numbers of runs and programs, memory and FLOPs, and stop."""
-    plot_only: Path | None = None
+    plot_only: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
     """Output folder of an earlier sweep: draw its figures again from its results.nc, without training."""
     pretty: bool = False
     """The finer setting: batch sizes 8, 16, ..., 512, 17 learning rates from 1e-3 to 10, 4 seeds, 500 steps."""
@@ -60,7 +62,7 @@ def main() -> None:
             common.make_output_dir(options.output_dir)
         dataset = options.load()
         model, optimizer = options.build(dataset)
-        budget = dict(num_steps=options.num_steps, num_evaluations=options.num_evaluations)
+        budget: dict = dict(num_steps=options.num_steps, num_evaluations=options.num_evaluations)
         jm.check(model, optimizer, runs, dataset, **budget)
     if options.dry_run:
         print(jm.estimate(model, optimizer, runs, dataset, **budget))

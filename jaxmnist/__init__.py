@@ -2,6 +2,7 @@
 
 import importlib
 
+from jaxmnist.costs import estimate as estimate
 from jaxmnist.data import DataError as DataError
 from jaxmnist.data import Dataset as Dataset
 from jaxmnist.data import DatasetUnavailable as DatasetUnavailable
@@ -15,7 +16,6 @@ from jaxmnist.models import SoftmaxRegression as SoftmaxRegression
 from jaxmnist.planning import grid as grid
 from jaxmnist.planning import plan as plan
 from jaxmnist.sweep import check as check
-from jaxmnist.sweep import estimate as estimate
 from jaxmnist.sweep import sweep as sweep
 from jaxmnist.training import State as State
 from jaxmnist.training import evaluate as evaluate

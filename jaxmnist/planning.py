@@ -100,6 +100,11 @@ def _check_whole(name: str, values: np.ndarray, low: int, high: int, high_words:
         raise ValueError(f"{name} {values[wrong][0]} is not a whole number from {low} to {high_words}")
 
 
+def hyperparameter_names(runs: Runs) -> list[str]:
+    """Returns the names that the optimizer is called with."""
+    return [name for name in runs if name not in ("batch_size", "seed")]
+
+
 def plan(runs: Runs, max_padding: float = MAX_PADDING) -> list[Program]:
     """Returns the fewest programs whose padded work is at most `max_padding` times the useful work.
 

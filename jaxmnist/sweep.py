@@ -3,11 +3,10 @@
 Shapes: R runs, G groups of a program, P runs of a group, N images, L steps of a segment, E recorded steps.
 """
 
-import functools
 import inspect
 import itertools
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import flax.linen as nn
 import jax
@@ -15,17 +14,14 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from jaxmnist import planning, training
-from jaxmnist.data import Dataset, Split, example_order
+from jaxmnist import planning, programs, training
+from jaxmnist.data import Dataset
 from jaxmnist.progress import progress_bar
 
 if TYPE_CHECKING:
     import xarray as xr
 
 MIN_SEGMENTS = 20
-# Groups that advance together on CPU: their batches, parameters and gradients should stay in its cache. Measured on
-# 2 cores, 8 at once train a sweep of softmax regressions 10 to 40 % faster than all at once.
-MAX_GROUPS_AT_ONCE = 8
 OptimizerFactory = Callable[..., optax.GradientTransformation]
 
 
@@ -146,7 +142,7 @@ def check(
     if not 1 <= num_evaluations <= num_steps:
         raise ValueError(f"num_evaluations is {num_evaluations}; it lies between 1 and num_steps, {num_steps}")
     arrays = planning.check_runs(runs, len(dataset.train.labels))
-    names = _hyperparameter_names(arrays)
+    names = planning.hyperparameter_names(arrays)
     try:
         inspect.signature(optimizer).bind(**dict.fromkeys(names))
     except TypeError as error:
@@ -164,13 +160,9 @@ def check(
     return arrays
 
 
-def _hyperparameter_names(runs: planning.Runs) -> list[str]:
-    return [name for name in runs if name not in ("batch_size", "seed")]
-
-
 def _check_traceable(optimizer: OptimizerFactory, arrays: planning.Runs, name: str) -> None:
     """Raises where the factory needs a name's value while the program is built, and so cannot map over it."""
-    others = {other: float(arrays[other][0]) for other in _hyperparameter_names(arrays) if other != name}
+    others = {other: float(arrays[other][0]) for other in planning.hyperparameter_names(arrays) if other != name}
 
     def step(value):
         transformation = optimizer(**others, **{name: value})
@@ -184,101 +176,6 @@ def _check_traceable(optimizer: OptimizerFactory, arrays: planning.Runs, name: s
             f"{name} cannot be an axis: {getattr(optimizer, '__name__', optimizer)} branches on its value; fix it in "
             f"the factory, as in functools.partial(optimizer, {name}=...)"
         ) from None
-
-
-class Cost(NamedTuple):
-    """What a sweep will take.
-
-    Attributes:
-      num_runs: R.
-      padded_batch_sizes: of each program.
-      memory: peak bytes of data, states and compiled programs.
-      useful_flops: floating-point operations of the training steps on real examples.
-      padding: padded over useful work, at least 1.
-    """
-
-    num_runs: int
-    padded_batch_sizes: tuple[int, ...]
-    memory: int
-    useful_flops: float
-    padding: float
-
-    def __str__(self) -> str:
-        return (
-            f"runs: {self.num_runs}\n"
-            f"programs: {len(self.padded_batch_sizes)} (padded to the batch sizes "
-            f"{', '.join(map(str, self.padded_batch_sizes))})\n"
-            f"memory: {self.memory / 2**20:.0f} MiB\n"
-            f"FLOPs: {self.useful_flops:.3g} in training steps ({self.padding:.2f}x that with padding), "
-            "evaluation not counted"
-        )
-
-
-def estimate(
-    model: nn.Module,
-    optimizer: OptimizerFactory,
-    runs: planning.Runs,
-    dataset: Dataset,
-    *,
-    num_steps: int,
-    num_evaluations: int = 1,
-) -> Cost:
-    """Returns what `sweep` with the same arguments will take, without training: its programs are compiled only.
-
-    Raises:
-      ValueError: as `sweep`.
-    """
-    arrays = check(model, optimizer, runs, dataset, num_steps, num_evaluations)
-    boundaries, _ = segments(num_steps, num_evaluations)
-    length = max(stop - start for start, stop in itertools.pairwise(boundaries))
-    splits = dataset.train, dataset.validation, dataset.test
-    data = sum(np.asarray(array).nbytes for split in splits for array in split)
-    programs = planning.plan(arrays)
-    memory = []
-    for program in programs:
-        hyperparameters = {
-            name: jax.ShapeDtypeStruct(program.rows.shape, jnp.float32) for name in _hyperparameter_names(arrays)
-        }
-        per_group = jax.ShapeDtypeStruct(program.seed.shape, jnp.int32)
-        orders = jax.ShapeDtypeStruct((len(program.seed), length * program.padded_batch_size), jnp.int32)
-        init = functools.partial(_init, model, optimizer)
-        states = jax.eval_shape(init, hyperparameters, per_group, dataset.train.images)
-        compiled = _advance.lower(
-            model, optimizer, hyperparameters, states, dataset.train, orders, per_group,
-            num_steps=length, padded_batch_size=program.padded_batch_size,
-            groups_at_once=_groups_at_once(len(program.seed)),
-        ).compile()  # fmt: skip
-        evaluated = _evaluate.lower(model, states.params, dataset.test).compile()
-        state_bytes = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(states))
-        temporary = max(_temporary_bytes(compiled), _temporary_bytes(evaluated))
-        memory.append(data + state_bytes + orders.size * 4 + temporary)
-    useful = num_steps * float(np.sum(arrays["batch_size"], dtype=np.float64))
-    return Cost(
-        num_runs=len(arrays["seed"]),
-        padded_batch_sizes=tuple(program.padded_batch_size for program in programs),
-        memory=max(memory),
-        useful_flops=useful * _flops_per_example(model, dataset),
-        padding=planning.padding(programs),
-    )
-
-
-def _temporary_bytes(compiled) -> int:
-    return compiled.memory_analysis().temp_size_in_bytes
-
-
-def _flops_per_example(model: nn.Module, dataset: Dataset) -> float:
-    """Returns the operations of one more example in a batch, forward and backward."""
-
-    def flops(batch_size):
-        images = jax.ShapeDtypeStruct((batch_size, *dataset.train.images.shape[1:]), jnp.uint8)
-        labels = jax.ShapeDtypeStruct((batch_size,), jnp.int32)
-        weights = jax.ShapeDtypeStruct((batch_size,), jnp.float32)
-        optimizer = optax.sgd(0.1)
-        state = jax.eval_shape(functools.partial(training.init_state, model, optimizer), 0, images)
-        step = jax.jit(functools.partial(training.train_step, model, optimizer))
-        return step.lower(state, images, labels, weights).cost_analysis()["flops"]
-
-    return flops(2) - flops(1)
 
 
 def segments(num_steps: int, num_evaluations: int) -> tuple[list[int], list[int]]:
@@ -301,17 +198,17 @@ def _run_program(
 ) -> dict[str, np.ndarray]:
     """Trains one program and returns its results, `[G, P]` each, and curves, `[G, P, E]`."""
     hyperparameters = {
-        name: jnp.asarray(arrays[name][program.rows], jnp.float32) for name in _hyperparameter_names(arrays)
+        name: jnp.asarray(arrays[name][program.rows], jnp.float32) for name in planning.hyperparameter_names(arrays)
     }
     seeds = jnp.asarray(program.seed, jnp.int32)
     batch_sizes = jnp.asarray(program.batch_size, jnp.int32)
-    orders = _Orders(program, len(train.labels), boundaries[-1])
-    states = _init(model, optimizer, hyperparameters, seeds, train.images)
+    orders = programs.Orders(program, len(train.labels), boundaries[-1])
+    states = programs.init(model, optimizer, hyperparameters, seeds, train.images)
     curves: dict[str, list] = {}
 
     def evaluate_recorded():
         for name in record:
-            metrics = _evaluate(model, states.params, splits[name])
+            metrics = programs.evaluate(model, states.params, splits[name])
             curves.setdefault(f"recorded_{name}_accuracy", []).append(metrics.accuracy)
             curves.setdefault(f"recorded_{name}_loss", []).append(metrics.loss)
 
@@ -319,10 +216,10 @@ def _run_program(
     if recording:
         evaluate_recorded()
     for start, stop in itertools.pairwise(boundaries):
-        states, _ = _advance(
+        states, _ = programs.advance(
             model, optimizer, hyperparameters, states, train, orders.window(start, stop), batch_sizes,
             num_steps=stop - start, padded_batch_size=program.padded_batch_size,
-            groups_at_once=_groups_at_once(len(program.seed)),
+            groups_at_once=programs.groups_at_once(len(program.seed)),
         )  # fmt: skip
         jax.block_until_ready(states.step)
         report(stop)
@@ -330,7 +227,7 @@ def _run_program(
             evaluate_recorded()
     outcome = {name: np.stack([np.asarray(point) for point in curve], axis=-1) for name, curve in curves.items()}
     for name, split in splits.items():
-        metrics = _evaluate(model, states.params, split)
+        metrics = programs.evaluate(model, states.params, split)
         outcome[f"{name}_accuracy"], outcome[f"{name}_loss"] = (
             np.asarray(metrics.accuracy),
             np.asarray(metrics.loss),
@@ -338,72 +235,3 @@ def _run_program(
     first = np.asarray(states.diverged_step)
     outcome["diverged_step"] = np.where(first == training.NEVER, np.nan, first)
     return outcome
-
-
-class _Orders:
-    """The order of examples of each group of a program, handed out by windows of steps."""
-
-    def __init__(self, program: planning.Program, num_train: int, num_steps: int):
-        self._program = program
-        longest = {seed: program.batch_size[program.seed == seed].max() for seed in np.unique(program.seed)}
-        self._orders = {
-            seed: example_order(num_train, int(seed), num_steps * int(size)) for seed, size in longest.items()
-        }
-
-    def window(self, start: int, stop: int) -> np.ndarray:
-        """Returns the examples of the steps from `start` to `stop`: `[G, L * padded_batch_size]` int32."""
-        program = self._program
-        window = np.zeros((len(program.seed), (stop - start) * program.padded_batch_size), np.int32)
-        for row, batch_size, seed in zip(window, program.batch_size, program.seed, strict=True):
-            row[: (stop - start) * batch_size] = self._orders[seed][start * batch_size : stop * batch_size]
-        return window
-
-
-def _groups_at_once(num_groups: int) -> int:
-    """Returns how many groups of a program one `vmap` holds: all but on CPU, where it is a divisor of their number."""
-    if jax.default_backend() != "cpu":
-        return num_groups
-    return max(size for size in range(1, MAX_GROUPS_AT_ONCE + 1) if num_groups % size == 0)
-
-
-@functools.partial(jax.jit, static_argnames=("model", "optimizer"))
-def _init(model, optimizer, hyperparameters, seeds, images):
-    def one_run(values, seed):
-        return training.init_state(model, optimizer(**values), seed, images)
-
-    return jax.vmap(jax.vmap(one_run, in_axes=(0, None)))(hyperparameters, seeds)
-
-
-@functools.partial(
-    jax.jit,
-    static_argnames=("model", "optimizer", "num_steps", "padded_batch_size", "groups_at_once"),
-    donate_argnames=("states",),
-)
-def _advance(
-    model,
-    optimizer,
-    hyperparameters,
-    states,
-    train: Split,
-    orders,
-    batch_sizes,
-    *,
-    num_steps,
-    padded_batch_size,
-    groups_at_once,
-):
-    def one_run(values, state, order, batch_size):
-        return training.fit(
-            model, optimizer(**values), state, train, order, batch_size,
-            num_steps=num_steps, padded_batch_size=padded_batch_size,
-        )  # fmt: skip
-
-    group = jax.vmap(one_run, in_axes=(0, 0, None, None))
-    groups = (hyperparameters, states, orders, batch_sizes)
-    return jax.lax.map(lambda arguments: group(*arguments), groups, batch_size=groups_at_once)
-
-
-@functools.partial(jax.jit, static_argnames=("model",))
-def _evaluate(model, params, split: Split):
-    one_run = functools.partial(training.evaluate, model, split=split)
-    return jax.vmap(jax.vmap(one_run))(params)
