@@ -29,8 +29,7 @@ Options = TypeVar("Options")
 @dataclasses.dataclass(frozen=True)
 class DataOptions:
     dataset: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
-    """Data set: mnist, fashion_mnist, kmnist, digits, or any TFDS name of fixed-size uint8 images. Without it: mnist; or
-    digits, which are embedded, where mnist is not prepared and there is no network."""
+    """mnist, fashion_mnist, kmnist, digits or a TFDS name. Without it: mnist, or the digits where that cannot be had."""
     data_dir: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
     """TFDS folder. Without it: the variable TFDS_DATA_DIR, or else ~/tensorflow_datasets."""
 
@@ -56,7 +55,7 @@ class TrainingOptions(DataOptions):
         if not 0 <= self.momentum < 1:
             raise ValueError(f"momentum is {self.momentum}; it lies in [0, 1)")
         if self.optimizer == "momentum":
-            return jm.grid(momentum=self.momentum, **axes)
+            return jm.grid(**axes, momentum=self.momentum)
         if self.momentum != DEFAULT_MOMENTUM:
             raise ValueError(
                 f"momentum is {self.momentum}, but only --optimizer momentum uses it, not {self.optimizer}"

@@ -5,7 +5,7 @@ Shapes: R runs, G groups of a program, P runs of a group, N images, L steps of a
 
 import inspect
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import flax.linen as nn
@@ -15,7 +15,7 @@ import numpy as np
 import optax
 
 from jaxmnist import planning, programs, training
-from jaxmnist.data import Dataset
+from jaxmnist.data import Dataset, Split
 from jaxmnist.progress import progress_bar
 
 if TYPE_CHECKING:
@@ -193,45 +193,59 @@ def segments(num_steps: int, num_evaluations: int) -> tuple[list[int], list[int]
     return sorted(boundaries | set(recorded)), recorded if num_evaluations > 1 else [0, num_steps]
 
 
-def _run_program(
-    model, optimizer, arrays, program, train, splits, boundaries, recorded_steps, record, report
-) -> dict[str, np.ndarray]:
-    """Trains one program and returns its results, `[G, P]` each, and curves, `[G, P, E]`."""
+def train(
+    model: nn.Module,
+    optimizer: OptimizerFactory,
+    arrays: planning.Runs,
+    program: planning.Program,
+    split: Split,
+    boundaries: Sequence[int],
+) -> Iterator[tuple[int, training.State]]:
+    """Yields the states of a program's runs, `[G, P, ...]`, at each step of `boundaries`, the first of which is 0.
+
+    States last until the next are asked for: their memory is used again. The caller waits for them.
+
+    Args:
+      model: as `sweep`.
+      optimizer: as `sweep`.
+      arrays: the checked runs.
+      program: some of them, from `jaxmnist.plan`.
+      split: the training split, on the device.
+      boundaries: ascending steps, as `segments` returns them.
+    """
     hyperparameters = {
         name: jnp.asarray(arrays[name][program.rows], jnp.float32) for name in planning.hyperparameter_names(arrays)
     }
-    seeds = jnp.asarray(program.seed, jnp.int32)
     batch_sizes = jnp.asarray(program.batch_size, jnp.int32)
-    orders = programs.Orders(program, len(train.labels), boundaries[-1])
-    states = programs.init(model, optimizer, hyperparameters, seeds, train.images)
-    curves: dict[str, list] = {}
-
-    def evaluate_recorded():
-        for name in record:
-            metrics = programs.evaluate(model, states.params, splits[name])
-            curves.setdefault(f"recorded_{name}_accuracy", []).append(metrics.accuracy)
-            curves.setdefault(f"recorded_{name}_loss", []).append(metrics.loss)
-
-    recording = recorded_steps[1:-1] != [] and bool(record)
-    if recording:
-        evaluate_recorded()
+    orders = programs.Orders(program, len(split.labels), boundaries[-1])
+    states = programs.init(model, optimizer, hyperparameters, jnp.asarray(program.seed, jnp.int32), split.images)
+    yield 0, states
     for start, stop in itertools.pairwise(boundaries):
         states, _ = programs.advance(
-            model, optimizer, hyperparameters, states, train, orders.window(start, stop), batch_sizes,
+            model, optimizer, hyperparameters, states, split, orders.window(start, stop), batch_sizes,
             num_steps=stop - start, padded_batch_size=program.padded_batch_size,
             groups_at_once=programs.groups_at_once(len(program.seed)),
         )  # fmt: skip
+        yield stop, states
+
+
+def _run_program(
+    model, optimizer, arrays, program, split, evaluated, boundaries, recorded_steps, record, report
+) -> dict[str, np.ndarray]:
+    """Trains one program and returns its results, `[G, P]` each, and curves, `[G, P, E]`."""
+    recording = record if len(recorded_steps) > 2 else ()
+    curves: dict[str, list] = {}
+    for step, states in train(model, optimizer, arrays, program, split, boundaries):
         jax.block_until_ready(states.step)
-        report(stop)
-        if recording and stop in recorded_steps:
-            evaluate_recorded()
-    outcome = {name: np.stack([np.asarray(point) for point in curve], axis=-1) for name, curve in curves.items()}
-    for name, split in splits.items():
-        metrics = programs.evaluate(model, states.params, split)
-        outcome[f"{name}_accuracy"], outcome[f"{name}_loss"] = (
-            np.asarray(metrics.accuracy),
-            np.asarray(metrics.loss),
-        )
+        report(step)
+        for name in recording if step in recorded_steps else ():
+            metrics = programs.evaluate(model, states.params, evaluated[name])
+            curves.setdefault(f"recorded_{name}_accuracy", []).append(np.asarray(metrics.accuracy))
+            curves.setdefault(f"recorded_{name}_loss", []).append(np.asarray(metrics.loss))
+    outcome = {name: np.stack(curve, axis=-1) for name, curve in curves.items()}
+    for name, images in evaluated.items():
+        metrics = programs.evaluate(model, states.params, images)
+        outcome[f"{name}_accuracy"], outcome[f"{name}_loss"] = np.asarray(metrics.accuracy), np.asarray(metrics.loss)
     first = np.asarray(states.diverged_step)
     outcome["diverged_step"] = np.where(first == training.NEVER, np.nan, first)
     return outcome

@@ -1,0 +1,209 @@
+"""Measures this package against its peers, side by side in one run.
+
+Times are medians of warm rounds in which the peers take turns; compilation and evaluation are reported apart. The times of
+different runs do not compare: read the ratios. Needs the extra `bench` (pip install -e '.[bench]').
+"""
+
+import dataclasses
+import functools
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import common
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+import jaxmnist as jm
+from jaxmnist import planning, programs, training
+from jaxmnist.sweep import segments, train
+
+GRID = jm.grid(batch_size=[20, 40, 60, 80], learning_rate=[0.0, 0.2, 0.4, 0.6, 0.8], seed=0)
+GRID_STEPS = 100
+LARGE_STEPS = 200
+FLOPS_PER_EXAMPLE = 31_360  # two matrix products of 2 x 784 x 10: logits, and the gradient of the kernel
+SGEMM_SIZE = 2048
+# Rounding differs between libraries, and an image on the border between two classes may fall to either side.
+MAX_DISAGREEMENT = 0.002
+
+
+@dataclasses.dataclass(frozen=True)
+class Options(common.DataOptions):
+    num_rounds: int = 5
+    """Warm rounds of each measurement."""
+    small: bool = False
+    """A sweep of 32 runs in place of the one of 2,048: to see that everything works, not to measure."""
+
+
+def main() -> None:
+    options = common.parse(Options, __doc__, {})
+    with common.usage_errors():
+        if options.num_rounds < 1:
+            raise ValueError(f"num_rounds is {options.num_rounds}; at least 1 round is needed")
+        dataset = options.load()
+        peers = {
+            "jaxmnist, one program": functools.partial(jaxmnist_sweep, dataset),
+            "JAX, jitted scan per cell": functools.partial(jax_scan_per_cell, dataset),
+            "PyTorch, eager loop": torch_loop(dataset),
+        }
+    compare_on_grid(peers, options.num_rounds)
+    measure_large_sweep(dataset, options.num_rounds, options.small)
+    measure_from_prompt(options)
+
+
+def seconds(work: Callable[[], object]) -> float:
+    """Returns how long the work takes, until the last of its arrays is there."""
+    start = time.perf_counter()
+    jax.block_until_ready(work())
+    return time.perf_counter() - start
+
+
+def compare_on_grid(peers: dict[str, Callable[[], np.ndarray]], num_rounds: int) -> None:
+    """Prints the times of all peers on the default grid with one seed: training, and one evaluation on test."""
+    print(f"default grid, 1 seed: {len(GRID['seed'])} runs x {GRID_STEPS} steps and one evaluation on test")
+    first = {name: seconds(peer) for name, peer in peers.items()}
+    accuracies = {name: peer() for name, peer in peers.items()}
+    times = [{name: seconds(peer) for name, peer in peers.items()} for _ in range(num_rounds)]
+    ours = next(iter(peers))
+    for name in peers:
+        ratio = statistics.median(row[name] / row[ours] for row in times)
+        median = statistics.median(row[name] for row in times)
+        print(f"  {name:26s} {median:7.3f} s   {ratio:5.1f} x ours   (first call {first[name]:.2f} s)")
+        disagreement = np.abs(accuracies[name] - accuracies[ours]).max()
+        if disagreement > MAX_DISAGREEMENT:
+            sys.exit(f"error: {name} differs by {disagreement:.4f} in accuracy, so it did not do the same work")
+
+
+def jaxmnist_sweep(dataset: jm.Dataset) -> np.ndarray:
+    """Returns test accuracies `[R]` of the grid: the library as a person calls it, evaluating on validation as well."""
+    model = jm.SoftmaxRegression(len(dataset.class_names))
+    result = jm.sweep(model, optax.sgd, GRID, dataset, num_steps=GRID_STEPS, progress=False)
+    return result["test_accuracy"].sel(seed=0).transpose("batch_size", "learning_rate").values.ravel()
+
+
+def jax_scan_per_cell(dataset: jm.Dataset) -> np.ndarray:
+    """Returns the same, by one jitted `fit` after another."""
+    model = jm.SoftmaxRegression(len(dataset.class_names))
+    split, test = jax.device_put(dataset.train), jax.device_put(dataset.test)
+    accuracies = []
+    for batch_size, learning_rate in zip(GRID["batch_size"], GRID["learning_rate"], strict=True):
+        order = jm.example_order(len(split.labels), 0, GRID_STEPS * batch_size)
+        params = _fit_alone(model, jnp.float32(learning_rate), split, order, batch_size=int(batch_size))
+        accuracies.append(_evaluate_alone(model, params, test).accuracy)
+    return np.array(accuracies)
+
+
+@functools.partial(jax.jit, static_argnames=("model", "batch_size"))
+def _fit_alone(model, learning_rate, split, order, *, batch_size):
+    optimizer = optax.sgd(learning_rate)
+    state = training.init_state(model, optimizer, 0, split.images)
+    return training.fit(model, optimizer, state, split, order, batch_size, num_steps=GRID_STEPS)[0].params
+
+
+_evaluate_alone = jax.jit(training.evaluate, static_argnames=("model",))
+
+
+def torch_loop(dataset: jm.Dataset) -> Callable[[], np.ndarray]:
+    """Returns a function that does the same by a plain PyTorch loop; the data are float tensors from the start.
+
+    Raises:
+      ValueError: PyTorch is not installed.
+    """
+    try:
+        import torch
+    except ImportError:
+        raise ValueError("torch is missing; install it by pip install -e '.[bench]'") from None
+
+    def tensors(split):
+        images = torch.from_numpy(split.images.reshape(len(split.images), -1)).float() / 255
+        return images, torch.from_numpy(split.labels).long()
+
+    images, labels = tensors(dataset.train)
+    test_images, test_labels = tensors(dataset.test)
+
+    def loop():
+        accuracies = []
+        for batch_size, learning_rate in zip(GRID["batch_size"].tolist(), GRID["learning_rate"].tolist(), strict=True):
+            order = torch.from_numpy(jm.example_order(len(labels), 0, GRID_STEPS * batch_size)).long()
+            model = torch.nn.Linear(images.shape[1], len(dataset.class_names))
+            torch.nn.init.zeros_(model.weight)
+            torch.nn.init.zeros_(model.bias)
+            optimizer = torch.optim.SGD(model.parameters(), lr=learning_rate)
+            for rows in order.split(batch_size):
+                optimizer.zero_grad()
+                torch.nn.functional.cross_entropy(model(images[rows]), labels[rows]).backward()
+                optimizer.step()
+            with torch.no_grad():
+                accuracies.append((model(test_images).argmax(1) == test_labels).float().mean().item())
+        return np.array(accuracies)
+
+    return loop
+
+
+def measure_large_sweep(dataset: jm.Dataset, num_rounds: int, small: bool) -> None:
+    """Prints how much of the peak of a matrix product a large sweep trains at, useful work counted alone."""
+    num_learning_rates, num_seeds, num_steps = (4, 2, 20) if small else (32, 4, LARGE_STEPS)
+    batch_sizes = np.unique(np.geomspace(8, 512, 4 if small else 16).round().astype(int))
+    learning_rates = np.geomspace(1e-3, 1, num_learning_rates)
+    runs = jm.grid(learning_rate=learning_rates, batch_size=batch_sizes, seed=range(num_seeds))
+    model = jm.SoftmaxRegression(len(dataset.class_names))
+    arrays = jm.check(model, optax.sgd, runs, dataset, num_steps, 1)
+    planned = planning.plan(arrays)
+    split, test = jax.device_put(dataset.train), jax.device_put(dataset.test)
+    boundaries, _ = segments(num_steps, 1)
+
+    def train_all():
+        finished = []
+        for program in planned:
+            for _, states in train(model, optax.sgd, arrays, program, split, boundaries):
+                jax.block_until_ready(states.step)
+            finished.append(states.params)
+        return finished
+
+    first = seconds(train_all)
+    trained = train_all()
+
+    def evaluate_all():
+        return [programs.evaluate(model, params, test) for params in trained]
+
+    jax.block_until_ready(evaluate_all())
+    useful = FLOPS_PER_EXAMPLE * num_steps * float(arrays["batch_size"].sum())
+    matrix = jnp.ones((SGEMM_SIZE, SGEMM_SIZE), jnp.float32)
+    multiply = jax.jit(jnp.matmul)
+    rounds = []
+    for _ in range(num_rounds):
+        peak = 2 * SGEMM_SIZE**3 / min(seconds(lambda: multiply(matrix, matrix)) for _ in range(20))
+        rounds.append((peak, seconds(train_all), seconds(evaluate_all)))
+    peak, training_s, evaluation_s = (statistics.median(column) for column in zip(*rounds, strict=True))
+    share = statistics.median(useful / row[1] / row[0] for row in rounds)
+    print(f"large sweep: {len(arrays['seed'])} runs x {num_steps} steps, {len(batch_sizes)} batch sizes, SGD")
+    print(f"  programs {len(planned)}, padding {planning.padding(planned):.2f} x, first call {first:.2f} s")
+    print(f"  training   {training_s:7.2f} s   {useful / training_s / 1e9:6.1f} useful GFLOP/s")
+    print(f"  evaluation {evaluation_s:7.2f} s   (once on test)")
+    print(f"  share of the matrix product peak of {peak / 1e9:.0f} GFLOP/s: {100 * share:.0f} %")
+
+
+def measure_from_prompt(options: Options) -> None:
+    """Prints the time from the shell prompt to the saved heat map of the default sweep."""
+    data = ["--dataset", options.dataset] if options.dataset else []
+    data += ["--data-dir", str(options.data_dir)] if options.data_dir else []
+    script = Path(__file__).with_name("sweep_grid.py")
+    with tempfile.TemporaryDirectory() as folder:
+        start = time.perf_counter()
+        subprocess.run(
+            [sys.executable, str(script), "--output-dir", folder, *data], check=True, stdout=subprocess.DEVNULL
+        )
+        elapsed = time.perf_counter() - start
+        if not (Path(folder) / "heatmap.png").is_file():
+            sys.exit("error: the sweep wrote no heat map")
+    print(f"from the prompt to the heat map: {elapsed:.1f} s")
+
+
+if __name__ == "__main__":
+    common.main(main)
