@@ -1,7 +1,7 @@
 """Measures this package against its peers, side by side in one run.
 
-Times are medians of warm rounds in which the peers take turns; compilation and evaluation are reported apart. The times of
-different runs do not compare: read the ratios. Needs the extra `bench` (pip install -e '.[bench]').
+Times are medians of warm rounds in which the peers take turns; compilation and evaluation are reported apart. The times
+of different runs do not compare: read the ratios. Needs the extra `bench` (pip install -e '.[bench]').
 """
 
 import dataclasses
@@ -13,8 +13,10 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import cast
 
 import common
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -47,9 +49,10 @@ def main() -> None:
         if options.num_rounds < 1:
             raise ValueError(f"num_rounds is {options.num_rounds}; at least 1 round is needed")
         dataset = options.load()
-        peers = {
+        peers: dict[str, Callable[[], np.ndarray]] = {
             "jaxmnist, one program": functools.partial(jaxmnist_sweep, dataset),
-            "JAX, jitted scan per cell": functools.partial(jax_scan_per_cell, dataset),
+            "our fit, cell after cell": functools.partial(fit_per_cell, dataset),
+            "plain JAX scan per cell": plain_jax_per_cell(dataset),
             "PyTorch, eager loop": torch_loop(dataset),
         }
     compare_on_grid(peers, options.num_rounds)
@@ -87,8 +90,8 @@ def jaxmnist_sweep(dataset: jm.Dataset) -> np.ndarray:
     return result["test_accuracy"].sel(seed=0).transpose("batch_size", "learning_rate").values.ravel()
 
 
-def jax_scan_per_cell(dataset: jm.Dataset) -> np.ndarray:
-    """Returns the same, by one jitted `fit` after another."""
+def fit_per_cell(dataset: jm.Dataset) -> np.ndarray:
+    """Returns the same, by this package's `fit` and `evaluate`, jitted, for one cell after another."""
     model = jm.SoftmaxRegression(len(dataset.class_names))
     split, test = jax.device_put(dataset.train), jax.device_put(dataset.test)
     accuracies = []
@@ -107,6 +110,45 @@ def _fit_alone(model, learning_rate, split, order, *, batch_size):
 
 
 _evaluate_alone = jax.jit(training.evaluate, static_argnames=("model",))
+
+
+def plain_jax_per_cell(dataset: jm.Dataset) -> Callable[[], np.ndarray]:
+    """Returns a function that does the same as a person would write it with jax, flax and optax alone."""
+    model = nn.Dense(len(dataset.class_names), kernel_init=nn.initializers.zeros)
+    images = jnp.asarray(dataset.train.images.reshape(len(dataset.train.images), -1), jnp.float32) / 255
+    test_images = jnp.asarray(dataset.test.images.reshape(len(dataset.test.images), -1), jnp.float32) / 255
+    labels, test_labels = jnp.asarray(dataset.train.labels), jnp.asarray(dataset.test.labels)
+
+    @jax.jit
+    def fit(learning_rate, images, labels, order):
+        optimizer = optax.sgd(learning_rate)
+        params = model.init(jax.random.key(0), images[:1])
+
+        def loss(params, rows):
+            logits = model.apply(params, images[rows])
+            return optax.softmax_cross_entropy_with_integer_labels(logits, labels[rows]).mean()
+
+        def step(carry, rows):
+            params, opt_state = carry
+            updates, opt_state = optimizer.update(jax.grad(loss)(params, rows), opt_state)
+            return (optax.apply_updates(params, updates), opt_state), None
+
+        return jax.lax.scan(step, (params, optimizer.init(params)), order)[0][0]
+
+    @jax.jit
+    def accuracy(params, images, labels):
+        logits = cast(jax.Array, model.apply(params, images))
+        return jnp.mean(jnp.argmax(logits, axis=-1) == labels)
+
+    def loop():
+        accuracies = []
+        for batch_size, learning_rate in zip(GRID["batch_size"], GRID["learning_rate"], strict=True):
+            order = jm.example_order(len(labels), 0, GRID_STEPS * batch_size).reshape(GRID_STEPS, batch_size)
+            params = fit(jnp.float32(learning_rate), images, labels, order)
+            accuracies.append(accuracy(params, test_images, test_labels))
+        return np.array(accuracies)
+
+    return loop
 
 
 def torch_loop(dataset: jm.Dataset) -> Callable[[], np.ndarray]:

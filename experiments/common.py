@@ -29,7 +29,7 @@ Options = TypeVar("Options")
 @dataclasses.dataclass(frozen=True)
 class DataOptions:
     dataset: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
-    """mnist, fashion_mnist, kmnist, digits or a TFDS name. Without it: mnist, or the digits where that cannot be had."""
+    """mnist, fashion_mnist, kmnist, digits or a TFDS name. Without it: mnist, or digits where that cannot be had."""
     data_dir: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
     """TFDS folder. Without it: the variable TFDS_DATA_DIR, or else ~/tensorflow_datasets."""
 

@@ -22,6 +22,7 @@ import numpy as np
 
 DEFAULT_DATASET = "mnist"
 CACHE_NAME = "jaxmnist_decoded.npz"
+ALIGNMENT = 64
 SPLIT_NAMES = ("train", "validation", "test")
 # A validation split is this share of train: 5,000 of MNIST's 60,000, as in the original.
 VALIDATION_SHARE = 1 / 12
@@ -228,10 +229,19 @@ def _read_cache(name: str, place: Path, fingerprint: str) -> Dataset | None:
             header = json.loads(str(cache["header"]))
             if header["fingerprint"] != fingerprint:
                 return None
-            splits = [Split(cache[f"{split}_images"], cache[f"{split}_labels"]) for split in SPLIT_NAMES]
+            splits = [Split(_aligned(cache[f"{split}_images"]), cache[f"{split}_labels"]) for split in SPLIT_NAMES]
     except (OSError, EOFError, ValueError, KeyError, TypeError, NotImplementedError, zipfile.BadZipFile):
         return None
     return Dataset(name, tuple(header["class_names"]), *splits)
+
+
+def _aligned(array: np.ndarray) -> np.ndarray:
+    """Returns a copy that begins at a multiple of 64 bytes, which jax uses on CPU without copying it once more."""
+    room = np.empty(array.nbytes + ALIGNMENT, np.uint8)
+    start = -room.ctypes.data % ALIGNMENT
+    copy = room[start : start + array.nbytes].view(array.dtype).reshape(array.shape)
+    copy[...] = array
+    return copy
 
 
 def _write_cache(place: Path, dataset: Dataset, fingerprint: str) -> None:
