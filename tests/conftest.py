@@ -1,0 +1,47 @@
+"""What all tests share: strict numerics, and a data set small enough to sweep in a blink."""
+
+import os
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+import jaxmnist as jm
+
+jax.config.update("jax_numpy_rank_promotion", "raise")
+
+SHARED = Path(__file__).resolve().parents[2] / "shared"
+
+
+def make_split(num_images: int, seed: int, shape=(6, 5, 1), num_classes: int = 4) -> jm.Split:
+    """Returns images whose class can be learned: noise on a pattern per class."""
+    patterns = np.random.default_rng(99).integers(0, 200, (num_classes, *shape))
+    generator = np.random.default_rng(seed)
+    labels = generator.integers(0, num_classes, num_images).astype(np.int32)
+    return jm.Split((patterns[labels] + generator.integers(0, 56, (num_images, *shape))).astype(np.uint8), labels)
+
+
+@pytest.fixture(scope="session")
+def tiny() -> jm.Dataset:
+    """A data set of 47 / 13 / 23 images (no batch size divides them) of 4 classes."""
+    names = ("a", "b", "c", "d")
+    return jm.Dataset("tiny", names, make_split(47, 0), make_split(13, 1), make_split(23, 2))
+
+
+@pytest.fixture(scope="session")
+def mnist_dir() -> Path:
+    """The prepared real MNIST, for slow tests."""
+    for folder in (os.environ.get("TFDS_DATA_DIR"), SHARED / "tensorflow_datasets"):
+        if folder and (Path(folder) / "mnist").is_dir():
+            return Path(folder)
+    pytest.skip("the real MNIST is not prepared here")
+
+
+@pytest.fixture
+def no_home(tmp_path, monkeypatch) -> Path:
+    """A machine without prepared data and without settings."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.delenv("TFDS_DATA_DIR", raising=False)
+    return tmp_path
