@@ -125,12 +125,13 @@ def accuracy_curve(result: xr.Dataset, split: str = "test") -> Figure:
         axes.set_xlabel("training steps")
         axes.set_ylabel(f"{split} accuracy (%)")
         fixed = f"learning rate {result['learning_rate'].item():g}, batch size {result['batch_size'].item()}"
-        band = "mean and one standard deviation over " if result.sizes["seed"] > 1 else ""
+        band = "mean and one standard deviation over " if result.sizes.get("seed", 1) > 1 else ""
         _caption(figure, axes, result, split, fixed, f"{band}{_seeds(result)}")
     return figure
 
 
 def _map(result: xr.Dataset, split: str) -> _Map:
+    result = results.with_all_dims(result)
     others = [name for name in results.axes(result) if name not in ("learning_rate", "batch_size", "seed")]
     wide = [name for name in others if result.sizes.get(name, 1) > 1]
     missing = sorted({"learning_rate", "batch_size", "seed"} - set(result.dims))

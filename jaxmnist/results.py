@@ -92,13 +92,21 @@ def label(
 
 
 def axes(result: xr.Dataset) -> dict[str, list]:
-    """Returns the hyperparameters of a result, `seed` among them, with their values as they were typed."""
-    return json.loads(result.attrs["axes"])
+    """Returns the hyperparameters of a result, `seed` among them, with those of their values that it has, as typed."""
+    typed = json.loads(result.attrs["axes"])
+    held = {name: set(np.atleast_1d(result[name].values).tolist()) for name in typed}
+    return {name: [value for value in values if value in held[name]] for name, values in typed.items()}
+
+
+def with_all_dims(result: xr.Dataset) -> xr.Dataset:
+    """Returns the result with a dim for each hyperparameter of which one value was selected, as in `.sel(seed=0)`."""
+    return result.expand_dims([name for name in axes(result) if result[name].ndim == 0])
 
 
 def table(result: xr.Dataset) -> pd.DataFrame:
     """Returns one row per run in the order of the runs: hyperparameters, seed, then the metrics."""
     names = list(axes(result))
+    result = with_all_dims(result)
     metrics = result[[name for name in METRICS if name in result]]
     if "run" in result.dims:
         frame = metrics.to_dataframe().reset_index(drop=True)
@@ -117,6 +125,7 @@ def curve_table(result: xr.Dataset, split: str) -> pd.DataFrame:
       ValueError: the result has no such curve, or more than one setting.
     """
     name = f"recorded_{split}_accuracy"
+    result = with_all_dims(result)
     if name not in result or any(len(axis) > 1 for axis_name, axis in axes(result).items() if axis_name != "seed"):
         raise ValueError(f"a curve needs {name} of one setting; select one value of every hyperparameter")
     curves = result[name].squeeze([axis_name for axis_name in axes(result) if axis_name != "seed"])

@@ -1,0 +1,105 @@
+import numpy as np
+import pytest
+from test_results import make_result
+
+import jaxmnist as jm
+
+
+def grid_result(rates, sizes, num_seeds=2, diverged=()):
+    count = len(rates) * len(sizes) * num_seeds
+    accuracy = np.linspace(0.5, 0.9, count)
+    steps = np.full(count, np.nan)
+    steps[list(diverged)] = 3
+    return make_result(accuracy, accuracy, steps, learning_rate=rates, batch_size=sizes, seed=range(num_seeds))
+
+
+def texts(figure):
+    axes = figure.axes[0]
+    return [text.get_text() for text in axes.texts], axes.get_title(loc="left"), figure.get_supxlabel()
+
+
+def test_heatmap_shows_the_mean_over_seeds_in_its_cell():
+    result = grid_result([0.1, 0.2, 0.3], [10, 20])
+    figure = jm.heatmap(result)
+    (mesh, *_), axes = figure.axes[0].collections, figure.axes[0]
+    mean = 100 * result["validation_accuracy"].mean("seed").transpose("batch_size", "learning_rate").values
+    np.testing.assert_allclose(mesh.get_array(), mean)
+    written = {tuple(np.round(text.get_position(), 6)): text.get_text() for text in axes.texts}
+    assert written[0.1, 20] == f"{mean[1, 0]:.1f}" and len(written) == 6
+    assert axes.get_xlabel() == "learning rate" and axes.get_ylabel() == "batch size (examples)"
+    assert figure.axes[1].get_ylabel() == "validation accuracy (%)"
+
+
+def test_figures_name_data_set_split_budget_and_seeds():
+    result = grid_result([0.1, 0.2, 0.3], [10, 20])
+    for figure, split in ((jm.heatmap(result), "validation"), (jm.scatter(result), "test")):
+        _, title, caption = texts(figure)
+        assert title == f"tiny, {split} split, equal steps: 3"
+        assert "mean over 2 seeds, 95 % interval ±" in caption
+
+
+def test_diverged_cells_are_never_coloured():
+    result = grid_result([0.1, 0.2, 0.3], [10, 20], diverged=[0])
+    figure = jm.heatmap(result)
+    colored = figure.axes[0].collections[0].get_array()
+    assert colored.mask.sum() == 1 and colored.mask[0, 0]
+    labels, _, caption = texts(figure)
+    assert "50 %" in labels and "hatched" in caption
+    dots, crosses = jm.scatter(result).axes[0].collections
+    assert len(dots.get_offsets()) == 5 and crosses.get_offsets().tolist() == [[0.1, 10]]
+
+
+def test_all_diverged_still_draws(tmp_path):
+    result = grid_result([0.1, 0.2], [10, 20], diverged=range(8))
+    for figure in (jm.heatmap(result), jm.scatter(result)):
+        figure.savefig(tmp_path / "figure.png")
+
+
+@pytest.mark.parametrize(
+    ("rates", "scale", "note"),
+    [
+        ([0, 0.2, 0.4], "linear", ""),
+        ([0.01, 0.1, 1], "log", ""),
+        ([0.1, 0.3, 1], "log", ""),
+        ([0, 0.001, 0.1, 1], "linear", ", values spaced evenly"),
+        ([0.5], "linear", ""),
+        ([0.1, 1.0], "linear", ""),
+    ],
+)
+def test_axes_have_the_scale_of_their_values(rates, scale, note, tmp_path):
+    figure = jm.heatmap(grid_result(rates, [8, 16, 32]))
+    axes = figure.axes[0]
+    assert axes.get_xscale() == scale and axes.get_yscale() == "log"
+    assert axes.get_xlabel() == "learning rate" + note
+    assert [label.get_text() for label in axes.get_xticklabels()] == [f"{rate:g}" for rate in rates]
+    figure.savefig(tmp_path / "figure.png")
+
+
+def test_large_maps_have_no_numbers_in_their_cells():
+    assert not jm.heatmap(grid_result(np.geomspace(1e-3, 10, 17), range(8, 81, 8))).axes[0].texts
+
+
+def test_outliers_below_do_not_take_the_colours():
+    accuracy = [0.1, 0.1, 0.85, 0.86, 0.87, 0.88, 0.89, 0.9]
+    result = make_result(accuracy, accuracy, learning_rate=range(8), batch_size=[10], seed=[0])
+    mesh = jm.heatmap(result).axes[0].collections[0]
+    assert mesh.norm.vmin == pytest.approx(85) and mesh.colorbar.extend == "min"
+
+
+def test_maps_refuse_what_they_cannot_show():
+    result = make_result([0.5] * 4, [0.5] * 4, learning_rate=[1, 2], batch_size=[1], momentum=[0, 0.9], seed=[0])
+    with pytest.raises(ValueError, match="momentum"):
+        jm.heatmap(result)
+
+
+def test_curve_shows_mean_and_spread():
+    result = make_result([0.5] * 2, [0.5] * 2, learning_rate=[0.1], batch_size=[10], seed=[0, 1])
+    curves = np.array([[0.1, 0.5], [0.1, 0.7]])[None, None]
+    result = result.assign(
+        recorded_test_accuracy=(("learning_rate", "batch_size", "seed", "step"), curves), step=[0, 3]
+    )
+    axes = jm.accuracy_curve(result).axes[0]
+    np.testing.assert_allclose(axes.lines[0].get_xydata(), [[0, 10], [3, 60]])
+    band = axes.collections[0].get_paths()[0].get_extents()
+    assert band.y1 == pytest.approx(60 + 100 * np.std([0.5, 0.7], ddof=1))
+    assert axes.get_ylabel() == "test accuracy (%)"

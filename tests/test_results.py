@@ -1,0 +1,142 @@
+from pathlib import Path
+
+import numpy as np
+import optax
+import pytest
+import xarray as xr
+from scipy import stats
+
+import jaxmnist as jm
+from jaxmnist import results
+
+
+def make_result(validation, test, diverged=None, **axes):
+    """Returns a result with given accuracies in the order of the grid."""
+    runs = jm.grid(**axes)
+    validation = np.asarray(validation, float)
+    diverged = np.full(len(validation), np.nan) if diverged is None else np.asarray(diverged, float)
+    values = dict(
+        validation_accuracy=validation, validation_loss=1 - validation, test_accuracy=np.asarray(test, float),
+        test_loss=1 - np.asarray(test, float), diverged_step=diverged,
+    )  # fmt: skip
+    attrs = dict(dataset="tiny", num_validation=100, num_test=200, budget="equal steps: 3", model="M()", optimizer="o")
+    return results.label(runs, values, [0, 3], attrs)
+
+
+@pytest.fixture(scope="module")
+def swept(tiny) -> xr.Dataset:
+    runs = jm.grid(learning_rate=[1.0, 0.1, 1e6], batch_size=[5, 3], seed=[1, 0], momentum=0.5)
+    return jm.sweep(
+        jm.SoftmaxRegression(4), optax.sgd, runs, tiny, num_steps=6, num_evaluations=3, record=("test",), progress=False
+    )
+
+
+def test_save_and_load_give_the_same(swept, tmp_path):
+    jm.save(swept, tmp_path)
+    loaded = jm.load_results(tmp_path)
+    xr.testing.assert_identical(loaded, swept)
+    with xr.open_dataset(tmp_path / "results.nc") as plain:
+        assert plain.attrs["num_steps"] == 6 and "jax==" in plain.attrs["versions"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["results.csv", "results.nc"]
+
+
+def test_csv_has_a_row_per_run_in_the_order_typed(swept, tmp_path):
+    jm.save(swept, tmp_path)
+    header, *rows = [line.split(",") for line in (tmp_path / "results.csv").read_text().splitlines()]
+    assert header == [
+        "learning_rate", "batch_size", "momentum", "seed", "validation_accuracy", "validation_loss",
+        "test_accuracy", "test_loss", "diverged_step",
+    ]  # fmt: skip
+    typed = [[float(row[i]) for i in (0, 1, 3)] for row in rows]
+    assert typed == [[rate, size, seed] for rate in (1.0, 0.1, 1e6) for size in (5, 3) for seed in (1, 0)]
+    for row in rows:
+        place = dict(learning_rate=float(row[0]), batch_size=int(row[1]), seed=int(row[3]), momentum=0.5)
+        assert float(row[4]) == pytest.approx(float(swept["validation_accuracy"].sel(place)), rel=1e-6)
+        assert (row[8] == "") == (row[0] != "1000000.0") and not row[8].endswith(".0")
+
+
+def test_a_selection_keeps_what_it_holds(swept):
+    one = swept.sel(learning_rate=0.1, batch_size=[5])
+    frame = results.table(one)
+    assert frame[["learning_rate", "batch_size", "seed"]].values.tolist() == [[0.1, 5, 1], [0.1, 5, 0]]
+    assert jm.best(one).setting == {"learning_rate": 0.1, "batch_size": 5, "momentum": 0.5}
+
+
+def test_failed_save_leaves_what_was_there(swept, tmp_path, monkeypatch):
+    jm.save(swept, tmp_path)
+    before = (tmp_path / "results.nc").read_bytes()
+
+    def fail(self, path, **kwargs):
+        Path(path).write_text("half")
+        raise OSError("disk full")
+
+    monkeypatch.setattr(xr.Dataset, "to_netcdf", fail)
+    with pytest.raises(OSError, match="disk full"):
+        jm.save(swept, tmp_path)
+    assert (tmp_path / "results.nc").read_bytes() == before and len(list(tmp_path.iterdir())) == 2
+
+
+@pytest.mark.parametrize("content", [None, b"", b"not a file of results"])
+def test_load_results_refuses(tmp_path, content):
+    if content is not None:
+        (tmp_path / "results.nc").write_bytes(content)
+    with pytest.raises(ValueError, match=r"results\.nc"):
+        jm.load_results(tmp_path)
+
+
+def test_best_is_chosen_on_validation_though_test_disagrees():
+    result = make_result([0.8, 0.82, 0.7, 0.7], [0.1, 0.2, 0.9, 0.9], learning_rate=[0.1, 0.5], seed=[0, 1])
+    best = jm.best(result)
+    assert best.setting == {"learning_rate": 0.1} and best.edges == ["learning_rate"]
+    assert best.validation.mean == pytest.approx(0.81) and best.test.mean == pytest.approx(0.15)
+
+
+def test_best_inside_the_grid_has_no_edge_and_its_own_types():
+    axes = dict(learning_rate=[1, 0.1, 0.5], batch_size=[8], seed=[0])
+    best = jm.best(make_result([0.7, 0.6, 0.8], [0.7, 0.6, 0.8], **axes))
+    assert best.edges == [] and best.setting == {"learning_rate": 0.5, "batch_size": 8}
+    assert isinstance(best.setting["batch_size"], int)
+
+
+def test_diverged_settings_are_never_best():
+    axes = dict(learning_rate=[0.1, 0.5], seed=[0, 1])
+    assert jm.best(make_result([0.5, 0.5, 0.9, 0.9], [0.5] * 4, [np.nan] * 3 + [7], **axes)).setting == {
+        "learning_rate": 0.1
+    }
+    assert jm.best(make_result([np.nan, 0.5, 0.9, 0.9], [0.5] * 4, [1, 2, 3, 4], **axes)) is None
+
+
+def test_settings_tabulates_over_seeds():
+    frame = jm.settings(
+        make_result([0.5, 0.7, 0.9, 0.8], [0] * 4, [np.nan] * 3 + [2], learning_rate=[1, 2], seed=[0, 1])
+    )
+    assert frame["learning_rate"].tolist() == [1, 2] and frame["num_diverged"].tolist() == [0, 1]
+    assert frame["num_seeds"].tolist() == [2, 2]
+    np.testing.assert_allclose(
+        frame["validation_accuracy_std"], [np.std([0.5, 0.7], ddof=1), np.std([0.9, 0.8], ddof=1)]
+    )
+
+
+def test_interval_over_seeds_is_students():
+    values = [0.90, 0.92, 0.91, 0.95]
+    low, high = stats.t.interval(0.95, 3, np.mean(values), stats.sem(values))
+    assert jm.interval(values, 1000)[:3] == pytest.approx((np.mean(values), low, high))
+
+
+def test_interval_of_one_seed_is_wilsons():
+    mean, low, high, kind = jm.interval([0.9], 100)
+    z, n = stats.norm.ppf(0.975), 100
+    centre, half = (0.9 + z**2 / (2 * n)), z * np.sqrt(0.9 * 0.1 / n + z**2 / (4 * n**2))
+    assert (low, high) == pytest.approx(((centre - half) / (1 + z**2 / n), (centre + half) / (1 + z**2 / n)))
+    assert mean == 0.9 and "100 images" in kind
+
+
+def test_curve_table_has_a_row_per_recorded_step(swept):
+    one = swept.sel(learning_rate=[0.1], batch_size=3)
+    frame = jm.curve_table(one, "test")
+    assert frame["step"].tolist() == [0, 2, 4, 6] and (frame["num_seeds"] == 2).all()
+    curves = one["recorded_test_accuracy"].squeeze().values
+    np.testing.assert_allclose(frame["test_accuracy_mean"], curves.mean(axis=0), rtol=1e-6)
+    np.testing.assert_allclose(frame["test_accuracy_std"], curves.std(axis=0, ddof=1), rtol=1e-6)
+    with pytest.raises(ValueError, match="one setting"):
+        jm.curve_table(swept, "test")
