@@ -1,0 +1,106 @@
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+import jaxmnist as jm
+from jaxmnist import data
+
+
+def test_order_is_one_permutation_per_epoch():
+    order = jm.example_order(10, 3, 35)
+    assert order.dtype == np.int32 and len(order) == 35
+    for epoch in range(3):
+        assert sorted(order[10 * epoch : 10 * (epoch + 1)]) == list(range(10))
+    assert (order[:10] != order[10:20]).any()
+    np.testing.assert_array_equal(order[:7], jm.example_order(10, 3, 7))
+    assert (order != jm.example_order(10, 4, 35)).any()
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 7, 47])
+def test_one_epoch_has_every_example_once_whatever_the_batch_size(tiny, batch_size):
+    seen = []
+    for images, labels in jm.batches(tiny.train, batch_size, seed=1):
+        assert len(images) == len(labels) == batch_size
+        seen.extend(images)
+        if len(seen) >= 47:
+            break
+    expected = sorted(image.tobytes() for image in tiny.train.images)
+    assert sorted(image.tobytes() for image in seen[:47]) == expected
+
+
+@pytest.mark.parametrize("batch_size", [0, 48])
+def test_batches_refuse(tiny, batch_size):
+    with pytest.raises(ValueError, match=f"batch_size {batch_size} is not between 1 and the 47"):
+        jm.batches(tiny.train, batch_size)
+
+
+def test_digits_are_the_embedded_ones():
+    dataset = jm.load("digits")
+    assert [len(split.labels) for split in (dataset.train, dataset.validation, dataset.test)] == [1257, 180, 360]
+    assert dataset.train.images.shape == (1257, 28, 28, 1) and dataset.train.images.dtype == np.uint8
+    assert dataset.train.labels.dtype == np.int32 and len(dataset.class_names) == 10
+    assert dataset.train.images.max() == 255 and not dataset.train.images[:, :2].any()
+    whole = np.concatenate([dataset.train.labels, dataset.validation.labels, dataset.test.labels])
+    assert np.bincount(whole).tolist() == [178, 182, 177, 183, 181, 182, 181, 179, 174, 180]
+
+
+def test_last_twelfth_of_train_is_held_out():
+    images, labels = np.zeros((30, 2, 2, 1), np.uint8), np.arange(30)
+    train, validation = data.split_train(images, labels)
+    assert train.labels.tolist() == list(range(28)) and validation.labels.tolist() == [28, 29]
+
+
+@pytest.mark.parametrize("name", ["", "../mnist", "Mnist", "mnist; rm", "a/b/c", "mnist/..", 3])
+def test_names_that_are_none(name):
+    with pytest.raises(jm.DataError, match="is not a name"):
+        jm.load(name)
+
+
+def test_digits_stand_in_where_mnist_is_out_of_reach(no_home, monkeypatch):
+    monkeypatch.setattr("socket.create_connection", refuse)
+    dataset, notice = jm.load_or_digits(None)
+    assert dataset.name == "digits" and "not MNIST" in notice
+    with pytest.raises(jm.DatasetUnavailable, match=r"'mnist' is not prepared .*--data-dir"):
+        jm.load_or_digits("mnist")
+
+
+def test_offline_is_known_soon(no_home, monkeypatch):
+    monkeypatch.setattr("socket.create_connection", refuse)
+    start = time.monotonic()
+    for name in ("mnist", "kmnist", "fashion_mnist"):
+        with pytest.raises(jm.DatasetUnavailable):
+            jm.load(name)
+    assert time.monotonic() - start < 3 * 5
+
+
+def test_unknown_name(no_home):
+    with pytest.raises(jm.DataError, match="'no_such_thing' is not known to tensorflow-datasets"):
+        jm.load("no_such_thing")
+
+
+def refuse(*args, **kwargs):
+    raise OSError("unreachable")
+
+
+def test_import_is_light():
+    heavy = ("tensorflow", "tensorflow_datasets", "matplotlib", "xarray", "pandas", "orbax", "sklearn", "rich")
+    code = f"import sys, jaxmnist.training, jaxmnist; print([name for name in {heavy} if name in sys.modules])"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert out.strip() == "[]"
+
+
+@pytest.mark.slow
+def test_mnist_as_prepared_and_then_from_its_cache(mnist_dir, tmp_path, monkeypatch):
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
+    (tmp_path / "mnist").symlink_to(mnist_dir.resolve() / "mnist")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    dataset = jm.load("mnist")
+    assert [len(split.labels) for split in (dataset.train, dataset.validation, dataset.test)] == [55000, 5000, 10000]
+    assert dataset.test.images.shape == (10000, 28, 28, 1) and dataset.test.images.dtype == np.uint8
+    # Of the 70,000 digits of MNIST; the counts are those of the labels in its official files.
+    both = np.concatenate([dataset.train.labels, dataset.validation.labels])
+    assert np.bincount(both).tolist() == [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]
+    assert np.bincount(dataset.test.labels).tolist() == [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]

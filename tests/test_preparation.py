@@ -1,0 +1,237 @@
+import functools
+import gzip
+import hashlib
+import http.server
+import os
+import shutil
+import threading
+
+import numpy as np
+import pytest
+
+import jaxmnist as jm
+from jaxmnist import data, preparation
+
+TFDS = pytest.importorskip("tensorflow_datasets")
+NAMES = [name for pair in preparation.FILE_NAMES.values() for name in pair]
+
+
+def write_idx(path, array):
+    header = np.array([preparation.IDX_MAGIC[array.ndim], *array.shape], ">u4").tobytes()
+    path.write_bytes(gzip.compress(header + array.tobytes(), mtime=0))
+
+
+@pytest.fixture
+def files(no_home, monkeypatch):
+    """The four files of a small MNIST, which TFDS's record of checksums is told to expect at an address."""
+    folder = no_home / "official"
+    folder.mkdir()
+    generator = np.random.default_rng(0)
+    for (images, labels), count in zip(preparation.FILE_NAMES.values(), (24, 7), strict=True):
+        write_idx(folder / images, generator.integers(0, 256, (count, 28, 28)).astype(np.uint8))
+        write_idx(folder / labels, generator.integers(0, 10, count).astype(np.uint8))
+
+    def expect(address):
+        digest = {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in NAMES}
+        record = {digest[name]: ("mnist", f"{address}/{name}") for name in NAMES}
+        monkeypatch.setattr(preparation, "_checksums", lambda: record)
+
+    expect("http://127.0.0.1:9")
+    return folder, expect
+
+
+@pytest.fixture
+def manual(files, no_home):
+    """A TFDS folder with these files in `downloads/manual`."""
+    root = no_home / "tfds"
+    shutil.copytree(files[0], root / "downloads" / "manual")
+    return root
+
+
+def assert_is_small_mnist(dataset, folder):
+    train, test = (
+        [preparation.read_idx(folder / name, num_dims) for name, num_dims in zip(pair, (3, 1), strict=True)]
+        for pair in preparation.FILE_NAMES.values()
+    )
+    assert [len(split.labels) for split in (dataset.train, dataset.validation, dataset.test)] == [22, 2, 7]
+
+    # TFDS shuffles as it writes, so the examples are compared as a set.
+    def examples(images, labels):
+        return sorted((int(label), image.tobytes()) for image, label in zip(images, labels, strict=True))
+
+    parts = [np.concatenate(pair) for pair in zip(dataset.train, dataset.validation, strict=True)]
+    assert examples(*parts) == examples(*train) and examples(*dataset.test) == examples(*test)
+
+
+def test_official_files_in_the_manual_folder(manual, files):
+    assert_is_small_mnist(jm.load("mnist", manual), files[0])
+    source = TFDS.data_source("mnist", data_dir=str(manual), split="test", download=False)
+    assert len(source) == 7 and source[0]["image"].shape == (28, 28, 1)
+
+
+def test_manual_files_may_lie_in_a_folder_of_their_own(manual, files):
+    downloads = manual / "downloads"
+    (downloads / "manual").rename(downloads / "mnist")
+    (downloads / "manual").mkdir()
+    (downloads / "mnist").rename(downloads / "manual" / "mnist")
+    assert_is_small_mnist(jm.load("mnist", manual), files[0])
+
+
+def test_download(files, no_home, monkeypatch):
+    folder, expect = files
+
+    class Handler(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *args):
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Handler, directory=str(folder)))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    expect(f"http://127.0.0.1:{server.server_port}")
+    monkeypatch.setenv("TFDS_DATA_DIR", str(no_home / "tfds"))
+    try:
+        assert_is_small_mnist(jm.load("mnist"), folder)
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def test_altered_manual_file_is_named(manual):
+    path = manual / "downloads" / "manual" / NAMES[0]
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(jm.DataError, match=rf"{NAMES[0]} is not mnist's official file"):
+        jm.load("mnist", manual)
+
+
+def test_second_load_reads_the_cache(manual, monkeypatch):
+    first = jm.load("mnist", manual)
+    monkeypatch.setattr(preparation, "decode", None)
+    second = jm.load("mnist", manual)
+    for name in data.SPLIT_NAMES:
+        for one, other in zip(getattr(first, name), getattr(second, name), strict=True):
+            np.testing.assert_array_equal(one, other)
+    assert first.class_names == second.class_names == tuple("0123456789")
+
+
+def test_stale_or_damaged_cache_is_made_anew(manual, files):
+    jm.load("mnist", manual)
+    (folder,) = (manual / "mnist").iterdir()
+    cache = folder / data.CACHE_NAME
+    for damage in (lambda: cache.write_bytes(cache.read_bytes()[:-3000]), lambda: flip(cache), lambda: touch(folder)):
+        damage()
+        before = cache.stat().st_mtime_ns
+        assert_is_small_mnist(jm.load("mnist", manual), files[0])
+        assert cache.stat().st_mtime_ns > before
+
+
+def flip(path):
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def touch(folder):
+    os.utime(next(folder.glob("*train*")), ns=(1, 1))
+
+
+def test_cache_goes_to_the_user_where_the_data_cannot_be_written(manual, no_home, monkeypatch):
+    write = data._write_cache
+
+    def refuse(place, dataset, fingerprint):
+        if place.parent.parent.name == "mnist":
+            raise PermissionError
+        write(place, dataset, fingerprint)
+
+    monkeypatch.setattr(data, "_write_cache", refuse)
+    first = jm.load("mnist", manual)
+    assert len(list((no_home / "cache" / "jaxmnist").glob("mnist-*.npz"))) == 1
+    monkeypatch.setattr(preparation, "decode", None)
+    np.testing.assert_array_equal(jm.load("mnist", manual).train.images, first.train.images)
+
+
+def test_damaged_prepared_file_is_named(manual):
+    jm.load("mnist", manual)
+    (folder,) = (manual / "mnist").iterdir()
+    record = next(folder.glob("*train*"))
+    content = record.read_bytes()
+    record.write_bytes(content[: len(content) // 2])
+    with pytest.raises(jm.DataError, match=record.name):
+        jm.load("mnist", manual)
+
+
+def test_read_idx_refuses(tmp_path):
+    path = tmp_path / "images.gz"
+    images = np.arange(24, dtype=np.uint8).reshape(2, 3, 4)
+    write_idx(path, images)
+    np.testing.assert_array_equal(preparation.read_idx(path, 3), images)
+    with pytest.raises(jm.DataError, match=r"images\.gz is not an idx file of 1 dim"):
+        preparation.read_idx(path, 1)
+    path.write_bytes(path.read_bytes()[:-5])
+    with pytest.raises(jm.DataError, match=r"images\.gz is damaged"):
+        preparation.read_idx(path, 3)
+    path.write_bytes(gzip.compress(gzip.decompress(gzip.compress(np.array([0x803, 9, 3, 4], ">u4").tobytes()))))
+    with pytest.raises(jm.DataError, match=r"images\.gz is truncated"):
+        preparation.read_idx(path, 3)
+
+
+def test_other_datasets_have_other_shapes_classes_and_splits(no_home):
+    features = TFDS.features.FeaturesDict(
+        {"image": TFDS.features.Image(shape=(8, 6, 3)), "label": TFDS.features.ClassLabel(names=["cat", "dog"])}
+    )
+    generator = np.random.default_rng(0)
+    made = {
+        split: [{"image": generator.integers(0, 256, (8, 6, 3)).astype(np.uint8), "label": i % 2} for i in range(count)]
+        for split, count in (("train", 9), ("validation", 4), ("test", 5))
+    }
+    write_tfds(no_home / "pets" / "1.0.0", "pets", features, made)
+    dataset = jm.load("pets", no_home)
+    assert dataset.class_names == ("cat", "dog")
+    for split, examples in made.items():
+        ours = getattr(dataset, split)
+        assert ours.images.shape == (len(examples), 8, 6, 3)
+        expected = sorted((example["label"], example["image"].tobytes()) for example in examples)
+        got = sorted((int(label), image.tobytes()) for image, label in zip(*ours, strict=True))
+        assert got == expected
+
+
+def write_tfds(folder, name, features, splits):
+    """Writes a TFDS folder by a builder defined here; TFDS encodes PNG with TensorFlow, so the bytes are ours."""
+    import io
+
+    from PIL import Image
+
+    def encoded(example):
+        file = io.BytesIO()
+        Image.fromarray(example["image"]).save(file, format="png")
+        file.seek(0)
+        return example | {"image": file}
+
+    with TFDS.core.registered.skip_registration():
+
+        class Builder(TFDS.core.GeneratorBasedBuilder):
+            VERSION = TFDS.core.Version(folder.name)
+            pkg_dir_path = None
+
+            def _info(self):
+                return TFDS.core.DatasetInfo(builder=self, features=features, supervised_keys=("image", "label"))
+
+            def _split_generators(self, dl_manager):
+                return {split: self._generate_examples(split) for split in splits}
+
+            def _generate_examples(self, split):
+                yield from enumerate(map(encoded, splits[split]))
+
+    Builder.name = name
+    Builder(data_dir=str(folder.parents[1])).download_and_prepare(file_format="array_record")
+
+
+@pytest.mark.slow
+def test_real_official_files(tmp_path, mnist_dir):
+    official = mnist_dir.parent / "mnist-idx"
+    if not official.is_dir():
+        pytest.skip("the official files are not here")
+    (tmp_path / "downloads").mkdir()
+    (tmp_path / "downloads" / "manual").symlink_to(official.resolve())
+    ours, theirs = jm.load("mnist", tmp_path), preparation.decode("mnist", data.prepared_folder("mnist", mnist_dir))
+    for split in data.SPLIT_NAMES:
+        for one, other in zip(getattr(ours, split), getattr(theirs, split), strict=True):
+            np.testing.assert_array_equal(one, other)
