@@ -225,7 +225,7 @@ def _read_cache(name: str, place: Path, fingerprint: str) -> Dataset | None:
     """Returns the cached data set, or None where there is none, or it is stale or damaged."""
     # zipfile compares each member's CRC-32 as it is read, so an altered byte does not go unnoticed.
     try:
-        with np.load(place, allow_pickle=False) as cache:
+        with place.open("rb") as file, np.load(file, allow_pickle=False) as cache:
             header = json.loads(str(cache["header"]))
             if header["fingerprint"] != fingerprint:
                 return None

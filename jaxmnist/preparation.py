@@ -150,26 +150,31 @@ def _decode_split(builder, split: str, *, keys, shape, num_classes: int) -> Spli
 
 
 @functools.cache
-def _checksums() -> dict[str, tuple[str, str]]:
-    """Returns TFDS's record of the MNIST family: SHA-256 -> (data set, URL)."""
+def _checksums() -> dict[str, tuple[str, str, int]]:
+    """Returns TFDS's record of the MNIST family: SHA-256 -> (data set, URL, bytes)."""
     import tensorflow_datasets as tfds
 
     record = Path(tfds.__file__).parent / "url_checksums"
     rows = {}
     for name in MNIST_FAMILY:
         for line in (record / f"{name}.txt").read_text().splitlines():
-            url, _, digest, *_ = line.split("\t")
-            rows[digest] = (name, url)
+            url, size, digest, *_ = line.split("\t")
+            rows[digest] = (name, url, int(size))
     return rows
 
 
 def _obtain_files(name: str, downloads: Path) -> dict[str, Path]:
     """Returns the four official files by name, verified; those not in the manual folder are downloaded."""
     import tensorflow_datasets as tfds
+    from tensorflow_datasets.core.download import checksums, download_manager
 
-    digests = {url.rsplit("/", 1)[1]: (digest, url) for digest, (owner, url) in _checksums().items() if owner == name}
+    official = {
+        url.rsplit("/", 1)[1]: (digest, url, size)
+        for digest, (owner, url, size) in _checksums().items()
+        if owner == name
+    }
     found = {}
-    for file_name, (digest, _) in digests.items():
+    for file_name, (digest, _, _) in official.items():
         for place in (downloads / "manual" / name / file_name, downloads / "manual" / file_name):
             if not place.exists():
                 continue
@@ -180,22 +185,23 @@ def _obtain_files(name: str, downloads: Path) -> dict[str, Path]:
             # The data sets of the family share their file names: another one's intact file is left alone.
             if _checksums().get(actual, (name,))[0] == name:
                 raise DataError(f"{place} is not {name}'s official file: its SHA-256 is {actual}, not {digest}")
-    missing = {file_name: url for file_name, (_, url) in digests.items() if file_name not in found}
+    missing = {file_name: url for file_name, (_, url, _) in official.items() if file_name not in found}
     if not missing:
         return found
     _probe(name, next(iter(missing.values())), downloads)
-    manager = tfds.download.DownloadManager(
+    manager = download_manager.DownloadManager(
         download_dir=str(downloads),
         url_infos={
-            url: tfds.download.UrlInfo(size=None, checksum=digests[file_name][0], filename=file_name)
-            for file_name, url in missing.items()
+            url: checksums.UrlInfo(size=tfds.core.utils.Size(size), checksum=digest, filename=file_name)
+            for file_name, (digest, url, size) in official.items()
         },
         dataset_name=name,
     )
     try:
         return found | {key: Path(path) for key, path in manager.download(missing).items()}
-    except tfds.download.NonMatchingChecksumError as error:
-        raise DataError(f"dataset {name!r}: a downloaded file has a wrong checksum: {error}") from None
+    except download_manager.NonMatchingChecksumError as error:
+        summary = str(error).splitlines()[0]
+        raise DataError(f"dataset {name!r}: a download has a wrong checksum: {summary}") from None
     except OSError as error:
         raise DatasetUnavailable(f"dataset {name!r} could not be downloaded: {error}") from None
 

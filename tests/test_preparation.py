@@ -32,8 +32,11 @@ def files(no_home, monkeypatch):
         write_idx(folder / labels, generator.integers(0, 10, count).astype(np.uint8))
 
     def expect(address):
-        digest = {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in NAMES}
-        record = {digest[name]: ("mnist", f"{address}/{name}") for name in NAMES}
+        contents = {name: (folder / name).read_bytes() for name in NAMES}
+        record = {
+            hashlib.sha256(content).hexdigest(): ("mnist", f"{address}/{name}", len(content))
+            for name, content in contents.items()
+        }
         monkeypatch.setattr(preparation, "_checksums", lambda: record)
 
     expect("http://127.0.0.1:9")
@@ -77,7 +80,9 @@ def test_manual_files_may_lie_in_a_folder_of_their_own(manual, files):
     assert_is_small_mnist(jm.load("mnist", manual), files[0])
 
 
-def test_download(files, no_home, monkeypatch):
+@pytest.fixture
+def served(files):
+    """The official files at an address of this machine, with the checksums that TFDS expects."""
     folder, expect = files
 
     class Handler(http.server.SimpleHTTPRequestHandler):
@@ -87,12 +92,21 @@ def test_download(files, no_home, monkeypatch):
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Handler, directory=str(folder)))
     threading.Thread(target=server.serve_forever, daemon=True).start()
     expect(f"http://127.0.0.1:{server.server_port}")
+    yield folder
+    server.shutdown()
+    server.server_close()
+
+
+def test_download(served, no_home, monkeypatch):
     monkeypatch.setenv("TFDS_DATA_DIR", str(no_home / "tfds"))
-    try:
-        assert_is_small_mnist(jm.load("mnist"), folder)
-    finally:
-        server.shutdown()
-        server.server_close()
+    assert_is_small_mnist(jm.load("mnist"), served)
+
+
+def test_altered_download_is_refused(served, no_home):
+    flip(served / NAMES[2])
+    with pytest.raises(jm.DataError, match=f"wrong checksum.*{NAMES[2]}"):
+        jm.load("mnist", no_home / "tfds")
+    assert not (no_home / "tfds" / "mnist").exists()
 
 
 def test_altered_manual_file_is_named(manual):
@@ -182,7 +196,7 @@ def test_other_datasets_have_other_shapes_classes_and_splits(no_home):
         split: [{"image": generator.integers(0, 256, (8, 6, 3)).astype(np.uint8), "label": i % 2} for i in range(count)]
         for split, count in (("train", 9), ("validation", 4), ("test", 5))
     }
-    write_tfds(no_home / "pets" / "1.0.0", "pets", features, made)
+    write_tfds(no_home / "pets" / "1.0.0", features, made)
     dataset = jm.load("pets", no_home)
     assert dataset.class_names == ("cat", "dog")
     for split, examples in made.items():
@@ -193,7 +207,7 @@ def test_other_datasets_have_other_shapes_classes_and_splits(no_home):
         assert got == expected
 
 
-def write_tfds(folder, name, features, splits):
+def write_tfds(folder, features, splits):
     """Writes a TFDS folder by a builder defined here; TFDS encodes PNG with TensorFlow, so the bytes are ours."""
     import io
 
@@ -207,7 +221,7 @@ def write_tfds(folder, name, features, splits):
 
     with TFDS.core.registered.skip_registration():
 
-        class Builder(TFDS.core.GeneratorBasedBuilder):
+        class Pets(TFDS.core.GeneratorBasedBuilder):
             VERSION = TFDS.core.Version(folder.name)
             pkg_dir_path = None
 
@@ -220,8 +234,7 @@ def write_tfds(folder, name, features, splits):
             def _generate_examples(self, split):
                 yield from enumerate(map(encoded, splits[split]))
 
-    Builder.name = name
-    Builder(data_dir=str(folder.parents[1])).download_and_prepare(file_format="array_record")
+    Pets(data_dir=str(folder.parents[1])).download_and_prepare(file_format="array_record")
 
 
 @pytest.mark.slow
