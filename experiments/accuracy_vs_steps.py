@@ -37,7 +37,7 @@ class Options(common.TrainingOptions):
 
 
 def main() -> None:
-    options = common.parse(Options, __doc__, dict(num_steps=990, pretty=True))
+    options = common.parse(Options, __doc__, dict(num_steps=990))
     if options.plot_only is not None:
         with common.usage_errors():
             draw(options.plot_only)

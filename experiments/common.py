@@ -70,7 +70,9 @@ class TrainingOptions(DataOptions):
 def parse(options: Callable[..., Options], description: str | None, pretty: dict) -> Options:
     """Returns the options of the command line; `--pretty` puts other defaults in place, which `--help` then shows."""
     default = options(**pretty) if "--pretty" in sys.argv[1:] else options()
-    return tyro.cli(type(default), default=default, description=description, config=(tyro.conf.FlagCreatePairsOff,))
+    arguments = [argument for argument in sys.argv[1:] if argument != "--pretty"]
+    config = (tyro.conf.FlagCreatePairsOff,)
+    return tyro.cli(type(default), args=arguments, default=default, description=description, config=config)
 
 
 def seeds(num_seeds: int) -> range:

@@ -44,7 +44,6 @@ PRETTY = dict(
     batch_sizes=tuple(range(8, 513, 8)),
     num_seeds=4,
     num_steps=500,
-    pretty=True,
 )
 
 

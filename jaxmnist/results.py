@@ -128,7 +128,7 @@ def curve_table(result: xr.Dataset, split: str) -> pd.DataFrame:
     result = with_all_dims(result)
     if name not in result or any(len(axis) > 1 for axis_name, axis in axes(result).items() if axis_name != "seed"):
         raise ValueError(f"a curve needs {name} of one setting; select one value of every hyperparameter")
-    curves = result[name].squeeze([axis_name for axis_name in axes(result) if axis_name != "seed"])
+    curves = result[name].astype(np.float64).squeeze([axis_name for axis_name in axes(result) if axis_name != "seed"])
     statistics = {
         f"{split}_accuracy_mean": curves.mean("seed"),
         f"{split}_accuracy_std": curves.std("seed", ddof=1)
