@@ -11,6 +11,7 @@ from jaxmnist.data import batches as batches
 from jaxmnist.data import example_order as example_order
 from jaxmnist.data import load as load
 from jaxmnist.data import load_or_digits as load_or_digits
+from jaxmnist.models import CNN as CNN
 from jaxmnist.models import MLP as MLP
 from jaxmnist.models import SoftmaxRegression as SoftmaxRegression
 from jaxmnist.planning import grid as grid

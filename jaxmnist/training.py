@@ -22,6 +22,7 @@ class State(NamedTuple):
     """What training carries from step to step.
 
     Attributes:
+      key: the key that random parts of the model (dropout) take theirs from, by step.
       step: `[]` int32, number of training steps taken.
       params: the model's parameters, a tree of float32 arrays.
       opt_state: the optimizer's state.
@@ -29,6 +30,7 @@ class State(NamedTuple):
         `NEVER` (-1) if none.
     """
 
+    key: jax.Array
     step: jax.Array
     params: optax.Params
     opt_state: optax.OptState
@@ -56,12 +58,14 @@ def init_state(
     Args:
       model: a linen module from images to logits.
       optimizer: an optax gradient transformation.
-      seed: `[]` int; it alone decides the initial parameters.
+      seed: `[]` int; it alone decides the initial parameters and what is dropped out.
       images: `[N, H, W, C]` uint8; only their shape is used.
     """
     example = jnp.zeros((1, *images.shape[1:]), jnp.float32)
-    params = model.init(jax.random.key(seed), example)
+    key = jax.random.key(seed)
+    params = model.init(key, example)
     return State(
+        key=jax.random.fold_in(key, 1),
         step=jnp.zeros((), jnp.int32),
         params=params,
         opt_state=optimizer.init(params),
@@ -74,9 +78,12 @@ def to_unit_range(images: jax.Array) -> jax.Array:
     return images.astype(jnp.float32) / 255
 
 
-def predict(model: nn.Module, params: optax.Params, images: jax.Array) -> jax.Array:
-    """Returns the logits `[B, K]` float32 of uint8 images `[B, H, W, C]`."""
-    return cast(jax.Array, model.apply(params, to_unit_range(images)))
+def predict(
+    model: nn.Module, params: optax.Params, images: jax.Array, dropout_key: jax.Array | None = None
+) -> jax.Array:
+    """Returns the logits `[B, K]` float32 of uint8 images `[B, H, W, C]`, with dropout where there is a key."""
+    rngs = None if dropout_key is None else {"dropout": dropout_key}
+    return cast(jax.Array, model.apply(params, to_unit_range(images), rngs=rngs))
 
 
 def diverged(loss: jax.Array, num_classes: int) -> jax.Array:
@@ -117,7 +124,7 @@ def train_step(
     """
 
     def loss_and_logits(params):
-        logits = predict(model, params, images)
+        logits = predict(model, params, images, jax.random.fold_in(state.key, state.step))
         return losses.cross_entropy(logits, labels, weights), logits
 
     (loss, logits), grads = jax.value_and_grad(loss_and_logits, has_aux=True)(state.params)
@@ -126,6 +133,7 @@ def train_step(
     first_divergence = diverged(loss, logits.shape[-1]) & (state.diverged_step == NEVER)
     return (
         State(
+            key=state.key,
             step=step,
             params=optax.apply_updates(state.params, updates),
             opt_state=opt_state,

@@ -1,9 +1,11 @@
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import jaxmnist as jm
+from jaxmnist import models
 
 
 @pytest.mark.parametrize("model", [jm.SoftmaxRegression(4), jm.MLP(hidden_size=7, num_classes=4)])
@@ -35,3 +37,60 @@ def test_mlp_differs_by_key():
     images = jnp.ones((1, 6, 5, 1))
     first, second = (jm.MLP(8, 4).init(jax.random.key(seed), images)["params"] for seed in (0, 1))
     assert (first["Dense_0"]["kernel"] != second["Dense_0"]["kernel"]).any()
+
+
+@pytest.mark.parametrize(("shape", "size"), [((2, 7, 6, 3), (5, 5)), ((1, 4, 4, 1), (3, 1))])
+def test_conv_is_flax_convolution_in_value_and_gradient(shape, size):
+    images = jax.random.normal(jax.random.key(0), shape)
+    theirs = nn.Conv(8, size)
+    params = theirs.init(jax.random.key(1), images)
+    target = jax.random.normal(jax.random.key(2), (*shape[:3], 8))
+
+    def loss(model, params, images):
+        return jnp.sum(jnp.square(model.apply(params, images) - target))
+
+    ours = models.Conv(8, size)
+    assert jax.tree.map(jnp.shape, ours.init(jax.random.key(1), images)) == jax.tree.map(jnp.shape, params)
+    value_and_grads = jax.value_and_grad(loss, argnums=(1, 2))
+    got, expected = (value_and_grads(model, params, images) for model in (ours, theirs))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-4, atol=1e-4), got, expected)
+
+
+def test_convolution_agrees_with_lax():
+    images = jax.random.normal(jax.random.key(0), (2, 6, 6, 3))
+    kernel = jax.random.normal(jax.random.key(1), (5, 5, 3, 4))
+    dims = ("NHWC", "HWIO", "NHWC")
+    expected = jax.lax.conv_general_dilated(images, kernel, (1, 1), "SAME", dimension_numbers=dims)
+    params = {"params": {"kernel": kernel, "bias": jnp.zeros(4)}}
+    np.testing.assert_allclose(models.Conv(4, (5, 5)).apply(params, images), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_max_pool_is_flax_pooling():
+    images = jax.random.normal(jax.random.key(0), (2, 7, 6, 3))
+    np.testing.assert_array_equal(models.max_pool(images), nn.max_pool(images, (2, 2), (2, 2)))
+
+
+def test_cnn_has_the_parameters_of_the_original():
+    params = jax.eval_shape(jm.CNN().init, jax.random.key(0), jnp.ones((1, 28, 28, 1)))
+    assert sum(leaf.size for leaf in jax.tree.leaves(params)) == 3_274_634
+
+
+def test_cnn_initialisation_is_the_originals():
+    params = jm.CNN().init(jax.random.key(0), jnp.ones((1, 8, 8, 1)))["params"]
+    for name, layer in params.items():
+        assert (layer["bias"] == np.float32(0.1)).all(), name
+        assert abs(layer["kernel"]).max() <= 0.2
+    # A normal of standard deviation 0.1 that is cut at two of them has 0.08796.
+    assert np.std(params["Conv_1"]["kernel"]) == pytest.approx(0.08796, rel=0.01)
+
+
+def test_dropout_is_in_training_alone_and_keeps_the_mean():
+    model = jm.CNN(features=(2,), hidden_size=4000, num_classes=3)
+    images = jax.random.uniform(jax.random.key(0), (1, 8, 8, 1))
+    params = model.init(jax.random.key(1), images)
+    full = model.apply(params, images)
+    np.testing.assert_array_equal(full, model.apply(params, images))
+    first, second = (model.apply(params, images, rngs={"dropout": jax.random.key(i)}) for i in (2, 3))
+    assert (first != second).all() and (first != full).all()
+    many = jax.vmap(lambda i: model.apply(params, images, rngs={"dropout": jax.random.key(i)}))(jnp.arange(200))
+    np.testing.assert_allclose(many.mean(axis=0), full, atol=4 * float(many.std(axis=0).max()) / 200**0.5)

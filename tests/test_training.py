@@ -61,7 +61,9 @@ def test_fit_continues_where_it_stopped(tiny):
     first, _ = fit(tiny, num_steps=5, optimizer=optax.adam(0.01))
     order = jnp.asarray(jm.example_order(47, 0, 12 * 7))[5 * 7 :]
     rest, _ = jm.fit(MODEL, optax.adam(0.01), first, jax.device_put(tiny.train), order, 7, num_steps=7)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), whole, rest)
+    for name in ("step", "params", "opt_state", "diverged_step"):
+        pair = getattr(whole, name), getattr(rest, name)
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), *pair)
 
 
 def test_batches_are_those_of_fit_in_their_order(tiny):
@@ -102,3 +104,20 @@ def test_accuracy_of_what_is_not_finite_is_nan(tiny):
     params = MODEL.init(jax.random.key(0), jnp.ones((1, 6, 5, 1)))
     params = jax.tree.map(lambda leaf: leaf + jnp.nan, params)
     assert np.isnan(jm.evaluate(MODEL, params, jax.device_put(tiny.test)).accuracy)
+
+
+def test_dropout_differs_by_step_and_seed_and_repeats(tiny):
+    model, optimizer = jm.CNN(features=(2,), hidden_size=16, num_classes=4), optax.sgd(0.0)
+    images, labels = jnp.asarray(tiny.train.images[:5]), jnp.asarray(tiny.train.labels[:5])
+
+    def losses(seed):
+        # The same parameters for both seeds, and a learning rate of 0: only what is dropped differs.
+        state = jm.init_state(model, optimizer, seed, images)
+        state = state._replace(params=jm.init_state(model, optimizer, 0, images).params)
+        taken = []
+        for _ in range(3):
+            state, loss = jm.train_step(model, optimizer, state, images, labels, jnp.ones(5))
+            taken.append(float(loss))
+        return taken
+
+    assert len(set(losses(0) + losses(1))) == 6 and losses(0) == losses(0)
