@@ -1,5 +1,7 @@
 """The compiled programs of a sweep: `jit(vmap(vmap(...)))` of one run's functions, over groups that share batches.
 
+On CPU the outer `vmap` is taken a few groups at a time, so that these stay in its cache.
+
 Shapes: G groups of a program, P runs of a group, N images, L steps of a segment.
 """
 
