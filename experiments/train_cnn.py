@@ -23,8 +23,8 @@ import optax
 import tyro
 
 import jaxmnist as jm
+from jaxmnist.files import write_atomically
 from jaxmnist.progress import progress_bar
-from jaxmnist.results import write_atomically
 from jaxmnist.sweep import segments
 
 STEPS_PER_REPORT = 100

@@ -12,13 +12,14 @@ import hashlib
 import json
 import os
 import re
-import tempfile
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+
+from jaxmnist.files import write_atomically
 
 DEFAULT_DATASET = "mnist"
 CACHE_NAME = "jaxmnist_decoded.npz"
@@ -245,18 +246,10 @@ def _aligned(array: np.ndarray) -> np.ndarray:
 
 
 def _write_cache(place: Path, dataset: Dataset, fingerprint: str) -> None:
-    """Writes the decoded data set under a passing name and moves it into place."""
+    """Writes the decoded data set, atomically."""
     arrays = {
         f"{split}_{field}": array for split in SPLIT_NAMES for field, array in getattr(dataset, split)._asdict().items()
     }
     header = json.dumps({"fingerprint": fingerprint, "class_names": dataset.class_names})
     place.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, passing = tempfile.mkstemp(dir=place.parent, prefix=".", suffix=".npz")
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            np.savez(file, header=np.array(header), **arrays)
-        os.chmod(passing, 0o644)
-        os.replace(passing, place)
-    except BaseException:
-        os.unlink(passing)
-        raise
+    write_atomically(place, lambda passing: np.savez(passing, header=np.array(header), **arrays))

@@ -7,7 +7,6 @@ validation split. Accuracies are fractions, losses nats per example.
 import json
 import math
 import os
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -16,6 +15,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import xarray as xr
+
+from jaxmnist.files import write_atomically
 
 METRICS = ("validation_accuracy", "validation_loss", "test_accuracy", "test_loss", "diverged_step")
 CONFIDENCE = 0.95
@@ -235,16 +236,3 @@ def load_results(folder: str | os.PathLike) -> xr.Dataset:
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise ValueError(f"{path} is damaged, or was not written by jaxmnist: {error}") from None
     return result
-
-
-def write_atomically(path: Path, write: Callable[[str], object]) -> None:
-    """Calls `write` with a passing name in the same folder, and moves the file into place once it is whole."""
-    descriptor, passing = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=path.suffix)
-    os.close(descriptor)
-    try:
-        write(passing)
-        os.chmod(passing, 0o644)
-        os.replace(passing, path)
-    except BaseException:
-        os.unlink(passing)
-        raise

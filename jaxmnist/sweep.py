@@ -3,6 +3,7 @@
 Shapes: R runs, G groups of a program, P runs of a group, N images, L steps of a segment, E recorded steps.
 """
 
+import functools
 import inspect
 import itertools
 from collections.abc import Callable, Iterator, Sequence
@@ -62,43 +63,28 @@ def sweep(
     from jaxmnist import results
 
     arrays = check(model, optimizer, runs, dataset, num_steps, num_evaluations)
-    programs = planning.plan(arrays)
+    planned = planning.plan(arrays)
     boundaries, recorded_steps = segments(num_steps, num_evaluations)
     num_runs = len(arrays["seed"])
-    total = num_steps * float(np.sum(arrays["batch_size"], dtype=np.float64))
-    device = (
-        jax.device_put(dataset.train),
-        {
-            "validation": jax.device_put(dataset.validation),
-            "test": jax.device_put(dataset.test),
-        },
-    )
+    work = [program.rows.shape[1] * float(program.batch_size.sum()) for program in planned]
+    split = jax.device_put(dataset.train)
+    evaluated = {"validation": jax.device_put(dataset.validation), "test": jax.device_put(dataset.test)}
     values: dict[str, np.ndarray] = {}
-    finished_work, finished_runs = 0.0, 0
-    with progress_bar("sweep", total, progress) as show:
-        for number, program in enumerate(programs, 1):
-            work = program.rows.shape[1] * float(program.batch_size.sum())
+    with progress_bar("sweep", num_steps * sum(work), progress) as show:
 
-            def report(
-                step,
-                number=number,
-                work=work,
-                done=finished_work,
-                runs_done=finished_runs,
-                num_runs_of_program=program.rows.size,
-            ):
-                runs_done += num_runs_of_program if step == num_steps else 0
-                text = f"{runs_done}/{num_runs} runs, program {number}/{len(programs)}, step {step}/{num_steps}"
-                show(done + work * step, text)
+        def report(index, step):
+            runs_done = sum(program.rows.size for program in planned[: index + (step == num_steps)])
+            text = f"{runs_done}/{num_runs} runs, program {index + 1}/{len(planned)}, step {step}/{num_steps}"
+            show(num_steps * sum(work[:index]) + step * work[index], text)
 
+        for index, program in enumerate(planned):
             outcome = _run_program(
-                model, optimizer, arrays, program, *device, boundaries, recorded_steps, record, report
-            )
+                model, optimizer, arrays, program, split, evaluated, boundaries, recorded_steps, record,
+                functools.partial(report, index),
+            )  # fmt: skip
             for name, of_program in outcome.items():
                 array = values.setdefault(name, np.empty((num_runs, *of_program.shape[2:]), of_program.dtype))
                 array[program.rows] = of_program
-            finished_work += work * num_steps
-            finished_runs += program.rows.size
     return results.label(arrays, values, recorded_steps, describe(model, optimizer, dataset, num_steps))
 
 

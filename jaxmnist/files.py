@@ -1,0 +1,19 @@
+"""Files that are whole or not there."""
+
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+
+def write_atomically(path: Path, write: Callable[[str], object]) -> None:
+    """Calls `write` with a passing name in the same folder, and moves the file into place once it is whole."""
+    descriptor, passing = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=path.suffix)
+    os.close(descriptor)
+    try:
+        write(passing)
+        os.chmod(passing, 0o644)
+        os.replace(passing, path)
+    except BaseException:
+        os.unlink(passing)
+        raise
