@@ -4,6 +4,7 @@ Shapes: N images of a split, B examples of a (padded) batch, H x W x C an image,
 """
 
 import math
+from collections.abc import Callable
 from typing import NamedTuple, cast
 
 import flax.linen as nn
@@ -16,13 +17,14 @@ from jaxmnist.data import Split
 
 EVALUATION_BATCH_SIZE = 500
 NEVER = -1
+Augmentation = Callable[[jax.Array, jax.Array], jax.Array]
 
 
 class State(NamedTuple):
     """What training carries from step to step.
 
     Attributes:
-      key: the key that random parts of the model (dropout) take theirs from, by step.
+      key: the key that dropout and augmentation take theirs from, by step.
       step: `[]` int32, number of training steps taken.
       params: the model's parameters, a tree of float32 arrays.
       opt_state: the optimizer's state.
@@ -58,7 +60,8 @@ def init_state(
     Args:
       model: a linen module from images to logits.
       optimizer: an optax gradient transformation.
-      seed: `[]` int; it alone decides the initial parameters and what is dropped out.
+      seed: `[]` int; it alone decides the initial parameters and what is dropped out
+        and how images are augmented.
       images: `[N, H, W, C]` uint8; only their shape is used.
     """
     example = jnp.zeros((1, *images.shape[1:]), jnp.float32)
@@ -78,12 +81,9 @@ def to_unit_range(images: jax.Array) -> jax.Array:
     return images.astype(jnp.float32) / 255
 
 
-def predict(
-    model: nn.Module, params: optax.Params, images: jax.Array, dropout_key: jax.Array | None = None
-) -> jax.Array:
-    """Returns the logits `[B, K]` float32 of uint8 images `[B, H, W, C]`, with dropout where there is a key."""
-    rngs = None if dropout_key is None else {"dropout": dropout_key}
-    return cast(jax.Array, model.apply(params, to_unit_range(images), rngs=rngs))
+def predict(model: nn.Module, params: optax.Params, images: jax.Array) -> jax.Array:
+    """Returns the logits `[B, K]` float32 of uint8 images `[B, H, W, C]`, without dropout."""
+    return cast(jax.Array, model.apply(params, to_unit_range(images)))
 
 
 def diverged(loss: jax.Array, num_classes: int) -> jax.Array:
@@ -108,6 +108,7 @@ def train_step(
     images: jax.Array,
     labels: jax.Array,
     weights: jax.Array,
+    augment: Augmentation | None = None,
 ) -> tuple[State, jax.Array]:
     """Takes one optimizer step on one batch.
 
@@ -118,13 +119,20 @@ def train_step(
       images: `[B, H, W, C]` uint8.
       labels: `[B]` int32.
       weights: `[B]` float32; 0 marks padding.
+      augment: a function of a key and images `[B, H, W, C]` float32 in `[0, 1]` that changes the images, such as
+        `jaxmnist.augmentation.Affine()`; none by default.
 
     Returns:
       The state after the step, and the batch's mean cross-entropy before it, `[]` float32.
     """
 
+    dropout_key, augmentation_key = jax.random.split(jax.random.fold_in(state.key, state.step))
+    inputs = to_unit_range(images)
+    if augment is not None:
+        inputs = augment(augmentation_key, inputs)
+
     def loss_and_logits(params):
-        logits = predict(model, params, images, jax.random.fold_in(state.key, state.step))
+        logits = model.apply(params, inputs, rngs={"dropout": dropout_key})
         return losses.cross_entropy(logits, labels, weights), logits
 
     (loss, logits), grads = jax.value_and_grad(loss_and_logits, has_aux=True)(state.params)
@@ -153,6 +161,7 @@ def fit(
     *,
     num_steps: int,
     padded_batch_size: int | None = None,
+    augment: Augmentation | None = None,
 ) -> tuple[State, jax.Array]:
     """Takes `num_steps` training steps: a `lax.scan` over batches drawn from `split` on the device.
 
@@ -170,6 +179,7 @@ def fit(
       num_steps: T, static.
       padded_batch_size: B, static, at least `batch_size`; each batch is padded to it and masked. Default
         `batch_size`.
+      augment: as `train_step`.
 
     Returns:
       The state after the last step, and the batch losses before each step, `[T]` float32.
@@ -180,7 +190,7 @@ def fit(
     def step(state, i):
         # Past the end the last example is repeated: padding must be finite, and here it is a real image.
         examples = order.at[i * batch_size + rows].get(mode="clip")
-        return train_step(model, optimizer, state, split.images[examples], split.labels[examples], weights)
+        return train_step(model, optimizer, state, split.images[examples], split.labels[examples], weights, augment)
 
     return jax.lax.scan(step, state, jnp.arange(num_steps))
 
