@@ -1,127 +1,300 @@
-"""Trains the original notebook's convolutional network, on the same `fit` as everything else.
+"""Trains a convolutional network, on the same `fit` as everything else.
 
-Two 5x5 convolutions with pooling, a hidden layer with dropout, Adam. Prints the training accuracy (of the next batch,
-dropout off) every 100 steps, and the accuracy on all test images at the end. Writes metrics.csv and config.json.
-Nothing is chosen here, so no validation is looked at.
-
-The notebook passed the arguments of its initialiser in the wrong places, which gave weights of standard deviation 1 and
-biases of 0; `--init-std 1 --init-bias 0` does the same.
+The default is the original notebook's network and recipe. The notebook passed the arguments of its initialiser in the
+wrong places, which gave weights of standard deviation 1 and biases of 0; `--init-std 1 --init-bias 0` does the same.
 """
 
+import argparse
 import csv
 import dataclasses
+import functools
 import io
-import itertools
 import json
+import shutil
+import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, Literal, NoReturn
 
 import common
 import jax
-import jax.numpy as jnp
+import numpy as np
 import optax
 import tyro
 
 import jaxmnist as jm
-from jaxmnist.files import write_atomically
+from jaxmnist.files import write_atomically, write_text
+from jaxmnist.loop import train_run
 from jaxmnist.progress import progress_bar
-from jaxmnist.sweep import segments
 
-STEPS_PER_REPORT = 100
-STEPS_PER_SEGMENT = 10
+MILESTONES = (0.99, 0.992)
+NUM_MISTAKES = 25
+PRESETS: dict[str, dict[str, Any]] = {
+    "original": {},
+    "tutorial": {"num_steps": 20_000, "evaluation_steps": 1000},
+    "best": {
+        "features": (32, 64, 64, 128, 128),
+        "kernel_sizes": (5, 3, 3, 3, 3),
+        "pool_after": (1, 3, 5),
+        "hidden_size": 0,
+        "dropout_rate": 0.3,
+        "standardised": True,
+        "init_std": 0.05,
+        "init_bias": 0.0,
+        "rotation": 10.0,
+        "scale": 0.1,
+        "shift": 2.0,
+        "optimizer": "adamw",
+        "weight_decay": 0.02,
+        "schedule": "one_cycle",
+        "learning_rate": 3e-3,
+        "batch_size": 50,
+        "num_steps": 11_000,
+        "evaluation_steps": 550,
+    },
+}
 
 
 @dataclasses.dataclass(frozen=True)
 class Options(common.DataOptions):
+    preset: Literal["original", "tutorial", "best"] = "original"
+    """What the other options are where they are not given; --help shows them for the preset beside it."""
+    members: int = 1
+    """Seeds to train, one after another; the mean of their probabilities is the ensemble's."""
+    seed: int = 0
+    """Seed of initial parameters, dropout, augmentation and order of examples; further members take the next ones."""
     features: tuple[int, ...] = (32, 64)
-    """Output channels of each 5x5 convolution."""
+    """Output channels of each convolution."""
+    kernel_sizes: tuple[int, ...] = (5, 5)
+    """Height and width of each convolution's kernel, odd, in pixels."""
+    pool_after: tuple[int, ...] = (1, 2)
+    """After which convolutions, counted from 1, to take the maximum of 2x2 pixels."""
     hidden_size: int = 1024
-    """Units of the hidden layer."""
+    """Units of the hidden layer; 0 for none."""
     dropout_rate: float = 0.5
-    """Share of the hidden units dropped in training, in [0, 1)."""
+    """Share of the last layer's inputs dropped in training, in [0, 1)."""
+    standardised: bool = False
+    """Standardise the convolutions' kernels (weight standardisation, in place of batch normalisation)."""
     init_std: float = 0.1
     """Standard deviation of the initial weights' normal, which is cut at two of them."""
     init_bias: float = 0.1
     """Initial biases."""
+    rotation: float = 0.0
+    """Augmentation: largest rotation, in degrees."""
+    scale: float = 0.0
+    """Augmentation: largest logarithm of the scale."""
+    shift: float = 0.0
+    """Augmentation: largest shift, in pixels."""
+    optimizer: Literal["sgd", "momentum", "adam", "adamw"] = "adam"
+    """Optimizer, from optax; momentum is SGD with momentum 0.9."""
+    weight_decay: float = 0.0
+    """Weight decay, of kernels alone; for --optimizer adamw."""
+    schedule: Literal["constant", "one_cycle"] = "constant"
+    """Of the learning rate; one_cycle rises to it for a fifth of the steps, then falls to nearly 0 by a cosine."""
     learning_rate: float = 1e-4
-    """Learning rate of Adam."""
+    """Learning rate; the highest one, where there is a schedule."""
     batch_size: int = 50
     """Batch size, in examples."""
     num_steps: int = 200
     """Training steps."""
-    seed: int = 0
-    """Seed of the initial parameters, of dropout and of the order of examples."""
+    num_epochs: float | None = None
+    """Passes through the training images, in place of --num-steps."""
+    evaluation_steps: int = 100
+    """Steps between looks at the accuracy on validation and on the next training batch."""
     output_dir: Annotated[Path, tyro.conf.arg(metavar="DIR")] = Path("results/train_cnn")
-    """Folder for metrics.csv and config.json."""
+    """Folder for config.json, metrics.csv, predictions.npz, checkpoints, the model and the figures."""
+    resume: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
+    """Go on with the interrupted training in this folder, by the options saved there."""
+    plot_only: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
+    """Draw the figures of the finished training in this folder again."""
 
 
 def main() -> None:
-    options = common.parse(Options, __doc__, {})
+    options = parse()
     with common.usage_errors():
-        if not options.features or min(*options.features, options.hidden_size) < 1:
-            raise ValueError(f"features {options.features} and hidden_size {options.hidden_size} are at least 1 each")
-        if not 0 <= options.dropout_rate < 1:
-            raise ValueError(f"dropout_rate is {options.dropout_rate}; it lies in [0, 1)")
-        runs = jm.grid(learning_rate=options.learning_rate, batch_size=options.batch_size, seed=options.seed)
+        if options.plot_only:
+            draw(options.plot_only)
+            return
+        if options.resume:
+            options = load_options(options.resume)
+            if (options.output_dir / "predictions.npz").is_file():
+                print_report(options.output_dir)
+                return
+        check(options)
         common.make_output_dir(options.output_dir)
         dataset = options.load()
-        model = jm.CNN(
-            features=options.features,
-            hidden_size=options.hidden_size,
-            dropout_rate=options.dropout_rate,
-            init_std=options.init_std,
-            init_bias=options.init_bias,
-            num_classes=len(dataset.class_names),
+        model, optimizer, num_steps = build(options, dataset)
+        for seed in range(options.seed, options.seed + options.members):
+            runs = jm.grid(learning_rate=options.learning_rate, batch_size=options.batch_size, seed=seed)
+            jm.check(model, optax.sgd, runs, dataset, num_steps, 1)
+    if not options.resume:
+        begin_folder(options, dataset)
+    try:
+        classifier = train(options, model, optimizer, num_steps, dataset)
+    except KeyboardInterrupt:
+        print(f"to go on: python {sys.argv[0]} --resume {options.output_dir}", file=sys.stderr)
+        raise
+    save_predictions(options.output_dir, classifier, dataset)
+    draw(options.output_dir)
+    print_report(options.output_dir)
+
+
+def parse() -> Options:
+    """Returns the options of the command line; what it does not give is the preset's."""
+    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    first.add_argument("--preset", default="original")
+    preset = first.parse_known_args()[0].preset
+    options = common.parse(functools.partial(Options, preset=preset, **PRESETS.get(preset, {})), __doc__, {})
+    alone = dataclasses.replace(options, resume=None, plot_only=None)
+    if alone != options and (alone != Options() or (options.resume and options.plot_only)):
+        common.fail("--resume and --plot-only take no other option beside them: the folder's are used")
+    return options
+
+
+def load_options(folder: Path) -> Options:
+    """Returns the options a training began with, from its folder.
+
+    Raises:
+      ValueError: the folder holds none.
+    """
+    path = folder / "config.json"
+    try:
+        config = json.loads(path.read_text())
+        as_tuples = {name: tuple(value) if isinstance(value, list) else value for name, value in config.items()}
+        data_dir = config["data_dir"] and Path(config["data_dir"])
+        return Options(**as_tuples | {"data_dir": data_dir, "output_dir": folder, "resume": folder})
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise ValueError(f"resume: the options in {path} cannot be read: {error}") from None
+
+
+def check(options: Options) -> None:
+    """Raises ValueError where an option alone, or two together, make no sense."""
+    depth = len(options.features)
+    limits = {
+        "members": options.members >= 1,
+        "features": depth >= 1 and min(options.features) >= 1,
+        "kernel_sizes": len(options.kernel_sizes) == depth and all(size % 2 for size in options.kernel_sizes),
+        "pool_after": set(options.pool_after) <= set(range(1, depth + 1)),
+        "hidden_size": options.hidden_size >= 0,
+        "dropout_rate": 0 <= options.dropout_rate < 1,
+        "init_std": options.init_std > 0,
+        "rotation": 0 <= options.rotation <= 180,
+        "scale": 0 <= options.scale <= 1,
+        "shift": 0 <= options.shift <= 28,
+        "weight_decay": options.weight_decay == 0 or (options.weight_decay > 0 and options.optimizer == "adamw"),
+        "num_epochs": options.num_epochs is None or 0 < options.num_epochs < float("inf"),
+        "evaluation_steps": options.evaluation_steps >= 1,
+    }
+    allowed = {
+        "features": "at least one number, each at least 1",
+        "kernel_sizes": f"{depth} odd numbers, one for each of features",
+        "pool_after": f"numbers from 1 to {depth}",
+        "hidden_size": "a number, or 0 for none",
+        "dropout_rate": "in [0, 1)",
+        "init_std": "above 0",
+        "rotation": "in [0, 180]",
+        "scale": "in [0, 1]",
+        "shift": "in [0, 28]",
+        "weight_decay": "0 or more, and 0 for any optimizer but adamw",
+        "num_epochs": "above 0",
+    }
+    for name, is_right in limits.items():
+        if not is_right:
+            raise ValueError(f"{name} is {getattr(options, name)}; allowed: {allowed.get(name, 'at least 1')}")
+
+
+def build(options: Options, dataset: jm.Dataset) -> tuple[jm.CNN, optax.GradientTransformation, int]:
+    """Returns model, optimizer and number of steps."""
+    fields = {field.name for field in dataclasses.fields(jm.CNN)} & {field.name for field in dataclasses.fields(options)}
+    model = jm.CNN(**{name: getattr(options, name) for name in fields}, num_classes=len(dataset.class_names))
+    num_steps = options.num_steps
+    if options.num_epochs is not None:
+        num_steps = max(round(options.num_epochs * len(dataset.train.labels) / options.batch_size), 1)
+    learning_rate: optax.ScalarOrSchedule = options.learning_rate
+    if options.schedule == "one_cycle":
+        learning_rate = optax.cosine_onecycle_schedule(num_steps, options.learning_rate, 0.2, final_div_factor=1e3)
+    if options.optimizer == "adamw":
+        decayed = functools.partial(jax.tree.map, lambda leaf: leaf.ndim > 1)
+        return model, optax.adamw(learning_rate, weight_decay=options.weight_decay, mask=decayed), num_steps
+    momentum = {"momentum": common.DEFAULT_MOMENTUM} if options.optimizer == "momentum" else {}
+    return model, common.OPTIMIZERS[options.optimizer](learning_rate, **momentum), num_steps
+
+
+def begin_folder(options: Options, dataset: jm.Dataset) -> None:
+    """Puts away what an earlier training left, and saves the options; from here on, the training can be resumed."""
+    (options.output_dir / "config.json").unlink(missing_ok=True)
+    for name in ("checkpoints", "model"):
+        shutil.rmtree(options.output_dir / name, ignore_errors=True)
+    for name in ("metrics.csv", "predictions.npz"):
+        (options.output_dir / name).unlink(missing_ok=True)
+    config = dataclasses.asdict(options) | {"dataset": dataset.name}
+    write_text(options.output_dir / "config.json", json.dumps(config, indent=2, default=str) + "\n")
+
+
+def train(options, model, optimizer, num_steps, dataset) -> jm.Classifier:
+    """Returns the trained ensemble; reports and saves what is seen on its way."""
+    augment = jm.Affine(options.rotation, options.scale, options.shift)
+    if augment == jm.Affine(0, 0, 0):
+        augment = None
+    rows: list[dict[str, Any]] = []
+    params = []
+    with progress_bar("training", num_steps * options.members) as show:
+        for index in range(options.members):
+            seed = options.seed + index
+            reported = functools.partial(report_progress, options, seed, index * num_steps, num_steps, rows, show)
+            one, _ = train_run(
+                model, optimizer, dataset, seed,
+                batch_size=options.batch_size, num_steps=num_steps, evaluation_steps=options.evaluation_steps,
+                folder=options.output_dir / "checkpoints" / f"seed_{seed}", augment=augment, report=reported,
+            )  # fmt: skip
+            params.append(one)
+    shape = dataset.train.images.shape[1:]
+    classifier = jm.Classifier(model, tuple(params), shape, tuple(dataset.class_names))
+    jm.save_model(options.output_dir / "model", classifier, range(options.seed, options.seed + options.members))
+    return classifier
+
+
+def report_progress(options, seed, steps_before, num_steps, rows, show, step, of_seed, loss) -> None:
+    """Shows the bar; prints and saves the looks that are new."""
+    last = of_seed[-1]
+    show(
+        steps_before + step,
+        f"seed {seed}, step {step}/{num_steps}, loss {loss:.4f}, "
+        f"validation accuracy {100 * last['validation_accuracy']:.2f} %",
+    )
+    known = [row for row in rows if row["seed"] == seed]
+    for number, row in enumerate(of_seed[len(known) :], len(known)):
+        rows.append({"seed": seed, **row})
+        print(
+            f"step {row['step']}, training accuracy {row['training_accuracy']:.4f} (next batch), "
+            f"validation accuracy {row['validation_accuracy']:.4f}, loss {row['validation_loss']:.5f}",
+            flush=True,
         )
-        jm.check(model, optax.adam, runs, dataset, options.num_steps, 1)
-    config = dataclasses.asdict(options) | {"dataset": dataset.name, "data_dir": None}
-    save_text(options.output_dir / "config.json", json.dumps(config, indent=2, default=str) + "\n")
-    params = train(options, model, dataset)
-    evaluate = jax.jit(jm.evaluate, static_argnums=0)
-    accuracy = float(evaluate(model, params, jax.device_put(dataset.test)).accuracy)
-    num_images = len(dataset.test.labels)
-    _, low, high, _ = jm.interval([accuracy], num_images)
-    print(f"test accuracy {accuracy:.4f} [{low:.4f}, {high:.4f}] on {num_images} images")
-
-
-def train(options: Options, model: jm.CNN, dataset: jm.Dataset) -> optax.Params:
-    """Returns the trained parameters; reports and saves the training accuracy on its way."""
-    optimizer = optax.adam(options.learning_rate)
-    fit = jax.jit(jm.fit, static_argnums=(0, 1, 5), static_argnames="num_steps", donate_argnums=2)
-    accuracy = jax.jit(jm.evaluate, static_argnums=0)
-    split, batch_size = jax.device_put(dataset.train), options.batch_size
-    order = jm.example_order(len(dataset.train.labels), options.seed, (options.num_steps + 1) * batch_size)
-    state = jm.init_state(model, optimizer, options.seed, dataset.train.images)
-    boundaries, _ = segments(options.num_steps, max(options.num_steps // STEPS_PER_SEGMENT, 1))
-    rows: list[dict] = []
-    with progress_bar("training", options.num_steps) as show:
-        for start, stop in itertools.pairwise([*boundaries, options.num_steps]):
-            if start % STEPS_PER_REPORT == 0 or start == options.num_steps:
-                batch = order[start * batch_size : (start + 1) * batch_size]
-                metrics = accuracy(model, state.params, jm.Split(*(field[batch] for field in dataset.train)))
-                rows.append(
-                    {"step": start, "training_accuracy": f"{metrics.accuracy:.4f}", "loss": f"{metrics.loss:.5f}"}
+        for milestone in MILESTONES:
+            if row["validation_accuracy"] >= milestone > max([0.0, *(r["validation_accuracy"] for r in of_seed[:number])]):
+                print(
+                    f"validation accuracy {100 * milestone:.1f} % first reached at step {row['step']}, "
+                    f"{row['seconds']:.0f} s",
+                    flush=True,
                 )
-                print(f"step {start}, training accuracy {rows[-1]['training_accuracy']}", flush=True)
-                save_metrics(options.output_dir / "metrics.csv", rows)
-            if start < stop:
-                window = jnp.asarray(order[start * batch_size : stop * batch_size])
-                state, losses = fit(model, optimizer, state, split, window, batch_size, num_steps=stop - start)
-                show(stop, f"step {stop}/{options.num_steps}, loss {losses[-1]:.4f}")
-    return state.params
+    if len(known) < len(of_seed):
+        text = io.StringIO()
+        writer = csv.DictWriter(text, rows[0], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+        write_text(options.output_dir / "metrics.csv", text.getvalue())
 
 
-def save_metrics(path: Path, rows: list[dict]) -> None:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, rows[0], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    save_text(path, text.getvalue())
-
-
-def save_text(path: Path, text: str) -> None:
-    write_atomically(path, lambda passing: Path(passing).write_text(text))
-
-
-if __name__ == "__main__":
-    common.main(main)
+def save_predictions(folder: Path, classifier: jm.Classifier, dataset: jm.Dataset) -> None:
+    """Saves the probabilities of all test images, which figures and report are made from."""
+    probabilities = classifier.each(dataset.test.images)
+    worst = np.argsort(probabilities.mean(axis=0)[np.arange(len(dataset.test.labels)), dataset.test.labels])
+    arrays = {
+        "probabilities": probabilities,
+        "labels": dataset.test.labels,
+        "class_names": np.array(dataset.class_names),
+        "dataset": np.array(dataset.name),
+        "worst": worst[:NUM_MISTAKES],
+        "worst_images": dataset.test.images[worst[:NUM_MISTAKES]],
+        "filters": np.asarray(classifier.params[0]["params"]["Conv_0"]["kernel"]),
+    }
+    write_atomically(folder / "predictions.npz", lambda path: np.savez_compressed(path, **arrays))

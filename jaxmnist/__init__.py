@@ -2,6 +2,7 @@
 
 import importlib
 
+from jaxmnist.augmentation import Affine as Affine
 from jaxmnist.costs import estimate as estimate
 from jaxmnist.data import DataError as DataError
 from jaxmnist.data import Dataset as Dataset
@@ -26,6 +27,9 @@ from jaxmnist.training import train_step as train_step
 
 # These bring xarray, pandas and matplotlib with them: seconds that only some need.
 _LATE = {
+    "Classifier": "checkpoint",
+    "load_model": "checkpoint",
+    "save_model": "checkpoint",
     "best": "results",
     "curve_table": "results",
     "interval": "results",

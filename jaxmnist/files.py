@@ -17,3 +17,8 @@ def write_atomically(path: Path, write: Callable[[str], object]) -> None:
     except BaseException:
         os.unlink(passing)
         raise
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a text file atomically."""
+    write_atomically(path, lambda passing: Path(passing).write_text(text))

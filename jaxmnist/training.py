@@ -218,3 +218,10 @@ def evaluate(model: nn.Module, params: optax.Params, split: Split) -> Metrics:
     correct, loss_sums = jax.lax.map(batch_sums, jnp.arange(0, num_images, batch_size))
     loss = jnp.sum(loss_sums) / num_images
     return Metrics(jnp.where(jnp.isfinite(loss), jnp.sum(correct) / num_images, jnp.nan), loss)
+
+
+def probabilities(model: nn.Module, params: optax.Params, images: jax.Array) -> jax.Array:
+    """Returns the class probabilities `[N, K]` float32 of images `[N, H, W, C]` uint8, in batches of a fixed size."""
+    return jax.lax.map(
+        lambda image: jax.nn.softmax(predict(model, params, image[None])[0]), images, batch_size=EVALUATION_BATCH_SIZE
+    )
