@@ -7,7 +7,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Literal, NoReturn, TypeVar
 
 import flax.linen as nn
 import optax
@@ -106,8 +106,13 @@ def usage_errors() -> Iterator[None]:
     try:
         yield
     except ValueError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+        fail(str(error))
+
+
+def fail(problem: str) -> NoReturn:
+    """Ends the program with one sentence and exit status 2."""
+    print(f"error: {problem}", file=sys.stderr)
+    sys.exit(2)
 
 
 def main(experiment: Callable[[], None]) -> None:

@@ -13,7 +13,7 @@ import json
 import shutil
 import sys
 from pathlib import Path
-from typing import Annotated, Any, Literal, NoReturn
+from typing import Annotated, Any, Literal
 
 import common
 import jax
@@ -204,8 +204,9 @@ def check(options: Options) -> None:
 
 def build(options: Options, dataset: jm.Dataset) -> tuple[jm.CNN, optax.GradientTransformation, int]:
     """Returns model, optimizer and number of steps."""
-    fields = {field.name for field in dataclasses.fields(jm.CNN)} & {field.name for field in dataclasses.fields(options)}
-    model = jm.CNN(**{name: getattr(options, name) for name in fields}, num_classes=len(dataset.class_names))
+    names = {field.name for field in dataclasses.fields(jm.CNN)}
+    given = {name: value for name, value in vars(options).items() if name in names}
+    model = jm.CNN(**given, num_classes=len(dataset.class_names))
     num_steps = options.num_steps
     if options.num_epochs is not None:
         num_steps = max(round(options.num_epochs * len(dataset.train.labels) / options.batch_size), 1)
@@ -232,9 +233,8 @@ def begin_folder(options: Options, dataset: jm.Dataset) -> None:
 
 def train(options, model, optimizer, num_steps, dataset) -> jm.Classifier:
     """Returns the trained ensemble; reports and saves what is seen on its way."""
-    augment = jm.Affine(options.rotation, options.scale, options.shift)
-    if augment == jm.Affine(0, 0, 0):
-        augment = None
+    amounts = options.rotation, options.scale, options.shift
+    augment = jm.Affine(*amounts) if any(amounts) else None
     rows: list[dict[str, Any]] = []
     params = []
     with progress_bar("training", num_steps * options.members) as show:
@@ -269,8 +269,9 @@ def report_progress(options, seed, steps_before, num_steps, rows, show, step, of
             f"validation accuracy {row['validation_accuracy']:.4f}, loss {row['validation_loss']:.5f}",
             flush=True,
         )
+        before = max([0.0, *(earlier["validation_accuracy"] for earlier in of_seed[:number])])
         for milestone in MILESTONES:
-            if row["validation_accuracy"] >= milestone > max([0.0, *(r["validation_accuracy"] for r in of_seed[:number])]):
+            if before < milestone <= row["validation_accuracy"]:
                 print(
                     f"validation accuracy {100 * milestone:.1f} % first reached at step {row['step']}, "
                     f"{row['seconds']:.0f} s",
@@ -298,3 +299,62 @@ def save_predictions(folder: Path, classifier: jm.Classifier, dataset: jm.Datase
         "filters": np.asarray(classifier.params[0]["params"]["Conv_0"]["kernel"]),
     }
     write_atomically(folder / "predictions.npz", lambda path: np.savez_compressed(path, **arrays))
+
+
+def load_predictions(folder: Path) -> dict[str, np.ndarray]:
+    """Returns what `save_predictions` saved.
+
+    Raises:
+      ValueError: there is nothing, or it cannot be read.
+    """
+    try:
+        with np.load(folder / "predictions.npz") as file:
+            return dict(file)
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{folder} holds no finished training: {error}") from None
+
+
+def draw(folder: Path) -> None:
+    """Draws all figures from what was saved."""
+    saved = load_predictions(folder)
+    names = [str(name) for name in saved["class_names"]]
+    probabilities = saved["probabilities"].mean(axis=0)
+    with (folder / "metrics.csv").open() as file:
+        rows = [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
+    title = f"{saved['dataset']}, test split, {len(probabilities)} images"
+    figures = {
+        "curves": jm.training_curves(rows, f"{saved['dataset']}, one line per seed"),
+        "confusion": jm.confusion(saved["labels"], probabilities.argmax(axis=1), names, title),
+        "mistakes": jm.mistakes(
+            saved["worst_images"], saved["labels"][saved["worst"]], probabilities[saved["worst"]], names, title
+        ),
+        "filters": jm.filters(saved["filters"], "kernels of the first convolution"),
+    }
+    for name, figure in figures.items():
+        write_atomically(folder / f"{name}.png", functools.partial(figure.savefig, dpi=150))
+
+
+def print_report(folder: Path) -> None:
+    """Prints accuracy by class and, last, on all test images."""
+    saved = load_predictions(folder)
+    labels, each = saved["labels"], saved["probabilities"]
+    together = each.mean(axis=0)
+    right = together.argmax(axis=1) == labels
+    print("class            images  test accuracy")
+    for index, name in enumerate(saved["class_names"]):
+        of_class = right[labels == index]
+        print(f"{name:16s} {len(of_class):6d}  {of_class.mean():.4f}" if len(of_class) else f"{name:16s}      0")
+    if len(each) > 1:
+        accuracies = (each.argmax(axis=2) == labels).mean(axis=1)
+        mean, low, high, kind = jm.interval(accuracies, len(labels))
+        print(f"members: {' '.join(f'{accuracy:.4f}' for accuracy in accuracies)}")
+        print(f"members' mean test accuracy {mean:.5f} [{low:.5f}, {high:.5f}] ({kind})")
+    log_loss = -np.log(np.maximum(together[np.arange(len(labels)), labels], 1e-30)).mean()
+    print(f"test log loss {log_loss:.5f} nats")
+    mean, low, high, _ = jm.interval([right.mean()], len(labels))
+    subject = f"ensemble of {len(each)}, test accuracy" if len(each) > 1 else "test accuracy"
+    print(f"{subject} {mean:.4f} [{low:.4f}, {high:.4f}] on {len(labels)} images")
+
+
+if __name__ == "__main__":
+    common.main(main)

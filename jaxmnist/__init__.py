@@ -38,6 +38,10 @@ _LATE = {
     "settings": "results",
     "table": "results",
     "accuracy_curve": "plotting",
+    "confusion": "plotting",
+    "filters": "plotting",
+    "mistakes": "plotting",
+    "training_curves": "plotting",
     "heatmap": "plotting",
     "scatter": "plotting",
 }

@@ -132,9 +132,7 @@ def save_model(folder: Path, classifier: Classifier, seeds: Sequence[int]) -> No
         "class_names": classifier.class_names,
     }
     # Written last: where it is, the parameters are whole.
-    write_atomically(
-        folder / "model.json", lambda path: Path(path).write_text(json.dumps(description, indent=2) + "\n")
-    )
+    write_text(folder / "model.json", json.dumps(description, indent=2) + "\n")
 
 
 def load_model(folder: str | Path) -> Classifier:

@@ -5,6 +5,7 @@ Shapes: N images of a split, H x W x C an image.
 
 import functools
 import itertools
+import math
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -38,7 +39,7 @@ def train_run(
     evaluation_steps: int,
     folder: Path,
     augment: training.Augmentation | None = None,
-    report: Callable[[int, list[dict[str, float]]], None] = lambda step, rows: None,
+    report: Callable[[int, list[dict[str, float]], float], None] = lambda step, rows, loss: None,
 ) -> tuple[optax.Params, list[dict[str, float]]]:
     """Trains one run, saving its state as it goes; a run whose folder holds a state goes on from there.
 
@@ -54,7 +55,7 @@ def train_run(
       evaluation_steps: steps between looks at the accuracy; the first is before training, the last after it.
       folder: where the states are kept; this run's alone.
       augment: as `training.fit`.
-      report: is called with the step and all rows so far, after each segment and each look.
+      report: is called after each segment with the step, all rows so far and the last batch loss (nan at the start).
 
     Returns:
       The final parameters, and one row for each look: `step`, `seconds` since the start (compilation included, and
@@ -84,16 +85,16 @@ def train_run(
             state, rows[:] = saved
         else:
             look(state, 0, time.monotonic() - begin)
-        report(int(state.step), rows)
+        report(int(state.step), rows, math.nan)
         begin = time.monotonic() - rows[-1]["seconds"]
         last_save = time.monotonic()
         for start, stop in itertools.pairwise(boundaries(int(state.step), num_steps, evaluation_steps)):
             window = jnp.asarray(order[start * batch_size : stop * batch_size])
-            state, _ = fit(state, split, window, batch_size, num_steps=stop - start)
+            state, losses = fit(state, split, window, batch_size, num_steps=stop - start)
             jax.block_until_ready(state.step)
             if stop % evaluation_steps == 0 or stop == num_steps:
                 look(state, stop, time.monotonic() - begin)
-            report(stop, rows)
+            report(stop, rows, float(losses[-1]))
             if stop == num_steps or time.monotonic() - last_save > SECONDS_PER_CHECKPOINT:
                 checkpoints.save(state, rows)
                 last_save = time.monotonic()

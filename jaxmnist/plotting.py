@@ -4,7 +4,7 @@ Each title names the data set, the split and the budget; each caption the model,
 and the interval.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import matplotlib as mpl
@@ -127,6 +127,110 @@ def accuracy_curve(result: xr.Dataset, split: str = "test") -> Figure:
         fixed = f"learning rate {result['learning_rate'].item():g}, batch size {result['batch_size'].item()}"
         band = "mean and one standard deviation over " if result.sizes.get("seed", 1) > 1 else ""
         _caption(figure, axes, result, split, fixed, f"{band}{_seeds(result)}")
+    return figure
+
+
+def training_curves(rows: Sequence[Mapping[str, float]], title: str) -> Figure:
+    """Returns loss and error on validation against training steps, on logarithmic axes, one line per seed.
+
+    Args:
+      rows: with `seed`, `step`, `validation_loss`, `validation_accuracy`; what training did at step 0 is left out.
+      title: of the figure.
+    """
+    panels = (("validation_loss", "validation loss (nats)"), ("validation_accuracy", "validation error (%)"))
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(7.2, 3.6), layout="constrained")
+        for axes, (name, label) in zip(figure.subplots(1, 2), panels, strict=True):
+            for seed in sorted({row["seed"] for row in rows}):
+                shown = [row for row in rows if row["seed"] == seed and row["step"] > 0]
+                values = np.array([row[name] for row in shown])
+                values = 100 * (1 - values) if name == "validation_accuracy" else values
+                axes.plot([row["step"] for row in shown], values, "o-", markersize=3, linewidth=1, alpha=0.8)
+            axes.set(xlabel="training steps", ylabel=label, yscale="log")
+            axes.yaxis.set_major_formatter("{x:g}")
+            axes.yaxis.set_minor_formatter("{x:g}")
+            axes.tick_params(axis="y", which="minor", labelsize=7)
+            axes.grid(alpha=0.3, which="both")
+        figure.suptitle(title, x=0.01, ha="left", fontsize=11)
+    return figure
+
+
+def confusion(labels: np.ndarray, predicted: np.ndarray, class_names: Sequence[str], title: str) -> Figure:
+    """Returns the confusion matrix: how many images of each class were taken for which; the diagonal is not coloured.
+
+    Args:
+      labels: `[N]` int.
+      predicted: `[N]` int.
+      class_names: `[K]`.
+      title: of the figure.
+    """
+    num_classes = len(class_names)
+    counts = np.zeros((num_classes, num_classes), int)
+    np.add.at(counts, (labels, predicted), 1)
+    wrong = np.ma.masked_array(counts, mask=np.eye(num_classes, dtype=bool))
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(6.4, 5.6), layout="constrained")
+        axes = figure.subplots()
+        picture = axes.imshow(wrong, cmap="Blues", vmin=0)
+        for i, j in np.ndindex(counts.shape):
+            color = "white" if i != j and picture.norm(counts[i, j]) > 0.6 else "black" if counts[i, j] else "0.7"
+            axes.text(j, i, str(counts[i, j]), ha="center", va="center", fontsize=8, color=color)
+        ticks = range(num_classes)
+        axes.set_xticks(ticks, class_names, rotation=0 if max(map(len, class_names)) < 3 else 45)
+        axes.set_yticks(ticks, class_names)
+        axes.set(xlabel="predicted class", ylabel="true class")
+        axes.set_title(f"{title}, {int(wrong.sum())} wrong", loc="left")
+        figure.colorbar(picture, ax=axes, label="images taken for another class", shrink=0.8)
+    return figure
+
+
+def mistakes(
+    images: np.ndarray, labels: np.ndarray, probabilities: np.ndarray, class_names: Sequence[str], title: str
+) -> Figure:
+    """Returns images with the probability of their true class, and of the likeliest one where that is another.
+
+    Args:
+      images: `[N, H, W, C]` uint8, at most 25.
+      labels: `[N]` int.
+      probabilities: `[N, K]`.
+      class_names: `[K]`.
+      title: of the figure.
+    """
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(7.2, 8.2), layout="constrained")
+        for axes in figure.subplots(5, 5).flat:
+            axes.set_axis_off()
+        for axes, image, label, row in zip(figure.axes, images, labels, probabilities, strict=False):
+            axes.imshow(image.squeeze(), cmap="gray_r", vmin=0, vmax=255)
+            likeliest = row.argmax()
+            words = f"true {class_names[label]}: {100 * row[label]:.1f} %"
+            if likeliest != label:
+                words = f"taken for {class_names[likeliest]}: {100 * row[likeliest]:.1f} %\n{words}"
+            axes.set_title(words, fontsize=8)
+        figure.suptitle(f"{title}: the least probable labels", x=0.01, ha="left", fontsize=11)
+    return figure
+
+
+def filters(kernel: np.ndarray, title: str) -> Figure:
+    """Returns the kernels of a convolution, one picture each, the first input channel.
+
+    Args:
+      kernel: `[height, width, C, F]`.
+      title: of the figure.
+    """
+    num_filters = kernel.shape[-1]
+    columns = min(8, num_filters)
+    rows = -(-num_filters // columns)
+    limit = float(np.abs(kernel[:, :, 0]).max()) or 1.0
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(7.2, 0.9 * rows + 0.9), layout="constrained")
+        grid = figure.subplots(rows, columns, squeeze=False)
+        for index, axes in enumerate(grid.flat):
+            axes.set_axis_off()
+            if index < num_filters:
+                picture = axes.imshow(kernel[:, :, 0, index], cmap="RdBu_r", vmin=-limit, vmax=limit)
+        figure.colorbar(picture, ax=grid, label="weight", shrink=0.8)
+        figure.suptitle(title, x=0.01, ha="left", fontsize=11)
     return figure
 
 
