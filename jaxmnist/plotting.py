@@ -168,12 +168,13 @@ def confusion(labels: np.ndarray, predicted: np.ndarray, class_names: Sequence[s
     counts = np.zeros((num_classes, num_classes), int)
     np.add.at(counts, (labels, predicted), 1)
     wrong = np.ma.masked_array(counts, mask=np.eye(num_classes, dtype=bool))
+    most = max(int(wrong.max()), 1)
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(6.4, 5.6), layout="constrained")
         axes = figure.subplots()
-        picture = axes.imshow(wrong, cmap="Blues", vmin=0)
+        picture = axes.imshow(wrong, cmap="Blues", vmin=0, vmax=most)
         for i, j in np.ndindex(counts.shape):
-            color = "white" if i != j and picture.norm(counts[i, j]) > 0.6 else "black" if counts[i, j] else "0.7"
+            color = "white" if i != j and counts[i, j] > 0.6 * most else "black" if counts[i, j] else "0.7"
             axes.text(j, i, str(counts[i, j]), ha="center", va="center", fontsize=8, color=color)
         ticks = range(num_classes)
         axes.set_xticks(ticks, class_names, rotation=0 if max(map(len, class_names)) < 3 else 45)
@@ -208,6 +209,31 @@ def mistakes(
                 words = f"taken for {class_names[likeliest]}: {100 * row[likeliest]:.1f} %\n{words}"
             axes.set_title(words, fontsize=8)
         figure.suptitle(f"{title}: the least probable labels", x=0.01, ha="left", fontsize=11)
+    return figure
+
+
+def predictions(
+    images: np.ndarray, probabilities: np.ndarray, class_names: Sequence[str], names: Sequence[str]
+) -> Figure:
+    """Returns each image as the network sees it, beside its class probabilities.
+
+    Args:
+      images: `[N, H, W]` uint8.
+      probabilities: `[N, K]`.
+      class_names: `[K]`.
+      names: `[N]`, a title for each.
+    """
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(7.2, 2.0 * len(images)), layout="constrained")
+        rows = figure.subplots(len(images), 2, squeeze=False, width_ratios=(1, 3))
+        for (left, right), image, row, name in zip(rows, images, probabilities, names, strict=True):
+            left.imshow(image, cmap="gray", vmin=0, vmax=255)
+            left.set_axis_off()
+            left.set_title(name, fontsize=8)
+            right.bar(range(len(row)), 100 * row, color=mpl.colormaps[COLORMAP](0.3))
+            right.set_xticks(range(len(row)), class_names)
+            right.set(ylim=(0, 100), ylabel="probability (%)")
+        rows[-1][1].set_xlabel("class")
     return figure
 
 

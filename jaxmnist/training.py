@@ -132,7 +132,7 @@ def train_step(
         inputs = augment(augmentation_key, inputs)
 
     def loss_and_logits(params):
-        logits = model.apply(params, inputs, rngs={"dropout": dropout_key})
+        logits = cast(jax.Array, model.apply(params, inputs, rngs={"dropout": dropout_key}))
         return losses.cross_entropy(logits, labels, weights), logits
 
     (loss, logits), grads = jax.value_and_grad(loss_and_logits, has_aux=True)(state.params)

@@ -1,0 +1,54 @@
+"""Classifies a person's own pictures of digits with the model that experiments/train_cnn.py saved in a folder.
+
+Pictures may be of any size, in colour or grey, dark on light or light on dark, one digit each. Draws what the network
+saw, with its probabilities.
+"""
+
+import dataclasses
+import functools
+from pathlib import Path
+from typing import Annotated
+
+import common
+import numpy as np
+import tyro
+
+import jaxmnist as jm
+from jaxmnist.files import write_atomically
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    folder: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="DIR")] = Path("results/train_cnn")
+    """Output folder of a finished experiments/train_cnn.py."""
+    pictures: Annotated[tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(metavar="PICTURE...")] = ()
+    """The pictures, in any format that pillow reads."""
+    output: Annotated[Path, tyro.conf.arg(metavar="FILE")] = Path("results/predictions.png")
+    """Where the figure goes."""
+
+
+def main() -> None:
+    options = common.parse(Options, __doc__, {})
+    with common.usage_errors():
+        if not options.pictures:
+            raise ValueError("no pictures are given; name at least one file")
+        classifier = jm.load_model(options.folder)
+        if classifier.image_shape != (28, 28, 1):
+            raise ValueError(f"the model in {options.folder} takes images of {classifier.image_shape}, not (28, 28, 1)")
+        images = np.stack([jm.read_digit(picture) for picture in options.pictures])
+        common.make_output_dir(options.output.parent)
+    probabilities = classifier(images)
+    for picture, row in zip(options.pictures, probabilities, strict=True):
+        first, second = row.argsort()[:-3:-1]
+        print(
+            f"{picture}: {classifier.class_names[first]}, probability {row[first]:.3f} "
+            f"(then {classifier.class_names[second]}, {row[second]:.3f})"
+        )
+    names = [picture.name for picture in options.pictures]
+    figure = jm.predictions(images, probabilities, classifier.class_names, names)
+    write_atomically(options.output, functools.partial(figure.savefig, dpi=150))
+    print(f"wrote {options.output}")
+
+
+if __name__ == "__main__":
+    common.main(main)
