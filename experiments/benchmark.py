@@ -205,14 +205,15 @@ def measure_large_sweep(dataset: jm.Dataset, num_rounds: int, small: bool) -> No
         for program in planned:
             for _, states in train(model, optax.sgd, arrays, program, split, boundaries):
                 jax.block_until_ready(states.step)
-            finished.append(states.params)
+            learning_rates = {"learning_rate": jnp.asarray(arrays["learning_rate"][program.rows], jnp.float32)}
+            finished.append((learning_rates, states.params))
         return finished
 
     first = seconds(train_all)
     trained = train_all()
 
     def evaluate_all():
-        return [programs.evaluate(model, params, test) for params in trained]
+        return [programs.evaluate(model, optax.sgd, values, params, test) for values, params in trained]
 
     jax.block_until_ready(evaluate_all())
     useful = FLOPS_PER_EXAMPLE * num_steps * float(arrays["batch_size"].sum())

@@ -13,7 +13,8 @@ import optax
 
 from jaxmnist import planning, programs, training
 from jaxmnist.data import Dataset
-from jaxmnist.sweep import OptimizerFactory, check, segments
+from jaxmnist.programs import OptimizerFactory
+from jaxmnist.sweep import check, segments
 
 
 class Cost(NamedTuple):
@@ -77,9 +78,9 @@ def estimate(
         compiled = programs.advance.lower(
             model, optimizer, hyperparameters, states, dataset.train, orders, per_group,
             num_steps=length, padded_batch_size=program.padded_batch_size,
-            groups_at_once=programs.groups_at_once(len(program.seed)),
+            groups_at_once=programs.groups_at_once(model, program, dataset.train.images.shape[1:]),
         ).compile()  # fmt: skip
-        evaluated = programs.evaluate.lower(model, states.params, dataset.test).compile()
+        evaluated = programs.evaluate.lower(model, optimizer, hyperparameters, states.params, dataset.test).compile()
         state_bytes = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(states))
         temporary = max(_temporary_bytes(compiled), _temporary_bytes(evaluated))
         memory.append(data + state_bytes + orders.size * 4 + temporary)

@@ -5,14 +5,24 @@ On CPU the outer `vmap` is taken a few groups at a time, so that these stay in i
 Shapes: G groups of a program, P runs of a group, N images, L steps of a segment.
 """
 
+import dataclasses
 import functools
+import math
+from collections.abc import Callable
 
+import flax.linen as nn
 import jax
+import jax.numpy as jnp
 import numpy as np
+import optax
 
 from jaxmnist import planning, training
 from jaxmnist.data import Split, example_order
 
+OptimizerFactory = Callable[..., optax.GradientTransformation]
+
+# Bytes of activations that one `vmap` may hold at a time; beyond it, groups and images are taken in turns.
+MAX_ACTIVATION_BYTES = 2**29
 # Groups that advance together on CPU: their batches, parameters and gradients should stay in its cache. Measured on
 # 2 cores, 8 at once train a sweep of softmax regressions 10 to 40 % faster than all at once.
 MAX_GROUPS_AT_ONCE = 8
@@ -37,17 +47,62 @@ class Orders:
         return window
 
 
-def groups_at_once(num_groups: int) -> int:
-    """Returns how many groups of a program one `vmap` holds: all but on CPU, where it is a divisor of their number."""
-    if jax.default_backend() != "cpu":
-        return num_groups
-    return max(size for size in range(1, MAX_GROUPS_AT_ONCE + 1) if num_groups % size == 0)
+def groups_at_once(model: nn.Module, program: planning.Program, image_shape: tuple[int, ...]) -> int:
+    """Returns how many groups of a program one `vmap` holds while training, a divisor of their number.
+
+    That is as many as their activations have room for, and on CPU at most `MAX_GROUPS_AT_ONCE`.
+    """
+    num_groups, runs_per_group = program.rows.shape
+    group_bytes = activation_bytes(model, image_shape) * runs_per_group * program.padded_batch_size
+    most = num_groups if jax.default_backend() != "cpu" else MAX_GROUPS_AT_ONCE
+    most = max(min(num_groups, most, int(MAX_ACTIVATION_BYTES / group_bytes)), 1)
+    return max(size for size in range(1, most + 1) if num_groups % size == 0)
+
+
+def images_at_once(model: nn.Module, num_runs: int, image_shape: tuple[int, ...]) -> int:
+    """Returns the batch size for evaluating `num_runs` runs in one `vmap`."""
+    room = int(MAX_ACTIVATION_BYTES / (activation_bytes(model, image_shape) * num_runs))
+    return max(min(room, training.EVALUATION_BATCH_SIZE), 1)
+
+
+@functools.cache
+def activation_bytes(model: nn.Module, image_shape: tuple[int, ...]) -> float:
+    """Returns the bytes that a forward pass computes for one more image, all intermediate values together."""
+
+    def total(num_images):
+        images = jax.ShapeDtypeStruct((num_images, *image_shape), jnp.float32)
+        params = jax.eval_shape(model.init, jax.random.key(0), images)
+        equations = jax.make_jaxpr(model.apply)(params, images).eqns
+        return sum(out.aval.size * out.aval.dtype.itemsize for equation in equations for out in equation.outvars)
+
+    return max(total(2) - total(1), 1)
+
+
+def configure(
+    model: nn.Module, optimizer: OptimizerFactory, values: dict[str, jax.typing.ArrayLike]
+) -> tuple[nn.Module, optax.GradientTransformation]:
+    """Returns model and gradient transformation of one run.
+
+    Args:
+      model: the linen module whose fields are changed.
+      optimizer: the optax factory that is called.
+      values: those named like a field of the model become its fields, the others are for the optimizer.
+    """
+    fields = model_fields(model)
+    of_model: dict = {name: value for name, value in values.items() if name in fields}
+    of_optimizer = {name: value for name, value in values.items() if name not in fields}
+    return model.clone(**of_model) if of_model else model, optimizer(**of_optimizer)
+
+
+def model_fields(model: nn.Module) -> set[str]:
+    """Returns the names of a linen module's own fields."""
+    return {field.name for field in dataclasses.fields(model)} - {"name", "parent"}
 
 
 @functools.partial(jax.jit, static_argnames=("model", "optimizer"))
 def init(model, optimizer, hyperparameters, seeds, images):
     def one_run(values, seed):
-        return training.init_state(model, optimizer(**values), seed, images)
+        return training.init_state(*configure(model, optimizer, values), seed, images)
 
     return jax.vmap(jax.vmap(one_run, in_axes=(0, None)))(hyperparameters, seeds)
 
@@ -72,7 +127,7 @@ def advance(
 ):
     def one_run(values, state, order, batch_size):
         return training.fit(
-            model, optimizer(**values), state, train, order, batch_size,
+            *configure(model, optimizer, values), state, train, order, batch_size,
             num_steps=num_steps, padded_batch_size=padded_batch_size,
         )  # fmt: skip
 
@@ -81,7 +136,12 @@ def advance(
     return jax.lax.map(lambda arguments: group(*arguments), groups, batch_size=groups_at_once)
 
 
-@functools.partial(jax.jit, static_argnames=("model",))
-def evaluate(model, params, split: Split):
-    one_run = functools.partial(training.evaluate, model, split=split)
-    return jax.vmap(jax.vmap(one_run))(params)
+@functools.partial(jax.jit, static_argnames=("model", "optimizer"))
+def evaluate(model, optimizer, hyperparameters, params, split: Split):
+    batch_size = images_at_once(model, math.prod(jax.tree.leaves(params)[0].shape[:2]), split.images.shape[1:])
+
+    def one_run(values, params):
+        configured, _ = configure(model, optimizer, values)
+        return training.evaluate(configured, params, split, batch_size=batch_size)
+
+    return jax.vmap(jax.vmap(one_run))(hyperparameters, params)

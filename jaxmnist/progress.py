@@ -44,6 +44,8 @@ def _plain_lines(title, total, console):
         if now - last >= LINE_INTERVAL_S or done >= total:
             last = now
             left = (now - start) * (total - done) / done if done else float("nan")
-            console.print(f"{title}: {100 * done / total:.0f} %, {text}, {left:.0f} s left", highlight=False, soft_wrap=True)
+            console.print(
+                f"{title}: {100 * done / total:.0f} %, {text}, {left:.0f} s left", highlight=False, soft_wrap=True
+            )
 
     return show

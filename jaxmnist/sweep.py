@@ -6,7 +6,7 @@ Shapes: R runs, G groups of a program, P runs of a group, N images, L steps of a
 import functools
 import inspect
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import flax.linen as nn
@@ -17,13 +17,13 @@ import optax
 
 from jaxmnist import planning, programs, training
 from jaxmnist.data import Dataset, Split
+from jaxmnist.programs import OptimizerFactory
 from jaxmnist.progress import progress_bar
 
 if TYPE_CHECKING:
     import xarray as xr
 
 MIN_SEGMENTS = 20
-OptimizerFactory = Callable[..., optax.GradientTransformation]
 
 
 def sweep(
@@ -42,8 +42,8 @@ def sweep(
     Args:
       model: a linen module from images to logits.
       optimizer: an optax factory such as `optax.sgd`, or any function that returns a gradient transformation. It is
-        called inside the compiled program, with a run's values of every name in `runs` but `batch_size` and
-        `seed`, as traced float32.
+        called inside the compiled program, with a run's values of every name in `runs` but `batch_size`, `seed` and
+        the names of fields of the model (`dropout_rate` of a `CNN`), which are set there; all as traced float32.
       runs: name to `[R]` values, from `jaxmnist.grid`; with `batch_size` and `seed`.
       dataset: what to train and evaluate on, from `jaxmnist.load`.
       num_steps: training steps of every run (the budget is equal steps).
@@ -129,14 +129,15 @@ def check(
         raise ValueError(f"num_evaluations is {num_evaluations}; it lies between 1 and num_steps, {num_steps}")
     arrays = planning.check_runs(runs, len(dataset.train.labels))
     names = planning.hyperparameter_names(arrays)
+    of_optimizer = [name for name in names if name not in programs.model_fields(model)]
     try:
-        inspect.signature(optimizer).bind(**dict.fromkeys(names))
+        inspect.signature(optimizer).bind(**dict.fromkeys(of_optimizer))
     except TypeError as error:
         called = getattr(optimizer, "__name__", optimizer)
-        raise ValueError(f"optimizer {called} does not take the hyperparameters {names}: {error}") from None
-    for name in names:
-        _check_traceable(optimizer, arrays, name)
+        raise ValueError(f"optimizer {called} does not take the hyperparameters {of_optimizer}: {error}") from None
     image = jax.ShapeDtypeStruct((1, *dataset.train.images.shape[1:]), jnp.float32)
+    for name in names:
+        _check_traceable(model, optimizer, arrays, name, image)
     logits, _ = jax.eval_shape(lambda key, x: model.init_with_output(key, x), jax.random.key(0), image)
     if logits.shape != (1, len(dataset.class_names)):
         raise ValueError(
@@ -146,21 +147,24 @@ def check(
     return arrays
 
 
-def _check_traceable(optimizer: OptimizerFactory, arrays: planning.Runs, name: str) -> None:
-    """Raises where the factory needs a name's value while the program is built, and so cannot map over it."""
+def _check_traceable(model, optimizer: OptimizerFactory, arrays: planning.Runs, name: str, image) -> None:
+    """Raises where a name's value is needed while the program is built, so that it cannot be mapped over."""
     others = {other: float(arrays[other][0]) for other in planning.hyperparameter_names(arrays) if other != name}
 
-    def step(value):
-        transformation = optimizer(**others, **{name: value})
-        params = jnp.zeros(1)
+    def step(value, pixels):
+        configured, transformation = programs.configure(model, optimizer, {**others, name: value})
+        params = configured.init(jax.random.key(0), pixels)
+        configured.apply(params, pixels, rngs={"dropout": jax.random.key(0)})
         return transformation.update(params, transformation.init(params), params)
 
+    owner = type(model) if name in programs.model_fields(model) else optimizer
+    called = getattr(owner, "__name__", str(owner))
     try:
-        jax.eval_shape(step, jnp.zeros(()))
-    except jax.errors.ConcretizationTypeError:
+        jax.eval_shape(step, jnp.zeros(()), image)
+    except (jax.errors.ConcretizationTypeError, TypeError):
         raise ValueError(
-            f"{name} cannot be an axis: {getattr(optimizer, '__name__', optimizer)} branches on its value; fix it in "
-            f"the factory, as in functools.partial(optimizer, {name}=...)"
+            f"{name} cannot be an axis: {called} needs its value while the program is built; fix it, as in "
+            f"{called}({name}=...) or functools.partial({called}, {name}=...)"
         ) from None
 
 
@@ -199,9 +203,7 @@ def train(
       split: the training split, on the device.
       boundaries: ascending steps, as `segments` returns them.
     """
-    hyperparameters = {
-        name: jnp.asarray(arrays[name][program.rows], jnp.float32) for name in planning.hyperparameter_names(arrays)
-    }
+    hyperparameters = _hyperparameters(arrays, program)
     batch_sizes = jnp.asarray(program.batch_size, jnp.int32)
     orders = programs.Orders(program, len(split.labels), boundaries[-1])
     states = programs.init(model, optimizer, hyperparameters, jnp.asarray(program.seed, jnp.int32), split.images)
@@ -210,27 +212,35 @@ def train(
         states, _ = programs.advance(
             model, optimizer, hyperparameters, states, split, orders.window(start, stop), batch_sizes,
             num_steps=stop - start, padded_batch_size=program.padded_batch_size,
-            groups_at_once=programs.groups_at_once(len(program.seed)),
+            groups_at_once=programs.groups_at_once(model, program, split.images.shape[1:]),
         )  # fmt: skip
         yield stop, states
+
+
+def _hyperparameters(arrays: planning.Runs, program: planning.Program) -> dict[str, jax.Array]:
+    return {
+        name: jnp.asarray(arrays[name][program.rows], jnp.float32) for name in planning.hyperparameter_names(arrays)
+    }
 
 
 def _run_program(
     model, optimizer, arrays, program, split, evaluated, boundaries, recorded_steps, record, report
 ) -> dict[str, np.ndarray]:
     """Trains one program and returns its results, `[G, P]` each, and curves, `[G, P, E]`."""
+    hyperparameters = _hyperparameters(arrays, program)
+    evaluate = functools.partial(programs.evaluate, model, optimizer, hyperparameters)
     recording = record if len(recorded_steps) > 2 else ()
     curves: dict[str, list] = {}
     for step, states in train(model, optimizer, arrays, program, split, boundaries):
         jax.block_until_ready(states.step)
         report(step)
         for name in recording if step in recorded_steps else ():
-            metrics = programs.evaluate(model, states.params, evaluated[name])
+            metrics = evaluate(states.params, evaluated[name])
             curves.setdefault(f"recorded_{name}_accuracy", []).append(np.asarray(metrics.accuracy))
             curves.setdefault(f"recorded_{name}_loss", []).append(np.asarray(metrics.loss))
     outcome = {name: np.stack(curve, axis=-1) for name, curve in curves.items()}
     for name, images in evaluated.items():
-        metrics = programs.evaluate(model, states.params, images)
+        metrics = evaluate(states.params, images)
         outcome[f"{name}_accuracy"], outcome[f"{name}_loss"] = np.asarray(metrics.accuracy), np.asarray(metrics.loss)
     first = np.asarray(states.diverged_step)
     outcome["diverged_step"] = np.where(first == training.NEVER, np.nan, first)
