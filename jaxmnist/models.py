@@ -198,6 +198,8 @@ class CNN(nn.Module):
             kernel_init=nn.initializers.truncated_normal(self.init_std),
             bias_init=nn.initializers.constant(self.init_bias),
         )
+        if len(self.kernel_sizes) != len(self.features):
+            raise ValueError(f"kernel_sizes {self.kernel_sizes} are not one for each of features {self.features}")
         for index, (features, size) in enumerate(zip(self.features, self.kernel_sizes, strict=True), 1):
             images = Conv(features, (size, size), standardised=self.standardised, **init)(images)
             # The maximum of four rectified values is their rectified maximum, at a quarter of the work.

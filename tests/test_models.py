@@ -85,7 +85,7 @@ def test_cnn_initialisation_is_the_originals():
 
 
 def test_dropout_is_in_training_alone_and_keeps_the_mean():
-    model = jm.CNN(features=(2,), hidden_size=4000, num_classes=3)
+    model = jm.CNN((2,), (5,), (1,), hidden_size=4000, num_classes=3)
     images = jax.random.uniform(jax.random.key(0), (1, 8, 8, 1))
     params = model.init(jax.random.key(1), images)
     full = model.apply(params, images)
@@ -94,3 +94,28 @@ def test_dropout_is_in_training_alone_and_keeps_the_mean():
     assert (first != second).all() and (first != full).all()
     many = jax.vmap(lambda i: model.apply(params, images, rngs={"dropout": jax.random.key(i)}))(jnp.arange(200))
     np.testing.assert_allclose(many.mean(axis=0), full, atol=4 * float(many.std(axis=0).max()) / 200**0.5)
+
+
+def test_standardised_kernels_keep_the_variance_of_what_is_rectified():
+    kernel = 5 + 3 * jax.random.normal(jax.random.key(0), (3, 3, 16, 64))
+    scaled = models.standardise(kernel)
+    np.testing.assert_allclose(scaled.mean((0, 1, 2)), 0, atol=1e-6)
+    np.testing.assert_allclose(scaled.var((0, 1, 2)) * 9 * 16, models.RECTIFIER_GAIN**2, rtol=1e-4)
+    inputs = jnp.maximum(jax.random.normal(jax.random.key(1), (20_000, 9 * 16)), 0) * models.RECTIFIER_GAIN
+    outputs = inputs @ scaled.reshape(-1, 64)
+    # The variance over random inputs is that of a rectified normal variable times its gain squared: 1 each.
+    assert float(outputs.var(0).mean()) == pytest.approx(models.RECTIFIER_GAIN**2, rel=0.05)
+    np.testing.assert_allclose(models.standardise(kernel * 7 - 2), scaled, rtol=1e-3, atol=1e-5)
+
+
+def test_dropout_at_a_traced_rate():
+    ones, key = jnp.ones((200, 200)), jax.random.key(0)
+    dropped = jax.jit(jax.vmap(models.dropout, in_axes=(None, None, 0)))(key, ones, jnp.array([0.0, 0.25]))
+    assert (dropped[0] == 1).all()
+    assert set(np.unique(dropped[1])) == {0, np.float32(1 / 0.75)}
+    assert (dropped[1] == 0).mean() == pytest.approx(0.25, abs=0.01)
+
+
+def test_kernel_sizes_that_do_not_fit_the_features_are_named():
+    with pytest.raises(ValueError, match=r"kernel_sizes \(5, 5\) .* \(4,\)"):
+        jm.CNN(features=(4,)).init(jax.random.key(0), jnp.ones((1, 8, 8, 1)))

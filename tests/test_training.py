@@ -1,3 +1,4 @@
+import functools
 import itertools
 
 import jax
@@ -107,7 +108,7 @@ def test_accuracy_of_what_is_not_finite_is_nan(tiny):
 
 
 def test_dropout_differs_by_step_and_seed_and_repeats(tiny):
-    model, optimizer = jm.CNN(features=(2,), hidden_size=16, num_classes=4), optax.sgd(0.0)
+    model, optimizer = jm.CNN((2,), (5,), (1,), hidden_size=16, num_classes=4), optax.sgd(0.0)
     images, labels = jnp.asarray(tiny.train.images[:5]), jnp.asarray(tiny.train.labels[:5])
 
     def losses(seed):
@@ -121,3 +122,15 @@ def test_dropout_differs_by_step_and_seed_and_repeats(tiny):
         return taken
 
     assert len(set(losses(0) + losses(1))) == 6 and losses(0) == losses(0)
+
+
+def test_augmentation_differs_by_step_and_seed_and_leaves_evaluation_alone(tiny):
+    model, optimizer = jm.MLP(8, num_classes=4), optax.sgd(0.0)
+    images, labels = jnp.asarray(tiny.train.images[:5]), jnp.asarray(tiny.train.labels[:5])
+    state = jm.init_state(model, optimizer, 0, images)
+    step = functools.partial(jm.train_step, model, optimizer, weights=jnp.ones(5), images=images, labels=labels)
+    next_state, first = step(state, augment=jm.Affine())
+    _, second = step(next_state, augment=jm.Affine())
+    _, other_seed = step(state._replace(key=jax.random.key(7)), augment=jm.Affine())
+    assert len({float(loss) for loss in (first, second, other_seed, step(state)[1])}) == 4
+    assert step(state, augment=jm.Affine(0, 0, 0))[1] == pytest.approx(float(step(state)[1]), rel=1e-5)

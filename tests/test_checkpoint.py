@@ -1,0 +1,68 @@
+import json
+
+import jax
+import numpy as np
+import optax
+import pytest
+
+import jaxmnist as jm
+
+MODEL = jm.CNN((2,), (3,), (1,), hidden_size=0, num_classes=4)
+NAMES = ("a", "b", "c", "d")
+
+
+def save(tiny, folder, seeds=(3, 5)):
+    params = [jm.init_state(MODEL, optax.sgd(0.1), seed, tiny.test.images).params for seed in seeds]
+    classifier = jm.Classifier(MODEL, tuple(params), (6, 5, 1), NAMES)
+    jm.save_model(folder / "model", classifier, seeds)
+    return classifier
+
+
+def test_a_saved_model_comes_back(tiny, tmp_path):
+    saved = save(tiny, tmp_path)
+    loaded = jm.load_model(tmp_path)
+    assert loaded.model == MODEL and loaded.class_names == NAMES and len(loaded.params) == 2
+    images = tiny.test.images
+    np.testing.assert_array_equal(loaded(images), saved(images))
+    np.testing.assert_array_equal(loaded(images[..., 0]), saved(images))
+    np.testing.assert_allclose(loaded(images).sum(axis=1), 1, rtol=1e-5)
+    logits = MODEL.apply(saved.params[1], images.astype(np.float32) / 255)
+    np.testing.assert_allclose(loaded.each(images)[1], jax.nn.softmax(logits), rtol=1e-4)
+    assert np.abs(loaded.each(images)[0] - loaded.each(images)[1]).max() > 1e-3
+
+
+def test_an_ensemble_is_the_mean_of_its_members(tiny, tmp_path):
+    classifier = save(tiny, tmp_path)
+    images = tiny.test.images
+    np.testing.assert_allclose(classifier(images), classifier.each(images).mean(axis=0), rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "images", [np.zeros((2, 6, 5), np.float32), np.zeros((2, 5, 6), np.uint8), np.zeros((0, 6, 5), np.uint8)]
+)
+def test_images_of_another_form_are_refused(tiny, tmp_path, images):
+    with pytest.raises(ValueError, match=r"uint8 \[N, 6, 5, 1\]"):
+        save(tiny, tmp_path)(images)
+
+
+def test_a_folder_without_a_model_is_named(tmp_path):
+    with pytest.raises(ValueError, match="holds no trained model"):
+        jm.load_model(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"model": "os.system", "fields": {}}'])
+def test_a_broken_description_is_one_sentence(tiny, tmp_path, text):
+    save(tiny, tmp_path)
+    (tmp_path / "model" / "model.json").write_text(text)
+    with pytest.raises(ValueError, match="cannot be read"):
+        jm.load_model(tmp_path)
+
+
+def test_parameters_of_another_shape_are_refused(tiny, tmp_path):
+    save(tiny, tmp_path)
+    path = tmp_path / "model" / "model.json"
+    description = json.loads(path.read_text())
+    description["fields"]["features"] = [7]
+    path.write_text(json.dumps(description))
+    with pytest.raises(ValueError, match="cannot be read"):
+        jm.load_model(tmp_path)
