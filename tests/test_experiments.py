@@ -8,9 +8,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import xarray as xr
 from PIL import Image
+
+import jaxmnist as jm
 
 EXPERIMENTS = Path(__file__).resolve().parents[1] / "experiments"
 SMALL = ("--dataset", "digits", "--num-seeds", "2", "--num-steps", "20")
@@ -160,8 +163,15 @@ def test_accuracy_vs_steps(tmp_path):
         ("sweep_grid", ("--plot-only", "nowhere"), "nowhere has no results.nc"),
         ("accuracy_vs_steps", (*SMALL, "--batch-size", "0"), "batch_size 0"),
         ("train_cnn", ("--dataset", "digits", "--dropout-rate", "1"), "dropout_rate is 1.0"),
-        ("train_cnn", ("--dataset", "digits", "--hidden-size", "0"), "hidden_size 0"),
+        ("train_cnn", ("--dataset", "digits", "--hidden-size", "-1"), "hidden_size is -1"),
         ("train_cnn", ("--dataset", "digits", "--batch-size", "0"), "batch_size 0"),
+        ("train_cnn", ("--dataset", "digits", "--kernel-sizes", "4", "4"), "kernel_sizes is (4, 4)"),
+        ("train_cnn", ("--dataset", "digits", "--weight-decay", "0.1"), "weight_decay is 0.1"),
+        ("train_cnn", ("--resume", "nowhere"), "config.json cannot be read"),
+        ("train_cnn", ("--plot-only", "nowhere"), "nowhere holds no finished training"),
+        ("train_cnn", ("--resume", "nowhere", "--seed", "1"), "no other option"),
+        ("predict", ("nowhere", "a.png"), "nowhere holds no trained model"),
+        ("predict", ("nowhere",), "no pictures"),
         ("accuracy_vs_steps", ("--plot-only", "nowhere"), "nowhere has no results.nc"),
     ],
 )
@@ -182,19 +192,63 @@ def test_help_explains_every_option(tmp_path, script):
     assert "--data-dir" in out and "(default: None)" in out
 
 
-def test_train_cnn(tmp_path):
-    arguments = ("--dataset", "digits", "--features", 4, 8, "--hidden-size", 32, "--learning-rate", 0.003)
-    out, err = run("train_cnn", *arguments, "--num-steps", 110, "--output-dir", "out", cwd=tmp_path)
-    first, second, third, last = out.splitlines()
-    assert first.startswith("step 0, training accuracy 0.") and second.startswith("step 100, training accuracy 0.")
-    assert third.startswith("step 110, ") and "step 110/110" in err
-    accuracy, low, high = map(float, re.fullmatch(r"test accuracy (\S+) \[(\S+), (\S+)\] on 360 images", last).groups())
+SMALL_CNN = ("--dataset", "digits", "--features", 4, 8, "--hidden-size", 32, "--learning-rate", 0.003)
+
+
+def test_train_cnn_its_figures_and_predictions_for_pictures(tmp_path):
+    arguments = (*SMALL_CNN, "--num-steps", 110, "--output-dir", "out")
+    out, err = run("train_cnn", *arguments, cwd=tmp_path)
+    lines = out.splitlines()
+    assert [line.split(",")[0] for line in lines[:3]] == ["step 0", "step 100", "step 110"] and "step 110/110" in err
+    accuracy, low, high = map(
+        float, re.fullmatch(r"test accuracy (\S+) \[(\S+), (\S+)\] on 360 images", lines[-1]).groups()
+    )
     assert low < accuracy < high and accuracy > 0.7
+    table = [line.split() for line in lines if re.match(r"\d +\d+ +\d", line)]
+    assert len(table) == 10 and sum(int(images) for _, images, _ in table) == 360
+    assert sum(int(images) * float(share) for _, images, share in table) == pytest.approx(360 * accuracy, abs=0.05)
     with (tmp_path / "out" / "metrics.csv").open() as file:
         rows = list(csv.DictReader(file))
-    assert [row["step"] for row in rows] == ["0", "100", "110"] and float(rows[-1]["loss"]) < float(rows[0]["loss"])
+    assert [row["step"] for row in rows] == ["0", "100", "110"]
+    assert float(rows[-1]["validation_loss"]) < float(rows[0]["validation_loss"])
     config = json.loads((tmp_path / "out" / "config.json").read_text())
     assert config["features"] == [4, 8] and config["dataset"] == "digits" and config["dropout_rate"] == 0.5
+
+    figures = ("curves", "confusion", "mistakes", "filters")
+    for name in figures:
+        (tmp_path / "out" / f"{name}.png").unlink()
+    run("train_cnn", "--plot-only", "out", cwd=tmp_path)
+    assert all((tmp_path / "out" / f"{name}.png").read_bytes()[:4] == b"\x89PNG" for name in figures)
+    again, _ = run("train_cnn", "--resume", "out", cwd=tmp_path)
+    assert again.splitlines() == lines[3:]
+
+    dataset = jm.load("digits")
+    for index in range(2):
+        Image.fromarray(255 - dataset.test.images[index, ..., 0]).resize((300, 300)).save(tmp_path / f"{index}.png")
+    out, _ = run("predict", "out", "0.png", "1.png", "--output", "seen.png", cwd=tmp_path)
+    assert re.match(r"0.png: \d, probability 0.\d+ \(then \d, 0.\d+\)", out)
+    assert (tmp_path / "seen.png").read_bytes()[:4] == b"\x89PNG"
+    (tmp_path / "no.png").write_text("hello")
+    _, err = run("predict", "out", "no.png", cwd=tmp_path, status=2)
+    assert "no.png is no picture" in err and err.count("\n") == 1
+
+
+def test_a_killed_training_goes_on_to_the_same_parameters(tmp_path):
+    arguments = (*SMALL_CNN, "--num-steps", 400, "--evaluation-steps", 40, "--members", 2, "--rotation", 10)
+    run("train_cnn", *arguments, "--output-dir", "whole", cwd=tmp_path)
+    command = [sys.executable, str(EXPERIMENTS / "train_cnn.py"), *map(str, arguments), "--output-dir", "killed"]
+    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, text=True) as process:
+        # The second time that a step of this number is there, one seed has ended and the other is on its way.
+        reached = (line for line in process.stdout if line.startswith("step 200,"))
+        assert next(reached) and next(reached)
+        assert process.poll() is None
+        process.kill()
+    assert not (tmp_path / "killed" / "model").exists()
+    run("train_cnn", "--resume", "killed", cwd=tmp_path)
+    whole, killed = (np.load(tmp_path / name / "predictions.npz") for name in ("whole", "killed"))
+    assert len(whole["probabilities"]) == 2
+    for name in whole:
+        np.testing.assert_array_equal(whole[name], killed[name])
 
 
 @pytest.mark.slow

@@ -103,3 +103,35 @@ def test_curve_shows_mean_and_spread():
     band = axes.collections[0].get_paths()[0].get_extents()
     assert band.y1 == pytest.approx(60 + 100 * np.std([0.5, 0.7], ddof=1))
     assert axes.get_ylabel() == "test accuracy (%)"
+
+
+def test_the_confusion_matrix_counts_every_image():
+    labels, predicted = np.array([0, 0, 1, 2, 2, 2]), np.array([0, 1, 1, 2, 0, 0])
+    figure = jm.confusion(labels, predicted, ["a", "b", "c"], "test split")
+    texts = [text.get_text() for text in figure.axes[0].texts]
+    assert texts == ["1", "1", "0", "0", "1", "0", "2", "0", "1"] and "3 wrong" in figure.axes[0].get_title("left")
+
+
+def test_mistakes_name_both_classes_and_their_probabilities():
+    images, probabilities = np.zeros((2, 6, 5, 1), np.uint8), np.array([[0.2, 0.7, 0.1], [0.1, 0.2, 0.7]])
+    figure = jm.mistakes(images, np.array([0, 2]), probabilities, ["a", "b", "c"], "test split")
+    titles = [axes.get_title() for axes in figure.axes]
+    assert titles[:2] == ["taken for b: 70.0 %\ntrue a: 20.0 %", "true c: 70.0 %"] and len(titles) == 25
+
+
+def test_curves_leave_out_step_0_and_have_a_line_per_seed():
+    rows = [
+        dict(seed=seed, step=step, validation_loss=1 / (1 + step), validation_accuracy=0.5 + step / 100)
+        for seed in (4, 7)
+        for step in (0, 10, 20)
+    ]
+    loss, error = jm.training_curves(rows, "digits").axes
+    assert len(loss.lines) == len(error.lines) == 2
+    np.testing.assert_allclose(error.lines[0].get_xydata(), [[10, 40], [20, 30]])
+    assert "steps" in error.get_xlabel() and "%" in error.get_ylabel() and "nats" in loss.get_ylabel()
+
+
+def test_filters_show_each_kernel_once():
+    kernel = np.random.default_rng(0).normal(size=(5, 5, 1, 11))
+    shown = [axes.images[0].get_array() for axes in jm.filters(kernel, "kernels").axes if axes.images]
+    np.testing.assert_array_equal(np.stack(shown[:11], axis=-1), kernel[:, :, 0])
