@@ -30,6 +30,7 @@ GRID = jm.grid(batch_size=[20, 40, 60, 80], learning_rate=[0.0, 0.2, 0.4, 0.6, 0
 GRID_STEPS = 100
 LARGE_STEPS = 200
 FLOPS_PER_EXAMPLE = 31_360  # two matrix products of 2 x 784 x 10: logits, and the gradient of the kernel
+CNN_BATCH_SIZE = 50
 SGEMM_SIZE = 2048
 # Rounding differs between libraries, and an image on the border between two classes may fall to either side.
 MAX_DISAGREEMENT = 0.002
@@ -57,6 +58,7 @@ def main() -> None:
         }
     compare_on_grid(peers, options.num_rounds)
     measure_large_sweep(dataset, options.num_rounds, options.small)
+    compare_cnns(dataset, options.num_rounds, options.small)
     measure_from_prompt(options)
 
 
@@ -230,6 +232,108 @@ def measure_large_sweep(dataset: jm.Dataset, num_rounds: int, small: bool) -> No
     print(f"  training   {training_s:7.2f} s   {useful / training_s / 1e9:6.1f} useful GFLOP/s")
     print(f"  evaluation {evaluation_s:7.2f} s   (once on test)")
     print(f"  share of the matrix product peak of {peak / 1e9:.0f} GFLOP/s: {100 * share:.0f} %")
+
+
+def compare_cnns(dataset: jm.Dataset, num_rounds: int, small: bool) -> None:
+    """Prints times of the original CNN's training step, alone and under `vmap`, and of its evaluation on test."""
+    num_steps, num_runs = (2, 2) if small else (20, 8)
+    test = jm.Split(*(field[: 100 if small else None] for field in dataset.test))
+    one, evaluate = jaxmnist_cnn(dataset, test, num_steps, 1)
+    many, _ = jaxmnist_cnn(dataset, test, num_steps, num_runs)
+    training_peers = {"jaxmnist": one, f"jaxmnist, vmap of {num_runs}": many}
+    evaluation_peers = {"jaxmnist": evaluate}
+    for name, channels_last, fused in (
+        ("PyTorch, eager", False, False),
+        ("PyTorch, channels_last", True, False),
+        ("PyTorch, channels_last, fused Adam", True, True),
+    ):
+        training_peers[name], evaluation_peers[name] = torch_cnn(dataset, test, num_steps, channels_last, fused)
+    scale = {name: num_steps * (num_runs if "vmap" in name else 1) for name in training_peers}
+    print(f"CNN, one training step of {CNN_BATCH_SIZE} images, per run")
+    print_ratios(training_peers, scale, num_rounds)
+    print(f"CNN, evaluation of {len(test.labels)} images")
+    print_ratios(evaluation_peers, dict.fromkeys(evaluation_peers, 1), num_rounds)
+
+
+def print_ratios(peers: dict[str, Callable[[], object]], scale: dict[str, int], num_rounds: int) -> None:
+    """Prints each peer's median time, and the median of its ratios to the first."""
+    first = {name: seconds(peer) for name, peer in peers.items()}
+    times = [{name: seconds(peer) / scale[name] for name, peer in peers.items()} for _ in range(num_rounds)]
+    ours = next(iter(peers))
+    for name in peers:
+        ratio = statistics.median(row[name] / row[ours] for row in times)
+        median = statistics.median(row[name] for row in times)
+        print(f"  {name:36s} {1e3 * median:8.1f} ms   {ratio:5.2f} x ours   (first call {first[name]:.2f} s)")
+
+
+def jaxmnist_cnn(dataset, test, num_steps: int, num_runs: int) -> tuple[Callable[[], object], Callable[[], object]]:
+    """Returns functions that go on training, and that evaluate; several runs under `vmap`, each with its own order."""
+    model, optimizer = jm.CNN(num_classes=len(dataset.class_names)), optax.adam(1e-4)
+    split, on_device = jax.device_put(dataset.train), jax.device_put(test)
+    seeds = jnp.arange(num_runs)
+    length = num_steps * CNN_BATCH_SIZE
+    orders = np.stack([jm.example_order(len(split.labels), seed, length) for seed in range(num_runs)])
+    if num_runs == 1:
+        seeds, orders = seeds[0], orders[0]
+    init = functools.partial(jm.init_state, model, optimizer, images=split.images)
+
+    def fit(state, split, order):
+        return jm.fit(model, optimizer, state, split, order, CNN_BATCH_SIZE, num_steps=num_steps)[0]
+
+    if num_runs > 1:
+        init, fit = jax.vmap(init), jax.vmap(fit, in_axes=(0, None, 0))
+    advance = jax.jit(fit, donate_argnums=0)
+    states = [jax.jit(init)(seeds)]
+
+    def go_on():
+        states[0] = advance(states[0], split, orders)
+        return states[0].step
+
+    return go_on, lambda: _evaluate_alone(model, states[0].params, on_device)
+
+
+def torch_cnn(dataset, test, num_steps: int, channels_last: bool, fused: bool):
+    """Returns the same of PyTorch's; the data are float tensors from the start."""
+    import torch
+    from torch import nn as tnn
+
+    def tensors(split):
+        images = torch.from_numpy(split.images).permute(0, 3, 1, 2).float() / 255
+        return images, torch.from_numpy(split.labels).long()
+
+    images, labels = tensors(dataset.train)
+    test_images, test_labels = tensors(test)
+    side = dataset.train.images.shape[1] // 4
+    layers = (
+        *(tnn.Conv2d(1, 32, 5, padding=2), tnn.ReLU(), tnn.MaxPool2d(2)),
+        *(tnn.Conv2d(32, 64, 5, padding=2), tnn.ReLU(), tnn.MaxPool2d(2)),
+        *(tnn.Flatten(), tnn.Linear(64 * side * side, 1024), tnn.ReLU(), tnn.Dropout(0.5)),
+        tnn.Linear(1024, len(dataset.class_names)),
+    )
+    memory_format = torch.channels_last if channels_last else torch.contiguous_format
+    model = tnn.Sequential(*layers)
+    model = model.to(memory_format=memory_format)  # type: ignore[call-overload]
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-4, fused=fused)
+    order = torch.from_numpy(jm.example_order(len(labels), 0, num_steps * CNN_BATCH_SIZE)).long()
+
+    def go_on():
+        model.train()
+        for rows in order.split(CNN_BATCH_SIZE):
+            batch = images[rows].contiguous(memory_format=memory_format)
+            optimizer.zero_grad()
+            tnn.functional.cross_entropy(model(batch), labels[rows]).backward()
+            optimizer.step()
+
+    def evaluate():
+        model.eval()
+        with torch.no_grad():
+            batches = zip(test_images.split(500), test_labels.split(500), strict=True)
+            return sum(
+                (model(batch.contiguous(memory_format=memory_format)).argmax(1) == answers).sum().item()
+                for batch, answers in batches
+            )
+
+    return go_on, evaluate
 
 
 def measure_from_prompt(options: Options) -> None:

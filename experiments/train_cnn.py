@@ -2,6 +2,19 @@
 
 The default is the original notebook's network and recipe. The notebook passed the arguments of its initialiser in the
 wrong places, which gave weights of standard deviation 1 and biases of 0; `--init-std 1 --init-bias 0` does the same.
+`--preset tutorial` trains it for 20,000 steps. `--preset best` is another network and recipe, of some 12 minutes on 2
+cores: five convolutions with standardised weights, random rotation, scale and shift, AdamW, a one-cycle learning rate.
+
+How `best` was chosen: by validation loss after 3 epochs (of 10), B being the batch size; one seed each, 2 for the
+chosen one. A prototype of the same layers was used, which differed in its initial weights and in standardising pixels.
+
+  B 100, rate 3e-3, weight decay 0.02, dropout 0.3, rotation 10, scale 0.1, shift 2:
+    standardised weights 0.0180, batch normalisation 0.0192, group normalisation 0.0195, neither (rate 1e-3) 0.0248
+    standardised weights, rate 8e-3: 0.0189; batch normalisation, rate 1e-2: 0.0182
+    standardised weights, rotation 15, scale 0.15, shear 0.15, shift 2.5: 0.0201
+  B 50: 0.0143 and 0.0151, the chosen one; weight decay 0.1: 0.0177; dropout 0.5: 0.0143
+  B 25, rate 2e-3: 0.0165
+  the original network with 256 hidden units, no normalisation, B 100, rate 1e-3, 5 epochs: 0.0231
 """
 
 import argparse
@@ -26,6 +39,7 @@ from jaxmnist.files import write_atomically, write_text
 from jaxmnist.loop import train_run
 from jaxmnist.progress import progress_bar
 
+DESCRIPTION = __doc__.split("\n\nHow")[0] if __doc__ else None
 MILESTONES = (0.99, 0.992)
 NUM_MISTAKES = 25
 PRESETS: dict[str, dict[str, Any]] = {
@@ -143,7 +157,7 @@ def parse() -> Options:
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     first.add_argument("--preset", default="original")
     preset = first.parse_known_args()[0].preset
-    options = common.parse(functools.partial(Options, preset=preset, **PRESETS.get(preset, {})), __doc__, {})
+    options = common.parse(functools.partial(Options, preset=preset, **PRESETS.get(preset, {})), DESCRIPTION, {})
     alone = dataclasses.replace(options, resume=None, plot_only=None)
     if alone != options and (alone != Options() or (options.resume and options.plot_only)):
         common.fail("--resume and --plot-only take no other option beside them: the folder's are used")
