@@ -312,7 +312,7 @@ def torch_cnn(dataset, test, num_steps: int, channels_last: bool, fused: bool):
     )
     memory_format = torch.channels_last if channels_last else torch.contiguous_format
     model = tnn.Sequential(*layers)
-    model = model.to(memory_format=memory_format)  # type: ignore[call-overload]
+    model = model.to(memory_format=memory_format)
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-4, fused=fused)
     order = torch.from_numpy(jm.example_order(len(labels), 0, num_steps * CNN_BATCH_SIZE)).long()
 
