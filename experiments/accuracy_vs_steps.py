@@ -12,8 +12,10 @@ import common
 import tyro
 
 import jaxmnist as jm
+from jaxmnist.files import write_atomically
 
 STEPS_PER_POINT = 10
+FILES = ("results.nc", "results.csv", "accuracy_vs_steps.csv", "accuracy_vs_steps.png")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,7 +29,7 @@ class Options(common.TrainingOptions):
     num_steps: int = 490
     """Training steps of every run."""
     num_evaluations: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None
-    """How often along training to evaluate, beside step 0. Without it: every 10 steps."""
+    """How often along training to evaluate, evenly, beside step 0. Without it: a tenth of the number of steps."""
     output_dir: Annotated[Path, tyro.conf.arg(metavar="DIR")] = Path("results/accuracy_vs_steps")
     """Folder for results and the figure."""
     plot_only: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
@@ -38,18 +40,17 @@ class Options(common.TrainingOptions):
 
 def main() -> None:
     options = common.parse(Options, __doc__, dict(num_steps=990))
-    if options.plot_only is not None:
-        with common.usage_errors():
-            draw(options.plot_only)
-        return
     with common.usage_errors():
+        if options.plot_only is not None:
+            draw(options.plot_only)
+            return
         num_evaluations = options.num_evaluations
         if num_evaluations is None:
             num_evaluations = max(options.num_steps // STEPS_PER_POINT, 1)
-        runs = options.grid(
-            learning_rate=options.learning_rate, batch_size=options.batch_size, seed=common.seeds(options.num_seeds)
-        )
-        common.make_output_dir(options.output_dir)
+        seeds = common.seeds(options.num_seeds)
+        axes = dict(learning_rate=options.learning_rate, batch_size=options.batch_size, **options.further_axes())
+        runs = jm.grid(**axes, seed=seeds)
+        common.make_output_dir(options.output_dir, FILES)
         dataset = options.load()
         model, optimizer = options.build(dataset)
         budget: dict = dict(num_steps=options.num_steps, num_evaluations=num_evaluations)
@@ -62,14 +63,17 @@ def main() -> None:
         f"test accuracy after {options.num_steps} steps: {100 * last.mean:.2f} % "
         f"[{100 * last.low:.2f}, {100 * last.high:.2f}] (95 % {last.kind})"
     )
+    diverged = result["diverged_step"].notnull()
+    print(f"diverged: {int(diverged.sum())} of {diverged.size} runs")
 
 
 def draw(folder: Path) -> None:
     """Draws the curve of a saved run beside its results, and tabulates it."""
     result = jm.load_results(folder)
-    jm.curve_table(result, "test").to_csv(folder / "accuracy_vs_steps.csv", index=False)
-    jm.accuracy_curve(result, "test").savefig(folder / "accuracy_vs_steps.png", dpi=150)
-    print(f"wrote {folder}/accuracy_vs_steps.csv and {folder}/accuracy_vs_steps.png")
+    table = jm.curve_table(result, "test")
+    write_atomically(folder / FILES[2], lambda path: table.to_csv(path, index=False, float_format="%.6g"))
+    common.save_figure(jm.accuracy_curve(result, "test"), folder / FILES[3])
+    print(f"wrote {folder}/{FILES[2]} and {folder}/{FILES[3]}")
 
 
 if __name__ == "__main__":

@@ -23,8 +23,8 @@ import numpy as np
 import optax
 
 import jaxmnist as jm
-from jaxmnist import planning, programs, training
-from jaxmnist.sweep import segments, train
+from jaxmnist import memory, planning, programs, training
+from jaxmnist.sweep import plan, put, segments, train
 
 GRID = jm.grid(batch_size=[20, 40, 60, 80], learning_rate=[0.0, 0.2, 0.4, 0.6, 0.8], seed=0)
 GRID_STEPS = 100
@@ -45,7 +45,7 @@ class Options(common.DataOptions):
 
 
 def main() -> None:
-    options = common.parse(Options, __doc__, {})
+    options = common.parse(Options, __doc__)
     with common.usage_errors():
         if options.num_rounds < 1:
             raise ValueError(f"num_rounds is {options.num_rounds}; at least 1 round is needed")
@@ -197,28 +197,31 @@ def measure_large_sweep(dataset: jm.Dataset, num_rounds: int, small: bool) -> No
     learning_rates = np.geomspace(1e-3, 1, num_learning_rates)
     runs = jm.grid(learning_rate=learning_rates, batch_size=batch_sizes, seed=range(num_seeds))
     model = jm.SoftmaxRegression(len(dataset.class_names))
-    arrays = jm.check(model, optax.sgd, runs, dataset, num_steps, 1)
-    planned = planning.plan(arrays)
-    split, test = jax.device_put(dataset.train), jax.device_put(dataset.test)
+    checked = jm.check(model, optax.sgd, runs, dataset, num_steps)
+    planned = plan(model, optax.sgd, checked, dataset, memory.DEFAULT_BYTES)
+    mesh = programs.local_mesh()
+    data = put(mesh, dataset)
     boundaries, _ = segments(num_steps, 1)
 
     def train_all():
         finished = []
         for program in planned:
-            for _, states in train(model, optax.sgd, arrays, program, split, boundaries):
+            recipe = programs.Recipe(model, optax.sgd, program.static, mesh)
+            numbers = programs.inputs(mesh, checked.arrays, program)
+            initial = programs.init(recipe, numbers, data.train.images)
+            for _, states in train(recipe, numbers, program, data.train, initial, boundaries):
                 jax.block_until_ready(states.step)
-            learning_rates = {"learning_rate": jnp.asarray(arrays["learning_rate"][program.rows], jnp.float32)}
-            finished.append((learning_rates, states.params))
+            finished.append((recipe, numbers, states.params))
         return finished
 
     first = seconds(train_all)
     trained = train_all()
 
     def evaluate_all():
-        return [programs.evaluate(model, optax.sgd, values, params, test) for values, params in trained]
+        return [programs.evaluate(*of_program, data.evaluated["test"]) for of_program in trained]
 
     jax.block_until_ready(evaluate_all())
-    useful = FLOPS_PER_EXAMPLE * num_steps * float(arrays["batch_size"].sum())
+    useful = FLOPS_PER_EXAMPLE * num_steps * float(checked.arrays["batch_size"].sum())
     matrix = jnp.ones((SGEMM_SIZE, SGEMM_SIZE), jnp.float32)
     multiply = jax.jit(jnp.matmul)
     rounds = []
@@ -227,7 +230,7 @@ def measure_large_sweep(dataset: jm.Dataset, num_rounds: int, small: bool) -> No
         rounds.append((peak, seconds(train_all), seconds(evaluate_all)))
     peak, training_s, evaluation_s = (statistics.median(column) for column in zip(*rounds, strict=True))
     share = statistics.median(useful / row[1] / row[0] for row in rounds)
-    print(f"large sweep: {len(arrays['seed'])} runs x {num_steps} steps, {len(batch_sizes)} batch sizes, SGD")
+    print(f"large sweep: {len(checked.arrays['seed'])} runs x {num_steps} steps, {len(batch_sizes)} batch sizes, SGD")
     print(f"  programs {len(planned)}, padding {planning.padding(planned):.2f} x, first call {first:.2f} s")
     print(f"  training   {training_s:7.2f} s   {useful / training_s / 1e9:6.1f} useful GFLOP/s")
     print(f"  evaluation {evaluation_s:7.2f} s   (once on test)")

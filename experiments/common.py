@@ -1,28 +1,33 @@
 """What the experiments share: options, and how they begin and end. Each is parse -> library -> save -> plot."""
 
+import argparse
 import contextlib
 import dataclasses
+import functools
+import json
 import signal
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Literal, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Annotated, Literal, NoReturn, TypeVar
 
 import flax.linen as nn
 import optax
 import tyro
 
 import jaxmnist as jm
+from jaxmnist.files import write_atomically, write_text
+from jaxmnist.optimizers import OPTIMIZERS
 
-OPTIMIZERS: dict[str, Callable[..., optax.GradientTransformation]] = {
-    "sgd": optax.sgd,
-    "momentum": optax.sgd,
-    "adam": optax.adam,
-    "adamw": optax.adamw,
-}
-MODELS: dict[str, Callable[..., nn.Module]] = {"softmax": jm.SoftmaxRegression, "mlp": jm.MLP}
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+MODELS: dict[str, Callable[..., nn.Module]] = {"softmax": jm.SoftmaxRegression, "mlp": jm.MLP, "cnn": jm.CNN}
 DEFAULT_MOMENTUM = 0.9
+CONFIG_NAME = "config.json"
+# Options that are about one call, not about what is trained.
+OF_THE_CALL = frozenset({"resume", "plot_only", "dry_run", "output_dir"})
 Options = TypeVar("Options")
 
 
@@ -47,32 +52,74 @@ class TrainingOptions(DataOptions):
     """Optimizer, from optax; momentum is SGD with momentum."""
     momentum: float = DEFAULT_MOMENTUM
     """Momentum, a fraction in [0, 1); for --optimizer momentum alone."""
-    model: Literal["softmax", "mlp"] = "softmax"
-    """Model: softmax regression, or one hidden layer of 128 rectified linear units."""
+    model: Literal["softmax", "mlp", "cnn"] = "softmax"
+    """Model: softmax regression, one hidden layer of 128 rectified linear units, or the original notebook's CNN."""
 
-    def grid(self, **axes) -> dict:
-        """Returns the grid of these axes and, for --optimizer momentum, the momentum as one more."""
+    def further_axes(self) -> dict[str, float]:
+        """Returns what the optimizer takes beside the learning rate: for --optimizer momentum, the momentum."""
         if not 0 <= self.momentum < 1:
             raise ValueError(f"momentum is {self.momentum}; it lies in [0, 1)")
         if self.optimizer == "momentum":
-            return jm.grid(**axes, momentum=self.momentum)
+            return {"momentum": self.momentum}
         if self.momentum != DEFAULT_MOMENTUM:
             raise ValueError(
                 f"momentum is {self.momentum}, but only --optimizer momentum uses it, not {self.optimizer}"
             )
-        return jm.grid(**axes)
+        return {}
 
     def build(self, dataset: jm.Dataset) -> tuple[nn.Module, Callable[..., optax.GradientTransformation]]:
         """Returns model and optimizer factory."""
         return MODELS[self.model](num_classes=len(dataset.class_names)), OPTIMIZERS[self.optimizer]
 
 
-def parse(options: Callable[..., Options], description: str | None, pretty: dict) -> Options:
-    """Returns the options of the command line; `--pretty` puts other defaults in place, which `--help` then shows."""
-    default = options(**pretty) if "--pretty" in sys.argv[1:] else options()
-    arguments = [argument for argument in sys.argv[1:] if argument != "--pretty"]
+def parse(options: Callable[..., Options], description: str | None, pretty: dict | None = None) -> Options:
+    """Returns the options of the command line.
+
+    `--pretty` puts other defaults in place, and `--resume DIR` those that were saved there, which `--help` then shows.
+    With `--resume`, an option that is given and differs from what was saved ends the program.
+    """
+    arguments = sys.argv[1:]
+    default = options()
+    if pretty is not None and "--pretty" in arguments:
+        default = options(**pretty)
+        arguments = [argument for argument in arguments if argument != "--pretty"]
+    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    first.add_argument("--resume", type=Path)
+    resumed = first.parse_known_args(arguments)[0].resume if hasattr(default, "resume") else None
+    if resumed is not None:
+        with usage_errors():
+            default = load_config(type(default), resumed)
     config = (tyro.conf.FlagCreatePairsOff,)
-    return tyro.cli(type(default), args=arguments, default=default, description=description, config=config)
+    parsed = tyro.cli(type(default), args=arguments, default=default, description=description, config=config)
+    if resumed is not None:
+        for field in dataclasses.fields(type(default)):  # type: ignore[arg-type]
+            given, saved = getattr(parsed, field.name), getattr(default, field.name)
+            if given != saved and (field.name not in OF_THE_CALL or field.name == "output_dir"):
+                fail(f"{field.name} is {given}, but what is resumed in {resumed} was begun with {saved}")
+    return parsed
+
+
+def save_config(options, dataset: jm.Dataset) -> None:
+    """Writes the options into the output folder; from here on, the training can be resumed."""
+    config = {name: value for name, value in dataclasses.asdict(options).items() if name not in OF_THE_CALL}
+    config |= {"dataset": dataset.name, "data_dir": options.data_dir and str(options.data_dir.absolute())}
+    write_text(options.output_dir / CONFIG_NAME, json.dumps(config, indent=2) + "\n")
+
+
+def load_config(options: type[Options], folder: Path) -> Options:
+    """Returns the options a training began with, from its folder.
+
+    Raises:
+      ValueError: the folder holds none.
+    """
+    path = folder / CONFIG_NAME
+    try:
+        config = json.loads(path.read_text())
+        as_tuples = {name: tuple(value) if isinstance(value, list) else value for name, value in config.items()}
+        data_dir = config["data_dir"] and Path(config["data_dir"])
+        return options(**as_tuples | {"data_dir": data_dir, "output_dir": folder, "resume": folder})
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise ValueError(f"resume: the options in {path} cannot be read: {error}") from None
 
 
 def seeds(num_seeds: int) -> range:
@@ -86,8 +133,12 @@ def seeds(num_seeds: int) -> range:
     return range(num_seeds)
 
 
-def make_output_dir(folder: Path) -> None:
+def make_output_dir(folder: Path, files: Sequence[str] = ()) -> None:
     """Makes the output folder, and tries to write there before hours of training rely on it.
+
+    Args:
+      folder: to be made where it is not there.
+      files: what will be written there, and may be there from an earlier time.
 
     Raises:
       ValueError: it cannot be made, or not be written.
@@ -98,14 +149,22 @@ def make_output_dir(folder: Path) -> None:
             pass
     except OSError as error:
         raise ValueError(f"output_dir {folder} cannot be written: {error.strerror}") from None
+    for name in files:
+        if (folder / name).is_dir():
+            raise ValueError(f"output_dir {folder} cannot be written: {name} in it is a folder")
+
+
+def save_figure(figure: "Figure", path: Path) -> None:
+    """Writes a figure as PNG, whole or not at all."""
+    write_atomically(path, functools.partial(figure.savefig, dpi=150))
 
 
 @contextlib.contextmanager
 def usage_errors() -> Iterator[None]:
-    """Turns what is wrong with the options or the data into one sentence and exit status 2."""
+    """Turns what is wrong with the options, the data or the files into one sentence and exit status 2."""
     try:
         yield
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         fail(str(error))
 
 
@@ -116,9 +175,12 @@ def fail(problem: str) -> NoReturn:
 
 
 def main(experiment: Callable[[], None]) -> None:
-    """Runs an experiment as a program; Ctrl-C ends it with one line and the usual status."""
+    """Runs an experiment as a program; Ctrl-C and a full disk end it with one line and the usual status."""
     try:
         experiment()
+    except OSError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(128 + signal.SIGINT)

@@ -5,7 +5,6 @@ saw, with its probabilities.
 """
 
 import dataclasses
-import functools
 from pathlib import Path
 from typing import Annotated
 
@@ -14,7 +13,6 @@ import numpy as np
 import tyro
 
 import jaxmnist as jm
-from jaxmnist.files import write_atomically
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,7 +26,7 @@ class Options:
 
 
 def main() -> None:
-    options = common.parse(Options, __doc__, {})
+    options = common.parse(Options, __doc__)
     with common.usage_errors():
         if not options.pictures:
             raise ValueError("no pictures are given; name at least one file")
@@ -46,7 +44,7 @@ def main() -> None:
         )
     names = [picture.name for picture in options.pictures]
     figure = jm.predictions(images, probabilities, classifier.class_names, names)
-    write_atomically(options.output, functools.partial(figure.savefig, dpi=150))
+    common.save_figure(figure, options.output)
     print(f"wrote {options.output}")
 
 

@@ -22,7 +22,6 @@ import csv
 import dataclasses
 import functools
 import io
-import json
 import shutil
 import sys
 from pathlib import Path
@@ -42,6 +41,7 @@ from jaxmnist.progress import progress_bar
 DESCRIPTION = __doc__.split("\n\nHow")[0] if __doc__ else None
 MILESTONES = (0.99, 0.992)
 NUM_MISTAKES = 25
+FILES = ("metrics.csv", "config.json", "predictions.npz", "curves.png", "confusion.png", "mistakes.png", "filters.png")
 PRESETS: dict[str, dict[str, Any]] = {
     "original": {},
     "tutorial": {"num_steps": 20_000, "evaluation_steps": 1000},
@@ -128,23 +128,21 @@ def main() -> None:
         if options.plot_only:
             draw(options.plot_only)
             return
-        if options.resume:
-            options = load_options(options.resume)
-            if (options.output_dir / "predictions.npz").is_file():
-                print_report(options.output_dir)
-                return
+        if options.resume and (options.output_dir / "predictions.npz").is_file():
+            print_report(options.output_dir)
+            return
         check(options)
-        common.make_output_dir(options.output_dir)
+        common.make_output_dir(options.output_dir, FILES)
         dataset = options.load()
         model, optimizer, num_steps = build(options, dataset)
         for seed in range(options.seed, options.seed + options.members):
             runs = jm.grid(learning_rate=options.learning_rate, batch_size=options.batch_size, seed=seed)
-            jm.check(model, optax.sgd, runs, dataset, num_steps, 1)
-    if not options.resume:
-        begin_folder(options, dataset)
+            jm.check(model, optax.sgd, runs, dataset, num_steps)
+        if not options.resume:
+            begin_folder(options, dataset)
     try:
         classifier = train(options, model, optimizer, num_steps, dataset)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, OSError):
         print(f"to go on: python {sys.argv[0]} --resume {options.output_dir}", file=sys.stderr)
         raise
     save_predictions(options.output_dir, classifier, dataset)
@@ -153,31 +151,11 @@ def main() -> None:
 
 
 def parse() -> Options:
-    """Returns the options of the command line; what it does not give is the preset's."""
+    """Returns the options of the command line; what it leaves out is the preset's, or with --resume what was saved."""
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     first.add_argument("--preset", default="original")
     preset = first.parse_known_args()[0].preset
-    options = common.parse(functools.partial(Options, preset=preset, **PRESETS.get(preset, {})), DESCRIPTION, {})
-    alone = dataclasses.replace(options, resume=None, plot_only=None)
-    if alone != options and (alone != Options() or (options.resume and options.plot_only)):
-        common.fail("--resume and --plot-only take no other option beside them: the folder's are used")
-    return options
-
-
-def load_options(folder: Path) -> Options:
-    """Returns the options a training began with, from its folder.
-
-    Raises:
-      ValueError: the folder holds none.
-    """
-    path = folder / "config.json"
-    try:
-        config = json.loads(path.read_text())
-        as_tuples = {name: tuple(value) if isinstance(value, list) else value for name, value in config.items()}
-        data_dir = config["data_dir"] and Path(config["data_dir"])
-        return Options(**as_tuples | {"data_dir": data_dir, "output_dir": folder, "resume": folder})
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise ValueError(f"resume: the options in {path} cannot be read: {error}") from None
+    return common.parse(functools.partial(Options, preset=preset, **PRESETS.get(preset, {})), DESCRIPTION)
 
 
 def check(options: Options) -> None:
@@ -231,7 +209,7 @@ def build(options: Options, dataset: jm.Dataset) -> tuple[jm.CNN, optax.Gradient
         decayed = functools.partial(jax.tree.map, lambda leaf: leaf.ndim > 1)
         return model, optax.adamw(learning_rate, weight_decay=options.weight_decay, mask=decayed), num_steps
     momentum = {"momentum": common.DEFAULT_MOMENTUM} if options.optimizer == "momentum" else {}
-    return model, common.OPTIMIZERS[options.optimizer](learning_rate, **momentum), num_steps
+    return model, common.OPTIMIZERS[options.optimizer](learning_rate=learning_rate, **momentum), num_steps
 
 
 def begin_folder(options: Options, dataset: jm.Dataset) -> None:
@@ -241,8 +219,7 @@ def begin_folder(options: Options, dataset: jm.Dataset) -> None:
         shutil.rmtree(options.output_dir / name, ignore_errors=True)
     for name in ("metrics.csv", "predictions.npz"):
         (options.output_dir / name).unlink(missing_ok=True)
-    config = dataclasses.asdict(options) | {"dataset": dataset.name}
-    write_text(options.output_dir / "config.json", json.dumps(config, indent=2, default=str) + "\n")
+    common.save_config(options, dataset)
 
 
 def train(options, model, optimizer, num_steps, dataset) -> jm.Classifier:
@@ -345,7 +322,7 @@ def draw(folder: Path) -> None:
         "filters": jm.filters(saved["filters"], "kernels of the first convolution"),
     }
     for name, figure in figures.items():
-        write_atomically(folder / f"{name}.png", functools.partial(figure.savefig, dpi=150))
+        common.save_figure(figure, folder / f"{name}.png")
 
 
 def print_report(folder: Path) -> None:

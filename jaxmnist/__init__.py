@@ -3,6 +3,7 @@
 import importlib
 
 from jaxmnist.augmentation import Affine as Affine
+from jaxmnist.checking import check as check
 from jaxmnist.costs import estimate as estimate
 from jaxmnist.data import DataError as DataError
 from jaxmnist.data import Dataset as Dataset
@@ -15,9 +16,13 @@ from jaxmnist.data import load_or_digits as load_or_digits
 from jaxmnist.models import CNN as CNN
 from jaxmnist.models import MLP as MLP
 from jaxmnist.models import SoftmaxRegression as SoftmaxRegression
-from jaxmnist.planning import grid as grid
 from jaxmnist.planning import plan as plan
-from jaxmnist.sweep import check as check
+from jaxmnist.runs import grid as grid
+from jaxmnist.runs import loguniform as loguniform
+from jaxmnist.runs import sample as sample
+from jaxmnist.runs import uniform as uniform
+from jaxmnist.runs import union as union
+from jaxmnist.runs import with_seeds as with_seeds
 from jaxmnist.sweep import sweep as sweep
 from jaxmnist.training import State as State
 from jaxmnist.training import evaluate as evaluate
@@ -31,10 +36,13 @@ _LATE = {
     "load_model": "checkpoint",
     "save_model": "checkpoint",
     "read_digit": "pictures",
+    "halve": "halving",
+    "rerun": "single_run",
     "best": "results",
     "curve_table": "results",
     "interval": "results",
     "load_results": "results",
+    "merge": "results",
     "save": "results",
     "settings": "results",
     "table": "results",

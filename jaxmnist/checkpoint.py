@@ -22,7 +22,7 @@ MODELS: dict[str, type[nn.Module]] = {
 
 
 class Checkpoints:
-    """The newest two states of one run, in a folder; used as a context manager, which waits for the last save."""
+    """The newest two states of a training, in a folder; used as a context manager, which waits for the last save."""
 
     def __init__(self, folder: Path):
         import orbax.checkpoint as ocp
@@ -35,20 +35,20 @@ class Checkpoints:
     def __exit__(self, *exception: object) -> None:
         self._manager.close()
 
-    def save(self, state: training.State, notes: Any) -> None:
-        """Saves a state, and beside it what JSON can hold; goes on while the files are written."""
+    def save(self, step: int, state: Any, notes: Any = None) -> None:
+        """Saves a tree of arrays, and beside it what JSON can hold; goes on while the files are written."""
         import orbax.checkpoint as ocp
 
         # Orbax would silently skip a save that is asked for while another one is running.
         self._manager.wait_until_finished()
         arguments = ocp.args.Composite(state=ocp.args.StandardSave(state), notes=ocp.args.JsonSave(notes))
-        self._manager.save(int(state.step), args=arguments)
+        self._manager.save(step, args=arguments)
 
-    def restore(self, like: training.State) -> tuple[training.State, Any] | None:
-        """Returns the newest state and its notes, or None where nothing was saved.
+    def restore(self, like: Any) -> tuple[int, Any, Any] | None:
+        """Returns step, state and notes of the newest save, or None where nothing was saved.
 
         Args:
-          like: a state of the same shapes, for example the initial one.
+          like: a state of the same shapes and on the same devices, for example the initial one.
         """
         import orbax.checkpoint as ocp
 
@@ -57,7 +57,7 @@ class Checkpoints:
             return None
         arguments = ocp.args.Composite(state=ocp.args.StandardRestore(like), notes=ocp.args.JsonRestore())
         restored = self._manager.restore(step, args=arguments)
-        return restored.state, restored.notes
+        return step, restored.state, restored.notes
 
 
 @dataclasses.dataclass(frozen=True)

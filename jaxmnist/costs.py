@@ -3,6 +3,8 @@
 import functools
 import itertools
 import math
+import time
+from collections import Counter
 from typing import NamedTuple
 
 import flax.linen as nn
@@ -11,10 +13,12 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from jaxmnist import memory as room
 from jaxmnist import planning, programs, training
+from jaxmnist.checking import check
 from jaxmnist.data import Dataset
-from jaxmnist.programs import OptimizerFactory
-from jaxmnist.sweep import check, segments
+from jaxmnist.runs import Runs
+from jaxmnist.sweep import Data, plan, put, segments
 
 
 class Cost(NamedTuple):
@@ -22,80 +26,114 @@ class Cost(NamedTuple):
 
     Attributes:
       num_runs: R.
-      padded_batch_sizes: of each program.
+      num_programs: how many programs run, one after another.
+      num_compilations: how many of them are compiled.
       memory: peak bytes of data, states and compiled programs.
       useful_flops: floating-point operations of the training steps on real examples.
       padding: padded over useful work, at least 1.
+      seconds: compilation, training and evaluation, from a few steps of each program that was compiled.
     """
 
     num_runs: int
-    padded_batch_sizes: tuple[int, ...]
+    num_programs: int
+    num_compilations: int
     memory: int
     useful_flops: float
     padding: float
+    seconds: float
 
     def __str__(self) -> str:
         return (
             f"runs: {self.num_runs}\n"
-            f"programs: {len(self.padded_batch_sizes)}, with batches padded to "
-            f"{', '.join(map(str, self.padded_batch_sizes))}\n"
+            f"programs: {self.num_programs}, of which {self.num_compilations} are compiled\n"
             f"memory: {self.memory / 2**20:.0f} MiB\n"
             f"FLOPs: {self.useful_flops:.3g} in training steps ({self.padding:.2f}x that with padding), "
-            "evaluation not counted"
+            "evaluation not counted\n"
+            f"time: about {self.seconds:.0f} s, from a few steps of each compiled program"
         )
 
 
 def estimate(
     model: nn.Module,
-    optimizer: OptimizerFactory,
-    runs: planning.Runs,
+    optimizer: programs.OptimizerFactory,
+    runs: Runs,
     dataset: Dataset,
     *,
     num_steps: int,
     num_evaluations: int = 1,
+    memory: float | None = None,
 ) -> Cost:
-    """Returns what `sweep` with the same arguments will take, without training: its programs are compiled only.
+    """Returns what `sweep` with the same arguments will take; each of its compiled programs is tried for a few steps.
 
     Raises:
       ValueError: as `sweep`.
     """
-    arrays = check(model, optimizer, runs, dataset, num_steps, num_evaluations)
-    boundaries, _ = segments(num_steps, num_evaluations)
-    length = max(stop - start for start, stop in itertools.pairwise(boundaries))
+    checked = check(model, optimizer, runs, dataset, num_steps, num_evaluations)
+    planned = plan(model, optimizer, checked, dataset, room.available() if memory is None else memory)
+    mesh = programs.local_mesh()
+    data = put(mesh, dataset)
+    kinds = Counter(_kind(program) for program in planned)
+    examples = {_kind(program): program for program in planned}
+    seconds = 0.0
+    peak = 0
+    for kind, count in kinds.items():
+        program = planning.filled(examples[kind], mesh.size)
+        recipe = programs.Recipe(model, optimizer, program.static, mesh)
+        numbers = programs.inputs(mesh, checked.arrays, program)
+        compilation_s, each_s, program_bytes = _try(recipe, numbers, program, data, num_steps, num_evaluations)
+        seconds += compilation_s + count * each_s
+        peak = max(peak, program_bytes)
     splits = dataset.train, dataset.validation, dataset.test
-    data = sum(np.asarray(array).nbytes for split in splits for array in split)
-    planned = planning.plan(arrays)
-    memory = []
-    for program in planned:
-        hyperparameters = {
-            name: jax.ShapeDtypeStruct(program.rows.shape, jnp.float32)
-            for name in planning.hyperparameter_names(arrays)
-        }
-        per_group = jax.ShapeDtypeStruct(program.seed.shape, jnp.int32)
-        orders = jax.ShapeDtypeStruct((len(program.seed), length * program.padded_batch_size), jnp.int32)
-        init = functools.partial(programs.init, model, optimizer)
-        states = jax.eval_shape(init, hyperparameters, per_group, dataset.train.images)
-        compiled = programs.advance.lower(
-            model, optimizer, hyperparameters, states, dataset.train, orders, per_group,
-            num_steps=length, padded_batch_size=program.padded_batch_size,
-            groups_at_once=programs.groups_at_once(model, program, dataset.train.images.shape[1:]),
-        ).compile()  # fmt: skip
-        evaluated = programs.evaluate.lower(model, optimizer, hyperparameters, states.params, dataset.test).compile()
-        state_bytes = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(states))
-        temporary = max(_temporary_bytes(compiled), _temporary_bytes(evaluated))
-        memory.append(data + state_bytes + orders.size * 4 + temporary)
-    useful = num_steps * float(np.sum(arrays["batch_size"], dtype=np.float64))
+    held = sum(np.asarray(array).nbytes for split in splits for array in split)
+    useful = num_steps * float(np.sum(checked.arrays["batch_size"], dtype=np.float64))
     return Cost(
-        num_runs=len(arrays["seed"]),
-        padded_batch_sizes=tuple(program.padded_batch_size for program in planned),
-        memory=max(memory),
+        num_runs=len(checked.arrays["seed"]),
+        num_programs=len(planned),
+        num_compilations=len(kinds),
+        memory=held + peak,
         useful_flops=useful * _flops_per_example(model, dataset),
         padding=planning.padding(planned),
+        seconds=seconds,
     )
 
 
-def _temporary_bytes(compiled) -> int:
-    return compiled.memory_analysis().temp_size_in_bytes
+def _kind(program: planning.Program) -> tuple:
+    return program.padded_batch_size, program.rows.shape, program.static
+
+
+def _try(recipe, numbers, program, data: Data, num_steps: int, num_evaluations: int) -> tuple[float, float, int]:
+    """Returns seconds of compilation, seconds of one program without it, and its peak bytes."""
+    begin = time.perf_counter()
+    boundaries, recorded = segments(num_steps, num_evaluations)
+    length = max(stop - start for start, stop in itertools.pairwise(boundaries))
+    states = programs.init(recipe, numbers, data.train.images)
+    orders = programs.Orders(program, len(data.train.labels), num_steps)
+    window = programs.per_group(recipe.mesh, orders.window(0, length))
+    arguments = (numbers, states, window, data.train)
+    lowered = programs.advance.lower(
+        recipe, *arguments, num_steps=length, padded_batch_size=program.padded_batch_size
+    )  # fmt: skip
+    advance = lowered.compile()
+    evaluate = {
+        name: programs.evaluate.lower(recipe, numbers, states.params, split).compile()
+        for name, split in data.evaluated.items()
+    }
+    jax.block_until_ready(states.step)
+    compilation_s = time.perf_counter() - begin
+    state_bytes = sum(leaf.nbytes for leaf in jax.tree.leaves((states.params, states.opt_state)))
+
+    begin = time.perf_counter()
+    states, _ = advance(*arguments)
+    jax.block_until_ready(states.step)
+    each_s = (time.perf_counter() - begin) * num_steps / length
+    for name, split in data.evaluated.items():
+        begin = time.perf_counter()
+        jax.block_until_ready(evaluate[name](numbers, states.params, split))
+        often = len(recorded) if name == "validation" and num_evaluations > 1 else 0
+        each_s += (1 + often) * (time.perf_counter() - begin)
+    analyses = [of.memory_analysis() for of in (advance, *evaluate.values())]
+    temporary = max(analysis.temp_size_in_bytes for analysis in analyses if analysis is not None)
+    return compilation_s, each_s, state_bytes + window.nbytes + temporary
 
 
 def _flops_per_example(model: nn.Module, dataset: Dataset) -> float:

@@ -12,6 +12,9 @@ def write_atomically(path: Path, write: Callable[[str], object]) -> None:
     os.close(descriptor)
     try:
         write(passing)
+        # Without this, a machine that loses its power may keep the name and lose the content.
+        with open(passing, "rb") as file:
+            os.fsync(file.fileno())
         os.chmod(passing, 0o644)
         os.replace(passing, path)
     except BaseException:

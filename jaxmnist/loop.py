@@ -82,7 +82,7 @@ def train_run(
         state = training.init_state(model, optimizer, seed, dataset.train.images)
         saved = checkpoints.restore(state)
         if saved is not None:
-            state, rows[:] = saved
+            _, state, rows[:] = saved
         else:
             look(state, 0, time.monotonic() - begin)
         report(int(state.step), rows, math.nan)
@@ -96,7 +96,7 @@ def train_run(
                 look(state, stop, time.monotonic() - begin)
             report(stop, rows, float(losses[-1]))
             if stop == num_steps or time.monotonic() - last_save > SECONDS_PER_CHECKPOINT:
-                checkpoints.save(state, rows)
+                checkpoints.save(stop, state, rows)
                 last_save = time.monotonic()
     return state.params, rows
 

@@ -26,18 +26,27 @@ def cross_entropy_per_example(logits: jax.Array, labels: jax.Array) -> jax.Array
     return jax.nn.logsumexp(by_class, axis=0) - jnp.sum(by_class, axis=0, where=is_label)
 
 
-def cross_entropy(logits: jax.Array, labels: jax.Array, weights: jax.Array) -> jax.Array:
+def cross_entropy(
+    logits: jax.Array, labels: jax.Array, weights: jax.Array, label_smoothing: jax.typing.ArrayLike | None = None
+) -> jax.Array:
     """Returns the weighted mean cross-entropy of one batch.
 
     Args:
       logits: `[B, K]` float32, unnormalised log-probabilities.
       labels: `[B]` int32 in `[0, K)`.
       weights: `[B]` float32; 0 marks padding, whose logits have exactly zero gradient.
+      label_smoothing: `[]` float in [0, 1], the share of each label that is spread evenly over the classes (Szegedy et
+        al. 2016, arXiv:1512.00567, section 7); may be traced. None is 0 without the work.
 
     Returns:
       `[]` float32, nats per example.
     """
-    return masked_sum(cross_entropy_per_example(logits, labels), weights) / jnp.sum(weights)
+    per_example = cross_entropy_per_example(logits, labels)
+    if label_smoothing is not None:
+        of_uniform = jax.nn.logsumexp(logits.T, axis=0) - jnp.mean(logits.T, axis=0)
+        smoothing = jnp.asarray(label_smoothing)
+        per_example = (1 - smoothing) * per_example + smoothing * of_uniform
+    return masked_sum(per_example, weights) / jnp.sum(weights)
 
 
 def masked_sum(values: jax.Array, weights: jax.Array) -> jax.Array:

@@ -50,15 +50,19 @@ class SoftmaxRegression(nn.Module):
 
     Attributes:
       num_classes: K.
+      init_std: standard deviation of the normal initial weights; None for zeros.
     """
 
     num_classes: int = 10
+    init_std: float | None = None
 
     @nn.compact
     def __call__(self, images: jax.Array) -> jax.Array:
         """Maps images `[B, H, W, C]` float32 in `[0, 1]` to logits `[B, K]` float32."""
         pixels = images.reshape(images.shape[0], -1)
-        return Dense(self.num_classes, kernel_init=nn.initializers.zeros)(pixels)
+        zeros = self.init_std is None
+        init = nn.initializers.zeros if zeros else nn.initializers.normal(self.init_std)
+        return Dense(self.num_classes, kernel_init=init)(pixels)
 
 
 class MLP(nn.Module):
@@ -67,17 +71,20 @@ class MLP(nn.Module):
     Attributes:
       hidden_size: number of hidden units.
       num_classes: K.
+      init_scale: factor on the standard deviation of LeCun's initial weights, 1 / sqrt(fan-in).
     """
 
     hidden_size: int = 128
     num_classes: int = 10
+    init_scale: float = 1.0
 
     @nn.compact
     def __call__(self, images: jax.Array) -> jax.Array:
         """Maps images `[B, H, W, C]` float32 in `[0, 1]` to logits `[B, K]` float32."""
         pixels = images.reshape(images.shape[0], -1)
-        hidden = jnp.maximum(Dense(self.hidden_size)(pixels), 0.0)
-        return Dense(self.num_classes)(hidden)
+        init = nn.initializers.variance_scaling(self.init_scale**2, "fan_in", "truncated_normal")
+        hidden = jnp.maximum(Dense(self.hidden_size, kernel_init=init)(pixels), 0.0)
+        return Dense(self.num_classes, kernel_init=init)(hidden)
 
 
 class Conv(nn.Module):

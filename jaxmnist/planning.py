@@ -1,4 +1,4 @@
-"""From hyperparameter axes to runs, and from runs to the fewest padded programs.
+"""From runs to the fewest padded programs, none larger than there is room for.
 
 Shapes: R runs, G groups of a program, P runs of each group.
 """
@@ -6,15 +6,22 @@ Shapes: R runs, G groups of a program, P runs of each group.
 import functools
 import itertools
 import math
-import numbers
+import zlib
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
+from jaxmnist.runs import Runs, Value
+
 MAX_PADDING = 2.0
-Runs = Mapping[str, np.ndarray]
+# What drawing a batch costs, in runs that train on it; measured on CPU with softmax regressions.
+DRAWING_COST = 7
+# Work done twice, to spare a compilation, is at most this share.
+MAX_REPEATED = 1 / 8
+MANY = 2**62
+Static = tuple[tuple[str, Value], ...]
 
 
 class Program(NamedTuple):
@@ -23,117 +30,112 @@ class Program(NamedTuple):
     The runs of a group share batch size and seed, and with them every batch; this is what makes a sweep fast.
 
     Attributes:
-      padded_batch_size: the largest batch size of the program.
+      padded_batch_size: at least the largest batch size of the program.
       batch_size: `[G]` int.
       seed: `[G]` int.
-      rows: `[G, P]` int, which runs these are.
+      rows: `[G, P]` int, which runs these are. Where runs do not fill a group, or groups a program, the last is
+        repeated, and does the same work again.
+      static: hyperparameters whose values the program is built with, the same for all of its runs.
     """
 
     padded_batch_size: int
     batch_size: np.ndarray
     seed: np.ndarray
     rows: np.ndarray
+    static: Static = ()
 
 
-def grid(**axes: float | Iterable[float]) -> dict[str, np.ndarray]:
-    """Returns the runs of a full grid: every combination of the axes' values, the last axis fastest.
+def plan(
+    runs: Runs,
+    *,
+    static: Sequence[str] = (),
+    max_runs: float = math.inf,
+    num_devices: int = 1,
+    max_padding: float = MAX_PADDING,
+) -> list[Program]:
+    """Returns programs that hold every run, with as few compilations as padding and room allow.
 
-    Args:
-      **axes: the values of each hyperparameter, distinct and finite, in any order; or one value. `batch_size` and
-        `seed` are whole numbers; every other name is a keyword of the optimizer.
-
-    Returns:
-      A mapping of name to `[R]` values.
-
-    Raises:
-      ValueError: an axis is empty, repeats a value, or holds one that is not a finite number.
-    """
-    values = {name: _axis(name, axis) for name, axis in axes.items()}
-    if not values:
-        raise ValueError("grid() needs at least one axis, such as learning_rate=[0.1, 0.5]")
-    mesh = np.meshgrid(*values.values(), indexing="ij")
-    return {name: points.reshape(-1) for name, points in zip(values, mesh, strict=True)}
-
-
-def _axis(name: str, axis: float | Iterable[float]) -> np.ndarray:
-    """Returns one axis as an array, checked."""
-    given = list(axis) if isinstance(axis, Iterable) and not isinstance(axis, str) else [axis]
-    if not given:
-        raise ValueError(f"{name} is empty: an axis needs at least one value")
-    for value in given:
-        if isinstance(value, bool | np.bool_) or not isinstance(value, numbers.Real) or not math.isfinite(value):
-            raise ValueError(f"{name} has the value {value!r}; an axis takes finite numbers")
-    values = np.asarray(given)
-    if len(np.unique(values)) < len(values):
-        raise ValueError(f"{name} has a value twice in {given}; the values of an axis are distinct")
-    return values
-
-
-def check_runs(runs: Runs, num_train: int) -> dict[str, np.ndarray]:
-    """Returns the runs as arrays, after checking what training relies on.
-
-    Args:
-      runs: name to `[R]` values, with `batch_size` and `seed` among the names.
-      num_train: number of training images.
-
-    Raises:
-      ValueError: a name is missing, lengths differ, or a value is out of range.
-    """
-    arrays = {name: np.asarray(values) for name, values in runs.items()}
-    for name in ("batch_size", "seed"):
-        if name not in arrays:
-            raise ValueError(f"{name} is missing from the runs; add it, for example {name}=[1]")
-    shapes = {values.shape for values in arrays.values()}
-    if len(shapes) != 1 or len(next(iter(shapes))) != 1 or 0 in next(iter(shapes)):
-        raise ValueError(f"runs need one flat, non-empty array per name, all of one length, not {shapes}")
-    _check_whole("batch_size", arrays["batch_size"], 1, num_train, f"the {num_train} training images")
-    _check_whole("seed", arrays["seed"], 0, 2**31 - 1, "2**31 - 1")
-    for name, values in arrays.items():
-        if not np.isfinite(values).all():
-            raise ValueError(f"{name} has the value {values[~np.isfinite(values)][0]}; runs take finite numbers")
-    return arrays
-
-
-def _check_whole(name: str, values: np.ndarray, low: int, high: int, high_words: str) -> None:
-    wrong = ~((values >= low) & (values <= high) & (values == np.floor(values)))
-    if wrong.any():
-        raise ValueError(f"{name} {values[wrong][0]} is not a whole number from {low} to {high_words}")
-
-
-def hyperparameter_names(runs: Runs) -> list[str]:
-    """Returns the names that the optimizer is called with."""
-    return [name for name in runs if name not in ("batch_size", "seed")]
-
-
-def plan(runs: Runs, max_padding: float = MAX_PADDING) -> list[Program]:
-    """Returns the fewest programs whose padded work is at most `max_padding` times the useful work.
-
-    Work is counted in examples per step. Batch sizes that lie next to each other are merged, and groups of
-    different numbers of runs are kept apart, so only batches are padded.
+    Batch sizes that lie next to each other are padded to the largest of them, as few slices of them as keep the padded
+    work at most `max_padding` times the useful work; a slice that has no room in one program is cut into equal ones,
+    which are compiled once. Work is counted in examples per step.
 
     Args:
       runs: name to `[R]` values, with `batch_size` and `seed`.
-      max_padding: at least 1.
+      static: names that make programs of their own for each of their values.
+      max_runs: how many runs one program has room for, on one device; a single group of one run always has.
+      num_devices: the groups of a program are divisible by this.
+      max_padding: at least 1. What is done twice to make programs of a slice equal comes on top of it.
     """
-    groups = defaultdict(list)
-    for row, key in enumerate(zip(runs["batch_size"], runs["seed"], strict=True)):
-        groups[int(key[0]), int(key[1])].append(row)
-    by_length = defaultdict(list)
-    for (batch_size, seed), rows in sorted(groups.items()):
-        by_length[len(rows)].append((batch_size, seed, rows))
+    most = max(int(min(max_runs, MANY)), 1)
+    parts = defaultdict(list)
+    columns = [np.asarray(runs[name]).tolist() for name in static]
+    for row, values in enumerate(zip(*columns, strict=True) if static else [()] * len(runs["seed"])):
+        parts[values].append(row)
     programs = []
-    for same_length in by_length.values():
-        batch_sizes = [batch_size for batch_size, _, _ in same_length]
-        for start, stop in merge(batch_sizes, max_padding):
-            sizes, seeds, members = (np.array(column) for column in zip(*same_length[start:stop], strict=True))
-            programs.append(Program(int(sizes.max()), sizes, seeds, members))
+    for values, rows in parts.items():
+        programs += _plan_part(runs, np.array(rows), most, num_devices, max_padding, values, static)
     return programs
 
 
-def merge(batch_sizes: list[int], max_padding: float) -> list[tuple[int, int]]:
-    """Returns the fewest slices of ascending batch sizes whose padded sum is at most `max_padding` x their sum.
+def _plan_part(runs, rows, max_runs, num_devices, max_padding, values, static) -> list[Program]:
+    """Returns the programs of runs that are built alike."""
+    by_stream = defaultdict(list)
+    for row in rows.tolist():
+        by_stream[int(runs["batch_size"][row]), int(runs["seed"][row])].append(row)
+    streams = sorted(by_stream.items())
+    counts = [(batch_size, len(members)) for (batch_size, _), members in streams]
+    length = _group_length(counts, max_runs, num_devices, max_padding)
+    groups = [
+        (batch_size, seed, _filled(members[start : start + length], length))
+        for (batch_size, seed), members in streams
+        for start in range(0, len(members), length)
+    ]
+    useful = sum(batch_size * count for batch_size, count in counts) / length
+    batch_sizes = [batch_size for batch_size, _, _ in groups]
+    programs = []
+    for start, stop in merge(batch_sizes, max_padding * useful):
+        # Equal numbers of groups, so that one compilation serves all programs of a slice.
+        room = max(max_runs // length, 1) * num_devices
+        num_programs = math.ceil((stop - start) / room)
+        size = math.ceil((stop - start) / num_programs / num_devices) * num_devices
+        repeats = num_programs * size - (stop - start) <= MAX_REPEATED * (stop - start)
+        for first in range(start, stop, size):
+            members = groups[first : min(first + size, stop)]
+            sizes, seeds, of_group = (
+                np.array(column) for column in zip(*(_filled(members, size) if repeats else members), strict=True)
+            )
+            built_with = tuple(zip(static, values, strict=True))
+            programs.append(Program(batch_sizes[stop - 1], sizes, seeds, of_group, built_with))
+    return programs
 
-    Among as many slices, those of the least padded sum.
+
+def _filled(members: list, size: int) -> list:
+    return members + members[-1:] * (size - len(members))
+
+
+def _group_length(streams: list[tuple[int, int]], max_runs: float, num_devices: int, max_padding: float) -> int:
+    """Returns P: how many runs of a stream train together, given each stream's batch size and number of runs.
+
+    That is what makes the work least, where a group draws its batch once for all of its runs. Half of the padding that
+    is allowed, on a logarithmic scale, is left to batch sizes.
+    """
+    total = sum(count for _, count in streams)
+    # Streams are cut where whole ones would leave devices idle.
+    most = int(min(max(count for _, count in streams), max_runs, math.ceil(total / num_devices)))
+    cuts = {math.ceil(count / parts) for _, count in streams for parts in range(1, math.ceil(count / most) + 3)}
+    lengths = sorted(length for length in cuts | {1, most} if length <= most)
+
+    def work(length, overhead):
+        return sum(batch_size * math.ceil(count / length) * (length + overhead) for batch_size, count in streams)
+
+    allowed = [length for length in lengths if work(length, 0) <= max_padding**0.5 * work(1, 0)]
+    return min(allowed, key=lambda length: (work(length, DRAWING_COST), -length))
+
+
+def merge(batch_sizes: list[int], limit: float) -> list[tuple[int, int]]:
+    """Returns the fewest slices of ascending batch sizes whose padded sum is at most `limit`.
+
+    Among as many slices, those of the least padded sum. Where none is within the limit, those of no padding.
     """
     ends = [0] + [i for i in range(1, len(batch_sizes)) if batch_sizes[i] != batch_sizes[i - 1]] + [len(batch_sizes)]
 
@@ -151,13 +153,47 @@ def merge(batch_sizes: list[int], max_padding: float) -> list[tuple[int, int]]:
 
     for num_slices in range(1, len(ends)):
         padded, starts = best(0, num_slices)
-        if padded <= max_padding * sum(batch_sizes):
+        if padded <= limit:
             break
     return list(itertools.pairwise(starts))
 
 
+def filled(program: Program, multiple: int) -> Program:
+    """Returns the program with its last group repeated until the number of groups is divisible by `multiple`."""
+    groups = np.minimum(np.arange(-(-len(program.seed) // multiple) * multiple), len(program.seed) - 1)
+    return program._replace(batch_size=program.batch_size[groups], seed=program.seed[groups], rows=program.rows[groups])
+
+
+def shard(programs: list[Program], part: int, num_parts: int) -> list[Program]:
+    """Returns every `num_parts`-th program, from the one numbered `part` (from 1) on.
+
+    Raises:
+      ValueError: there is no such part, or nothing in it.
+    """
+    if not 1 <= part <= num_parts:
+        raise ValueError(f"shard {part}/{num_parts} does not exist; the first number is from 1 to the second")
+    if part > len(programs):
+        raise ValueError(f"shard {part}/{num_parts} is empty: the sweep has {len(programs)} programs")
+    return programs[part - 1 :: num_parts]
+
+
+def fingerprint(programs: list[Program]) -> int:
+    """Returns a number that differs between plans."""
+    crc = 0
+    for program in programs:
+        crc = zlib.crc32(repr((program.padded_batch_size, program.static)).encode(), crc)
+        crc = zlib.crc32(program.rows.astype(np.int64).tobytes(), crc)
+    return crc
+
+
 def padding(programs: list[Program]) -> float:
-    """Returns padded over useful work of a plan, at least 1."""
+    """Returns padded over useful work of a plan, at least 1; each run counts once."""
     padded = sum(program.rows.size * program.padded_batch_size for program in programs)
-    useful = sum(program.rows.shape[1] * program.batch_size.sum() for program in programs)
-    return padded / useful
+    return padded / sum(useful_examples(program) for program in programs)
+
+
+def useful_examples(program: Program) -> float:
+    """Returns the examples per step of the runs of a program, each counted once."""
+    batch_sizes = np.broadcast_to(program.batch_size[:, None], program.rows.shape).ravel()
+    _, first = np.unique(program.rows, return_index=True)
+    return float(batch_sizes[first].sum())

@@ -20,6 +20,7 @@ DIVERGED_COLOR = "0.93"
 MAX_LABELLED_CELLS = 64
 MAX_TICKS = 9
 MAX_GAP_RATIO = 3.0
+MIN_LOG_RANGE = 10
 STYLE: Any = {"font.size": 10, "axes.titlesize": 11, "axes.spines.top": False, "axes.spines.right": False}
 LABELS = {"learning_rate": "learning rate", "batch_size": "batch size (examples)"}
 
@@ -28,20 +29,23 @@ class _Map(NamedTuple):
     """What a map shows, `[batch_size, learning_rate]` each.
 
     Attributes:
-      accuracy: mean over seeds in per cent, masked where a run diverged.
+      accuracy: mean over seeds in per cent, masked where a run diverged, was pruned or has not ended.
       share: share of the runs that diverged.
+      pruned: whether runs were pruned.
       half_width: half of the 95 % interval of the mean, in points.
     """
 
     accuracy: np.ma.MaskedArray
     share: np.ndarray
+    pruned: np.ndarray
     half_width: np.ndarray
 
 
 def heatmap(result: xr.Dataset, split: str = "validation") -> Figure:
     """Returns the mean accuracy over seeds as a map of learning rate by batch size.
 
-    Cells of which a run diverged are hatched, with their share of diverged runs, and never coloured. Accuracies far
+    Cells of which a run diverged are hatched, with their share of diverged runs, and never coloured; nor are those that
+    were pruned, which are dotted, and those that have not ended, which stay empty. Accuracies far
     below the others (under Tukey's lower fence) share the darkest colour, so that they do not hide the differences
     among the rest; the colour bar then ends in an arrow.
 
@@ -61,15 +65,21 @@ def heatmap(result: xr.Dataset, split: str = "validation") -> Figure:
         if shown.share.any():
             hatched = np.ma.masked_where(shown.share == 0, shown.share)
             axes.pcolor(x_edges, y_edges, hatched, hatch="////", edgecolor="0.55", facecolor="none", linewidth=0)
+        if shown.pruned.any():
+            dotted = np.ma.masked_where(~shown.pruned, shown.pruned)
+            axes.pcolor(x_edges, y_edges, dotted, hatch="..", edgecolor="0.7", facecolor="none", linewidth=0)
         for i, j in np.ndindex(shown.share.shape if labelled else (0, 0)):
             diverged = shown.share[i, j] > 0
+            if not diverged and np.ma.getmaskarray(shown.accuracy)[i, j]:
+                continue
             text = f"{100 * shown.share[i, j]:.0f} %" if diverged else f"{shown.accuracy[i, j]:.1f}"
             color = "black" if diverged or mesh.norm(shown.accuracy[i, j]) > 0.6 else "white"
             box = dict(facecolor=DIVERGED_COLOR, edgecolor="none", pad=1) if diverged else None
             axes.text(x[j], y[i], text, ha="center", va="center", fontsize=9, color=color, bbox=box)
         figure.colorbar(mesh, ax=axes, label=f"{split} accuracy (%)", extend=_extend(shown.accuracy))
         hatching = f"hatched: {'share of runs that' if labelled else 'a run'} diverged" if shown.share.any() else ""
-        _caption(figure, axes, result, split, _mean_words(result, shown), hatching)
+        dots = f"dotted: pruned at {result.attrs.get('rungs', '')} steps" if shown.pruned.any() else ""
+        _caption(figure, axes, result, split, _mean_words(result, shown.half_width), hatching, dots)
     return figure
 
 
@@ -77,26 +87,37 @@ def scatter(result: xr.Dataset, split: str = "test") -> Figure:
     """Returns the original notebook's scatter: one dot per setting, coloured by its mean accuracy over seeds.
 
     Args:
-      result: of a full grid, with at most `learning_rate`, `batch_size` and `seed` longer than 1.
+      result: of a grid or a sample, whose settings differ in `learning_rate` and `batch_size` alone.
       split: `"test"`, as the original drew it, or `"validation"`.
 
     Raises:
-      ValueError: the result has other long dims.
+      ValueError: the settings differ in something else.
     """
-    shown = _map(result, split)
-    sane = shown.share == 0
+    table = results.settings(result)
+    if len(table) != len(table[["learning_rate", "batch_size"]].drop_duplicates()):
+        raise ValueError("a scatter shows learning_rate and batch_size; select one value of every other hyperparameter")
+    table = table[::-1]  # the best are drawn last, over the others
+    sane = (table["num_diverged"] == 0).to_numpy()
+    if "pruned_step" in table:
+        sane = sane & table["pruned_step"].isna().to_numpy()
+    accuracy = np.ma.masked_array(100 * table[f"{split}_accuracy"].to_numpy(float), ~sane)
+    half_width = 100 * table[f"{split}_accuracy_half_width"].to_numpy(float)
     with mpl.rc_context(STYLE):
-        figure, axes, (x, _), (y, _) = _map_figure(result)
-        x, y = np.meshgrid(x, y)
-        size = float(np.clip(3000 / sane.size, 8, 140))
-        style = dict(
-            cmap=COLORMAP, vmin=_lower_fence(shown.accuracy), edgecolors="0.3", linewidths=0.6 if size > 20 else 0.0
+        figure = Figure(figsize=(7.2, 4.6), layout="constrained")
+        axes = figure.subplots()
+        x, y = (
+            _places(axes, which, name, table[name].to_numpy(float), is_sample="run" in result.dims)
+            for which, name in (("x", "learning_rate"), ("y", "batch_size"))
         )
-        dots = axes.scatter(x[sane], y[sane], c=shown.accuracy[sane].data, s=size, **style)
+        size = float(np.clip(3000 / sane.size, 8, 140))
+        style: Any = dict(
+            cmap=COLORMAP, vmin=_lower_fence(accuracy), edgecolors="0.3", linewidths=0.6 if size > 20 else 0.0
+        )
+        dots = axes.scatter(x[sane], y[sane], c=accuracy[sane].data, s=size, **style)
         axes.scatter(x[~sane], y[~sane], marker="x", c="0.3", s=size / 2)
-        figure.colorbar(dots, ax=axes, label=f"{split} accuracy (%)", extend=_extend(shown.accuracy))
-        crosses = "" if sane.all() else "crosses: a run diverged"
-        _caption(figure, axes, result, split, _mean_words(result, shown), crosses)
+        figure.colorbar(dots, ax=axes, label=f"{split} accuracy (%)", extend=_extend(accuracy))
+        crosses = "" if sane.all() else "crosses: a run diverged" + " or was pruned" * ("pruned_step" in table)
+        _caption(figure, axes, result, split, _mean_words(result, half_width[sane]), crosses)
     return figure
 
 
@@ -271,12 +292,16 @@ def _map(result: xr.Dataset, split: str) -> _Map:
     result = result.squeeze(others).transpose("batch_size", "learning_rate", "seed", ...)
     accuracy = result[f"{split}_accuracy"].values
     share = result["diverged_step"].notnull().mean("seed").values
+    nowhere = np.zeros(accuracy.shape, bool)
+    ended = result["finished"].values if "finished" in result else ~nowhere
+    pruned = (result["pruned_step"].notnull().values if "pruned_step" in result else nowhere).any(axis=-1)
+    hidden = (share > 0) | ~ended.all(axis=-1) | pruned
     half_width = np.full(share.shape, np.nan)
-    for place in zip(*np.nonzero(share == 0), strict=True):
+    for place in zip(*np.nonzero(~hidden), strict=True):
         interval = results.interval(accuracy[place], result.attrs[f"num_{split}"])
         half_width[place] = 100 * (interval.high - interval.low) / 2
-    mean = np.ma.masked_array(100 * accuracy.mean(axis=-1), mask=share > 0)
-    return _Map(mean, share, half_width)
+    mean = np.ma.masked_array(100 * accuracy.mean(axis=-1), mask=hidden)
+    return _Map(mean, share, pruned & (share == 0), half_width)
 
 
 def _map_figure(result: xr.Dataset):
@@ -319,6 +344,16 @@ def _set_scale(axes: Axes, which: str, name: str, values: np.ndarray) -> tuple[n
     return centres, edges
 
 
+def _places(axes: Axes, which: str, name: str, column: np.ndarray, is_sample: bool) -> np.ndarray:
+    """Gives an axis its scale and returns where the values of a column lie on it."""
+    if is_sample:
+        wide = column.min() > 0 and column.max() > MIN_LOG_RANGE * column.min()
+        axes.set(**{f"{which}scale": "log" if wide else "linear", f"{which}label": LABELS[name]})
+        return column
+    values, place = np.unique(column, return_inverse=True)
+    return _set_scale(axes, which, name, values)[0][place]
+
+
 def _gap_ratio(points: np.ndarray) -> float:
     gaps = np.diff(points)
     return float(gaps.max() / gaps.min())
@@ -338,15 +373,15 @@ def _extend(accuracy: np.ma.MaskedArray) -> str:
     return "min" if low is not None and accuracy.min() < low else "neither"
 
 
-def _mean_words(result: xr.Dataset, shown: _Map) -> str:
-    mean = f"mean over {_seeds(result)}" if result.sizes["seed"] > 1 else _seeds(result)
-    if np.isnan(shown.half_width).all():
+def _mean_words(result: xr.Dataset, half_width: np.ndarray) -> str:
+    mean = f"mean over {_seeds(result)}" if len(results.axes(result)["seed"]) > 1 else _seeds(result)
+    if np.isnan(half_width).all():
         return mean
-    return f"{mean}, 95 % interval ±{np.nanmedian(shown.half_width):.1f} points (median cell)"
+    return f"{mean}, 95 % interval ±{np.nanmedian(half_width):.1f} points (median cell)"
 
 
 def _seeds(result: xr.Dataset) -> str:
-    count = result.sizes.get("seed", 1)
+    count = len(results.axes(result)["seed"])
     return f"{count} seed" + "s" * (count > 1)
 
 

@@ -1,6 +1,7 @@
 """The compiled programs of a sweep: `jit(vmap(vmap(...)))` of one run's functions, over groups that share batches.
 
-On CPU the outer `vmap` is taken a few groups at a time, so that these stay in its cache.
+Groups are spread over the local devices, each of which works alone: nothing passes between them. On CPU a device takes
+the outer `vmap` a few groups at a time, so that these stay in its cache.
 
 Shapes: G groups of a program, P runs of a group, N images, L steps of a segment.
 """
@@ -8,16 +9,19 @@ Shapes: G groups of a program, P runs of a group, N images, L steps of a segment
 import dataclasses
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxmnist import planning, training
 from jaxmnist.data import Split, example_order
+from jaxmnist.runs import Runs, hyperparameter_names
 
 OptimizerFactory = Callable[..., optax.GradientTransformation]
 
@@ -26,6 +30,104 @@ MAX_ACTIVATION_BYTES = 2**29
 # Groups that advance together on CPU: their batches, parameters and gradients should stay in its cache. Measured on
 # 2 cores, 8 at once train a sweep of softmax regressions 10 to 40 % faster than all at once.
 MAX_GROUPS_AT_ONCE = 8
+LOSS_NAMES = frozenset({"label_smoothing"})
+_EACH, _SAME = PartitionSpec("runs"), PartitionSpec()
+
+
+class Recipe(NamedTuple):
+    """What a program is built from beside its numbers; hashable, so that equal recipes share a compilation.
+
+    Attributes:
+      model: a linen module from images to logits.
+      optimizer: an optax factory.
+      static: hyperparameters with a fixed value.
+      mesh: the devices.
+    """
+
+    model: nn.Module
+    optimizer: OptimizerFactory
+    static: planning.Static
+    mesh: Mesh
+
+    def configure(self, traced: Mapping[str, jax.typing.ArrayLike]) -> "Configured":
+        """Returns model, gradient transformation and loss keywords of one run."""
+        return configure(self.model, self.optimizer, {**dict(self.static), **traced})
+
+
+class Configured(NamedTuple):
+    """What one run is trained with."""
+
+    model: nn.Module
+    optimizer: optax.GradientTransformation
+    loss_keywords: dict
+
+
+def configure(model: nn.Module, optimizer: OptimizerFactory, values: Mapping) -> Configured:
+    """Returns what one run is trained with.
+
+    Args:
+      model: the linen module whose fields are changed.
+      optimizer: the optax factory that is called.
+      values: by name; those named like a field of the model become its fields, those of the loss (`label_smoothing`)
+        go there, and the others to the optimizer.
+    """
+    fields = model_fields(model)
+    of_model: dict = {name: value for name, value in values.items() if name in fields}
+    of_loss = {name: value for name, value in values.items() if name in LOSS_NAMES}
+    of_optimizer = {name: value for name, value in values.items() if name not in fields | LOSS_NAMES}
+    return Configured(model.clone(**of_model) if of_model else model, optimizer(**of_optimizer), of_loss)
+
+
+def model_fields(model: nn.Module) -> set[str]:
+    """Returns the names of a linen module's own fields."""
+    return {field.name for field in dataclasses.fields(model)} - {"name", "parent"}
+
+
+def local_mesh() -> Mesh:
+    """Returns all local devices in one row."""
+    return Mesh(np.array(jax.local_devices()), ("runs",))
+
+
+def on_every_device(mesh: Mesh, split: Split) -> Split:
+    """Returns a split with a copy on each device."""
+    return jax.device_put(split, NamedSharding(mesh, _SAME))
+
+
+def per_group(mesh: Mesh, values):
+    """Returns arrays `[G, ...]` with their groups spread over the devices."""
+    return jax.device_put(values, NamedSharding(mesh, _EACH))
+
+
+class Inputs(NamedTuple):
+    """A program's numbers, on the devices.
+
+    Attributes:
+      traced: hyperparameter name to `[G, P]` float32.
+      row: `[G, P]` int32, which runs these are; it gives `vmap` its size where nothing is traced.
+      seed: `[G]` int32.
+      batch_size: `[G]` int32.
+    """
+
+    traced: Any
+    row: Any
+    seed: Any
+    batch_size: Any
+
+
+# Which of a group's numbers differ between its runs.
+BY_RUN = Inputs(traced=0, row=0, seed=None, batch_size=None)
+
+
+def inputs(mesh: Mesh, arrays: Runs, program: planning.Program) -> Inputs:
+    """Returns a program's numbers, taken from the checked runs."""
+    fixed = dict(program.static)
+    traced = {
+        name: np.asarray(arrays[name][program.rows], np.float32)
+        for name in hyperparameter_names(arrays)
+        if name not in fixed
+    }
+    whole = (column.astype(np.int32) for column in (program.rows, program.seed, program.batch_size))
+    return per_group(mesh, Inputs(traced, *whole))
 
 
 class Orders:
@@ -47,13 +149,13 @@ class Orders:
         return window
 
 
-def groups_at_once(model: nn.Module, program: planning.Program, image_shape: tuple[int, ...]) -> int:
-    """Returns how many groups of a program one `vmap` holds while training, a divisor of their number.
+def groups_at_once(model: nn.Module, shape: tuple[int, int], batch_size: int, image_shape: tuple[int, ...]) -> int:
+    """Returns how many of a device's groups `[G, P]` one `vmap` holds while training, a divisor of their number.
 
     That is as many as their activations have room for, and on CPU at most `MAX_GROUPS_AT_ONCE`.
     """
-    num_groups, runs_per_group = program.rows.shape
-    group_bytes = activation_bytes(model, image_shape) * runs_per_group * program.padded_batch_size
+    num_groups, runs_per_group = shape
+    group_bytes = activation_bytes(model, image_shape) * runs_per_group * batch_size
     most = num_groups if jax.default_backend() != "cpu" else MAX_GROUPS_AT_ONCE
     most = max(min(num_groups, most, int(MAX_ACTIVATION_BYTES / group_bytes)), 1)
     return max(size for size in range(1, most + 1) if num_groups % size == 0)
@@ -78,70 +180,66 @@ def activation_bytes(model: nn.Module, image_shape: tuple[int, ...]) -> float:
     return max(total(2) - total(1), 1)
 
 
-def configure(
-    model: nn.Module, optimizer: OptimizerFactory, values: dict[str, jax.typing.ArrayLike]
-) -> tuple[nn.Module, optax.GradientTransformation]:
-    """Returns model and gradient transformation of one run.
+def run_bytes(model: nn.Module, optimizer: OptimizerFactory, values: Mapping, image_shape: tuple[int, ...]) -> int:
+    """Returns the bytes of one run's state: parameters and the optimizer's."""
+    image = jax.ShapeDtypeStruct((1, *image_shape), jnp.uint8)
+    configured = configure(model, optimizer, values)
+    init = functools.partial(training.init_state, configured.model, configured.optimizer, 0)
+    state = jax.eval_shape(init, image)
+    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves((state.params, state.opt_state)))
 
-    Args:
-      model: the linen module whose fields are changed.
-      optimizer: the optax factory that is called.
-      values: those named like a field of the model become its fields, the others are for the optimizer.
+
+def _spread(recipe: Recipe, function: Callable, num_spread: int, num_same: int = 0) -> Callable:
+    """Returns a function of `num_spread` arguments by group and `num_same` shared ones, run by each device on its own.
+
+    `jit` by itself would let devices exchange data for what is mapped over runs.
     """
-    fields = model_fields(model)
-    of_model: dict = {name: value for name, value in values.items() if name in fields}
-    of_optimizer = {name: value for name, value in values.items() if name not in fields}
-    return model.clone(**of_model) if of_model else model, optimizer(**of_optimizer)
+    in_specs = (_EACH,) * num_spread + (_SAME,) * num_same
+    return jax.shard_map(function, mesh=recipe.mesh, in_specs=in_specs, out_specs=_EACH, check_vma=False)
 
 
-def model_fields(model: nn.Module) -> set[str]:
-    """Returns the names of a linen module's own fields."""
-    return {field.name for field in dataclasses.fields(model)} - {"name", "parent"}
+@functools.partial(jax.jit, static_argnames=("recipe",))
+def init(recipe: Recipe, numbers: Inputs, images):
+    def one_run(numbers):
+        configured = recipe.configure(numbers.traced)
+        return training.init_state(configured.model, configured.optimizer, numbers.seed, images)
+
+    return _spread(recipe, jax.vmap(jax.vmap(one_run, in_axes=(BY_RUN,))), 1)(numbers)
 
 
-@functools.partial(jax.jit, static_argnames=("model", "optimizer"))
-def init(model, optimizer, hyperparameters, seeds, images):
-    def one_run(values, seed):
-        return training.init_state(*configure(model, optimizer, values), seed, images)
+@functools.partial(jax.jit, static_argnames=("recipe", "num_steps", "padded_batch_size"), donate_argnames=("states",))
+def advance(recipe: Recipe, numbers: Inputs, states, orders, train: Split, *, num_steps: int, padded_batch_size: int):
+    def on_device(numbers, states, orders, train):
+        def one_run(numbers, state, order):
+            configured = recipe.configure(numbers.traced)
+            return training.fit(
+                configured.model, configured.optimizer, state, train, order, numbers.batch_size,
+                num_steps=num_steps, padded_batch_size=padded_batch_size, **configured.loss_keywords,
+            )  # fmt: skip
 
-    return jax.vmap(jax.vmap(one_run, in_axes=(0, None)))(hyperparameters, seeds)
+        group = jax.vmap(one_run, in_axes=(BY_RUN, 0, None))
+        shape = states.step.shape
+        at_once = groups_at_once(configure_static(recipe), shape, padded_batch_size, train.images.shape[1:])
+        return jax.lax.map(lambda of_group: group(*of_group), (numbers, states, orders), batch_size=at_once)
 
-
-@functools.partial(
-    jax.jit,
-    static_argnames=("model", "optimizer", "num_steps", "padded_batch_size", "groups_at_once"),
-    donate_argnames=("states",),
-)
-def advance(
-    model,
-    optimizer,
-    hyperparameters,
-    states,
-    train: Split,
-    orders,
-    batch_sizes,
-    *,
-    num_steps,
-    padded_batch_size,
-    groups_at_once,
-):
-    def one_run(values, state, order, batch_size):
-        return training.fit(
-            *configure(model, optimizer, values), state, train, order, batch_size,
-            num_steps=num_steps, padded_batch_size=padded_batch_size,
-        )  # fmt: skip
-
-    group = jax.vmap(one_run, in_axes=(0, 0, None, None))
-    groups = (hyperparameters, states, orders, batch_sizes)
-    return jax.lax.map(lambda arguments: group(*arguments), groups, batch_size=groups_at_once)
+    return _spread(recipe, on_device, 3, 1)(numbers, states, orders, train)
 
 
-@functools.partial(jax.jit, static_argnames=("model", "optimizer"))
-def evaluate(model, optimizer, hyperparameters, params, split: Split):
-    batch_size = images_at_once(model, math.prod(jax.tree.leaves(params)[0].shape[:2]), split.images.shape[1:])
+@functools.partial(jax.jit, static_argnames=("recipe",))
+def evaluate(recipe: Recipe, numbers: Inputs, params, split: Split):
+    def on_device(numbers, params, split):
+        num_runs = math.prod(jax.tree.leaves(params)[0].shape[:2])
+        batch_size = images_at_once(configure_static(recipe), num_runs, split.images.shape[1:])
 
-    def one_run(values, params):
-        configured, _ = configure(model, optimizer, values)
-        return training.evaluate(configured, params, split, batch_size=batch_size)
+        def one_run(numbers, params):
+            return training.evaluate(recipe.configure(numbers.traced).model, params, split, batch_size=batch_size)
 
-    return jax.vmap(jax.vmap(one_run))(hyperparameters, params)
+        return jax.vmap(jax.vmap(one_run, in_axes=(BY_RUN, 0)))(numbers, params)
+
+    return _spread(recipe, on_device, 2, 1)(numbers, params, split)
+
+
+def configure_static(recipe: Recipe) -> nn.Module:
+    """Returns the model with those of its fields that are fixed for the program."""
+    fields: dict = {name: value for name, value in recipe.static if name in model_fields(recipe.model)}
+    return recipe.model.clone(**fields) if fields else recipe.model

@@ -3,12 +3,19 @@
 import contextlib
 import time
 from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import xarray as xr
 
 LINE_INTERVAL_S = 10.0
+MAX_MAP_ROWS, MAX_MAP_COLUMNS = 24, 32
+# A few points of matplotlib's viridis, whose import would take longer than many a sweep.
+COLORS = ((68, 1, 84), (59, 82, 139), (33, 145, 140), (94, 201, 98), (253, 231, 37))
 
 
 @contextlib.contextmanager
-def progress_bar(title: str, total: float, enabled: bool = True) -> Iterator[Callable[[float, str], None]]:
+def progress_bar(title: str, total: float, enabled: bool = True) -> Iterator[Callable[..., None]]:
     """Shows progress while the block runs.
 
     Args:
@@ -17,10 +24,11 @@ def progress_bar(title: str, total: float, enabled: bool = True) -> Iterator[Cal
       enabled: False shows nothing.
 
     Yields:
-      A function of the amount done so far and a short text to show beside it.
+      A function of the amount done so far, a short text to show beside it, and, where there is news, a function that
+      returns the result so far (an `xarray.Dataset` of a sweep), whose map is shown beneath a terminal's bar.
     """
     if not enabled:
-        yield lambda done, text: None
+        yield lambda done, text, result=None: None
         return
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -29,16 +37,27 @@ def progress_bar(title: str, total: float, enabled: bool = True) -> Iterator[Cal
     if not console.is_terminal:
         yield _plain_lines(title, total, console)
         return
+    from rich.console import Group
+    from rich.live import Live
+
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[text]}"))
-    with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=console) as bar:
-        task = bar.add_task(title, total=total, text="")
-        yield lambda done, text: bar.update(task, completed=done, text=text)
+    bar = Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=console)
+    task = bar.add_task(title, total=total, text="")
+    with Live(bar, console=console, refresh_per_second=8) as live:
+
+        def show(done, text, result=None):
+            bar.update(task, completed=done, text=text)
+            drawn = accuracy_map(result()) if result is not None else None
+            if drawn is not None:
+                live.update(Group(bar, drawn))
+
+        yield show
 
 
 def _plain_lines(title, total, console):
     start = last = time.monotonic()
 
-    def show(done, text):
+    def show(done, text, result=None):
         nonlocal last
         now = time.monotonic()
         if now - last >= LINE_INTERVAL_S or done >= total:
@@ -49,3 +68,47 @@ def _plain_lines(title, total, console):
             )
 
     return show
+
+
+def accuracy_map(result: "xr.Dataset") -> Any:
+    """Returns a picture in characters of the validation accuracy by batch size and learning rate, or None.
+
+    What has not ended is a dot, what diverged a cross. None where the result is no grid of these two.
+    """
+    from rich.text import Text
+
+    plane = ("batch_size", "learning_rate")
+    if not set(plane) <= set(result.dims):
+        return None
+    others = [name for name in result["validation_accuracy"].dims if name not in plane]
+    accuracy = result["validation_accuracy"].mean(others, skipna=True).transpose(*plane).values
+    diverged = result["diverged_step"].notnull().any(others).transpose(*plane).values
+    known = accuracy[~diverged & (accuracy == accuracy)]
+    low, high = (known.min(), known.max()) if known.size else (0.0, 1.0)
+    rows, columns = (
+        range(0, count, -(-count // most))
+        for count, most in zip(accuracy.shape, (MAX_MAP_ROWS, MAX_MAP_COLUMNS), strict=True)
+    )
+    text = Text()
+    for i in reversed(rows):
+        text.append(f"{result['batch_size'].values[i]:>8} ")
+        for j in columns:
+            value = accuracy[i, j]
+            if diverged[i, j]:
+                text.append("x ")
+            elif value != value:
+                text.append("· ")
+            else:
+                text.append("  ", style="on rgb({},{},{})".format(*_color((value - low) / (high - low or 1.0))))
+        text.append("\n")
+    rates = result["learning_rate"].values
+    text.append(f"batch size ↑, learning rate → {rates[0]:g} … {rates[-1]:g}, ")
+    text.append(f"validation accuracy {100 * low:.1f} … {100 * high:.1f} %")
+    return text
+
+
+def _color(share: float) -> tuple[int, ...]:
+    """Returns the colour at a share in [0, 1] of the scale."""
+    place = float(share) * (len(COLORS) - 1)
+    index = min(int(place), len(COLORS) - 2)
+    return tuple(round(a + (b - a) * (place - index)) for a, b in zip(COLORS[index], COLORS[index + 1], strict=True))

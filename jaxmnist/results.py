@@ -7,7 +7,7 @@ validation split. Accuracies are fractions, losses nats per example.
 import json
 import math
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,7 +18,9 @@ import xarray as xr
 
 from jaxmnist.files import write_atomically
 
-METRICS = ("validation_accuracy", "validation_loss", "test_accuracy", "test_loss", "diverged_step")
+FILE_NAME = "results.nc"
+METRICS = ("validation_accuracy", "validation_loss", "test_accuracy", "test_loss", "diverged_step", "pruned_step")
+STEPS = ("diverged_step", "pruned_step")
 CONFIDENCE = 0.95
 
 
@@ -55,7 +57,11 @@ class Best(NamedTuple):
 
 
 def label(
-    runs: Mapping[str, np.ndarray], values: Mapping[str, np.ndarray], steps: Sequence[int], attrs: dict
+    runs: Mapping[str, np.ndarray],
+    values: Mapping[str, np.ndarray],
+    steps: Sequence[int],
+    attrs: dict,
+    rows: np.ndarray | None = None,
 ) -> xr.Dataset:
     """Returns the results of runs as a data set with named dims.
 
@@ -64,10 +70,11 @@ def label(
       values: name to `[R]` results, or `[R, E]` for names that begin with `recorded_`.
       steps: the E recorded training steps.
       attrs: what the result says of itself.
+      rows: `[R]` int, for a part of a sweep: the places of these runs among all of them.
 
     Returns:
       One dim per hyperparameter, sorted, if the runs are every combination of their values once; else one dim `run`
-      with the hyperparameters as coordinates.
+      with the hyperparameters, and `rows` as `row`, as coordinates.
     """
     axes = {name: list(dict.fromkeys(np.asarray(column).tolist())) for name, column in runs.items()}
     sorted_axes = {name: np.array(sorted(axis)) for name, axis in axes.items()}
@@ -75,11 +82,13 @@ def label(
     places = tuple(np.searchsorted(sorted_axes[name], column) for name, column in runs.items())
     num_runs = len(next(iter(runs.values())))
     flat = np.ravel_multi_index(places, shape)
-    is_grid = num_runs == math.prod(shape) and len(np.unique(flat)) == num_runs
+    is_grid = rows is None and num_runs == math.prod(shape) and len(np.unique(flat)) == num_runs
     dims: tuple[str, ...] = tuple(axes) if is_grid else ("run",)
     coords: dict = (
         dict(sorted_axes) if is_grid else {name: ("run", np.asarray(column)) for name, column in runs.items()}
     )
+    if rows is not None:
+        coords["row"] = ("run", rows)
     variables = {}
     for name, array in values.items():
         curve = ("step",) if name.startswith("recorded_") else ()
@@ -113,8 +122,17 @@ def table(result: xr.Dataset) -> pd.DataFrame:
         frame = metrics.to_dataframe().reset_index(drop=True)
     else:
         frame = metrics.sel(axes(result)).to_dataframe(dim_order=names).reset_index()
-    frame["diverged_step"] = frame["diverged_step"].astype("Int64")
+    for name in STEPS:
+        if name in frame:
+            frame[name] = frame[name].astype("Int64")
     return frame[[name for name in names if name != "seed"] + ["seed", *metrics]]
+
+
+def by_run(result: xr.Dataset, runs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Returns a result's variables as arrays `[R, ...]` in the order of the runs it is the result of."""
+    if "run" not in result.dims:
+        result = result.sel({name: xr.DataArray(values, dims="run") for name, values in runs.items()})
+    return {str(name): array.transpose("run", ...).values for name, array in result.data_vars.items()}
 
 
 def curve_table(result: xr.Dataset, split: str) -> pd.DataFrame:
@@ -145,12 +163,18 @@ def curve_table(result: xr.Dataset, split: str) -> pd.DataFrame:
 def settings(result: xr.Dataset) -> pd.DataFrame:
     """Returns one row per setting, best first.
 
-    Columns: the hyperparameters, `num_seeds`, `num_diverged`, and mean and standard deviation over seeds of
-    `validation_accuracy`, `validation_loss` and `test_accuracy` (`*_std`). Settings of which a run
-    diverged come last: their mean describes no run.
+    Columns: the hyperparameters, `num_seeds`, `num_diverged`, and over seeds the mean of `validation_accuracy`,
+    `validation_loss` and `test_accuracy`, its standard deviation (`*_std`) and the half width of its 95 % t interval
+    (`*_half_width`), both nan for one seed; `pruned_step` where there was pruning.
+    Settings of which a run diverged come last: their mean describes no run. Before them come those that were pruned,
+    the later the better. Runs that have not ended are left out.
     """
+    from scipy import stats
+
     names = [name for name in axes(result) if name != "seed"]
     rows = table(result)
+    if "finished" in result:
+        rows = rows[rows["validation_loss"].notna() | rows["diverged_step"].notna()]
     rows["diverged"] = rows["diverged_step"].notna()
     columns = ("validation_accuracy", "validation_loss", "test_accuracy")
     aggregations: dict[str, tuple[str, str | Callable]] = {
@@ -160,12 +184,24 @@ def settings(result: xr.Dataset) -> pd.DataFrame:
     for column in columns:
         aggregations[column] = (column, lambda values: values.mean(skipna=False))
         aggregations[f"{column}_std"] = (column, "std")
+    if "pruned_step" in rows:
+        aggregations["pruned_step"] = ("pruned_step", "max")
     by_setting = rows.groupby(names, sort=False).agg(**aggregations).reset_index()
+    counts = by_setting["num_seeds"].to_numpy(float)
+    for column in columns:
+        with np.errstate(invalid="ignore"):
+            width = stats.t.ppf((1 + CONFIDENCE) / 2, counts - 1) / np.sqrt(counts)
+        by_setting[f"{column}_half_width"] = width * by_setting[f"{column}_std"]
     by_setting["_diverged"] = by_setting["num_diverged"] > 0
-    order = by_setting.sort_values(
-        ["_diverged", "validation_accuracy", "validation_loss"], ascending=[True, False, True], kind="stable"
+    by_setting["_steps"] = (
+        by_setting["pruned_step"].astype(float).fillna(math.inf) if "pruned_step" in rows else math.inf
     )
-    return order.drop(columns="_diverged").reset_index(drop=True)
+    order = by_setting.sort_values(
+        ["_diverged", "_steps", "validation_accuracy", "validation_loss"],
+        ascending=[True, False, False, True],
+        kind="stable",
+    )
+    return order.drop(columns=["_diverged", "_steps"]).reset_index(drop=True)
 
 
 def best(result: xr.Dataset) -> Best | None:
@@ -217,8 +253,52 @@ def interval(accuracies: npt.ArrayLike, num_images: int) -> Interval:
 
 def save(result: xr.Dataset, folder: str | os.PathLike) -> None:
     """Writes `results.nc` (everything) and `results.csv` (a row per run) into a folder, each atomically."""
-    write_atomically(Path(folder) / "results.nc", lambda path: result.to_netcdf(path, engine="h5netcdf"))
+    write(result, folder)
     write_atomically(Path(folder) / "results.csv", lambda path: table(result).to_csv(path, index=False))
+
+
+def write(result: xr.Dataset, folder: str | os.PathLike) -> None:
+    """Writes `results.nc` into a folder, atomically."""
+    write_atomically(Path(folder) / FILE_NAME, lambda path: result.to_netcdf(path, engine="h5netcdf"))
+
+
+def merge(files: Iterable[str | os.PathLike]) -> xr.Dataset:
+    """Returns the result of a whole sweep from those of its shards.
+
+    Args:
+      files: each shard's `results.nc`, or the folder that holds it, in any order.
+
+    Raises:
+      ValueError: a shard is missing, there twice or not finished, or the shards are not of one sweep.
+    """
+    paths = [Path(file) for file in files]
+    parts = [load_results(path if path.is_dir() else path.parent) for path in paths]
+    if not parts:
+        raise ValueError("merge() needs the files of the shards")
+    first = parts[0].attrs
+    found: dict[str, Path] = {}
+    for path, part in zip(paths, parts, strict=True):
+        shard = part.attrs.get("shard")
+        if shard is None or "finished" in part:
+            raise ValueError(f"{path} is not {'a shard' if shard is None else 'finished'}")
+        if shard in found:
+            raise ValueError(f"{path} and {found[shard]} are both the shard {shard}")
+        found[shard] = path
+        for name in set(first) - {"shard", "axes", "versions", "backend", "num_devices"}:
+            if part.attrs.get(name) != first[name]:
+                raise ValueError(f"{path} and {paths[0]} are not of one sweep: {name} differs")
+    num_shards = int(first["shard"].split("/")[1])
+    missing = [f"{i}/{num_shards}" for i in range(1, num_shards + 1) if f"{i}/{num_shards}" not in found]
+    if missing:
+        raise ValueError(f"shards are missing: {', '.join(missing)}")
+    whole = xr.concat(parts, "run", combine_attrs="override").sortby("row")
+    if not np.array_equal(whole["row"], np.arange(first["num_runs"])):
+        raise ValueError("the shards do not hold each run once")
+    runs = {name: whole[name].values for name in axes(whole)}
+    values = {str(name): array.values for name, array in whole.data_vars.items()}
+    steps = whole["step"].values.tolist() if "step" in whole else ()
+    attrs = {name: value for name, value in first.items() if name not in ("shard", "plan_crc32", "axes")}
+    return label(runs, values, steps, attrs)
 
 
 def load_results(folder: str | os.PathLike) -> xr.Dataset:
@@ -227,9 +307,9 @@ def load_results(folder: str | os.PathLike) -> xr.Dataset:
     Raises:
       ValueError: there is none, or it is damaged.
     """
-    path = Path(folder) / "results.nc"
+    path = Path(folder) / FILE_NAME
     if not path.is_file():
-        raise ValueError(f"{folder} has no results.nc; it is not the output folder of a finished sweep")
+        raise ValueError(f"{folder} has no {FILE_NAME}; it is not the output folder of a finished sweep")
     try:
         result = xr.load_dataset(path, engine="h5netcdf")
         axes(result)

@@ -3,54 +3,82 @@
 Shapes: R runs, G groups of a program, P runs of a group, N images, L steps of a segment, E recorded steps.
 """
 
+import contextlib
 import functools
-import inspect
 import itertools
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 import numpy as np
-import optax
+from jax.sharding import Mesh
 
+from jaxmnist import memory as room
 from jaxmnist import planning, programs, training
+from jaxmnist.checking import Checked, Job, check, describe
 from jaxmnist.data import Dataset, Split
-from jaxmnist.programs import OptimizerFactory
 from jaxmnist.progress import progress_bar
+from jaxmnist.runs import Runs
+from jaxmnist.sweep_folder import Outcome, SweepFolder
 
 if TYPE_CHECKING:
     import xarray as xr
 
 MIN_SEGMENTS = 20
+SECONDS_PER_CHECKPOINT = 10.0
+SECONDS_PER_REFRESH = 10.0
+# Of a program's time, as far as the progress bar is concerned; the rest is evaluation.
+TRAINING_SHARE = 0.95
+
+
+class Data(NamedTuple):
+    """A data set on the devices: the training split, and the others by name."""
+
+    train: Split
+    evaluated: dict[str, Split]
 
 
 def sweep(
     model: nn.Module,
-    optimizer: OptimizerFactory,
-    runs: planning.Runs,
+    optimizer: programs.OptimizerFactory,
+    runs: Runs,
     dataset: Dataset,
     *,
     num_steps: int,
     num_evaluations: int = 1,
-    record: Sequence[str] = ("validation",),
+    record: Sequence[str] | None = None,
     progress: bool = True,
+    folder: str | os.PathLike | None = None,
+    memory: float | None = None,
+    cluster: str | None = None,
+    shard: tuple[int, int] | None = None,
 ) -> "xr.Dataset":
-    """Trains all runs at once and returns their results by hyperparameter.
+    """Trains all runs, as few compiled programs on all local devices, and returns their results by hyperparameter.
 
     Args:
       model: a linen module from images to logits.
       optimizer: an optax factory such as `optax.sgd`, or any function that returns a gradient transformation. It is
-        called inside the compiled program, with a run's values of every name in `runs` but `batch_size`, `seed` and
-        the names of fields of the model (`dropout_rate` of a `CNN`), which are set there; all as traced float32.
-      runs: name to `[R]` values, from `jaxmnist.grid`; with `batch_size` and `seed`.
+        called inside the compiled program, with a run's values of every name in `runs` but `batch_size`, `seed`,
+        `label_smoothing` and the names of fields of the model (`dropout_rate` of a `CNN`), which are set there. Numbers
+        are traced float32 where that is possible; those that decide a shape or a branch (`hidden_size`, `nesterov`)
+        make a program for each of their values.
+      runs: name to `[R]` values, from `jaxmnist.grid`, `sample` or `union`; with `batch_size` and `seed`.
       dataset: what to train and evaluate on, from `jaxmnist.load`.
       num_steps: training steps of every run (the budget is equal steps).
-      num_evaluations: how often along training to evaluate, evenly. Above 1, the result has the curves
-        `recorded_*` with a dim `step` that begins at 0.
-      record: the splits that the curves are recorded on, of `"validation"` and `"test"`.
+      num_evaluations: how often along training to evaluate, evenly, beside step 0.
+      record: the splits, of `"validation"` and `"test"`, on which these evaluations are recorded, as the curves
+        `recorded_*` with a dim `step`; default validation where there is more than one evaluation.
       progress: whether to show a bar on standard error.
+      folder: where to write `results.nc` and `results.csv`, along the way too, and what going on after an interruption
+        needs: the same call then goes on from there, to the same numbers, bit for bit.
+      memory: bytes that data, states and what is computed may take; default the smaller of 3 GiB and half of what is
+        free (3 GiB with `shard`, so that all machines make the same plan).
+      cluster: trains the programs as tasks of Ray: the address of a cluster, or `"local"` to start one here.
+      shard: `(i, n)` trains the i-th of n parts of the programs, counted from 1; `jaxmnist.merge` unites them.
 
     Returns:
       A data set with one dim per hyperparameter, sorted, where the runs are a full grid, and one dim `run` where
@@ -58,114 +86,243 @@ def sweep(
       as fractions, losses in nats) and `diverged_step` (nan where a run did not diverge).
 
     Raises:
-      ValueError: bad runs, numbers of steps or evaluations, or hyperparameters that the optimizer does not take.
+      ValueError: bad runs, numbers of steps or evaluations, or hyperparameters that the optimizer does not take; too
+        little memory for a single run; a shard that does not exist; a folder that holds another sweep.
     """
-    from jaxmnist import results
-
-    arrays = check(model, optimizer, runs, dataset, num_steps, num_evaluations)
-    planned = planning.plan(arrays)
-    boundaries, recorded_steps = segments(num_steps, num_evaluations)
-    num_runs = len(arrays["seed"])
-    work = [program.rows.shape[1] * float(program.batch_size.sum()) for program in planned]
-    split = jax.device_put(dataset.train)
-    evaluated = {"validation": jax.device_put(dataset.validation), "test": jax.device_put(dataset.test)}
-    values: dict[str, np.ndarray] = {}
-    with progress_bar("sweep", num_steps * sum(work), progress) as show:
-
-        def report(index, step):
-            runs_done = sum(program.rows.size for program in planned[: index + (step == num_steps)])
-            text = f"{runs_done}/{num_runs} runs, program {index + 1}/{len(planned)}, step {step}/{num_steps}"
-            show(num_steps * sum(work[:index]) + step * work[index], text)
-
+    if record is None:
+        record = ("validation",) if num_evaluations > 1 else ()
+    checked = check(model, optimizer, runs, dataset, num_steps, num_evaluations, record)
+    job = Job(model, optimizer, checked.arrays, num_steps, num_evaluations, tuple(record))
+    if memory is None:
+        memory = room.available() if shard is None else room.DEFAULT_BYTES
+    planned = plan(model, optimizer, checked, dataset, memory)
+    described = describe(job, dataset)
+    if shard is not None:
+        described |= {"shard": f"{shard[0]}/{shard[1]}", "plan_crc32": planning.fingerprint(planned)}
+        planned = planning.shard(planned, *shard)
+    kept = SweepFolder(Path(folder)) if folder is not None else None
+    if kept is not None:
+        finished = kept.finished_result(described)
+        if finished is not None:
+            return finished
+        planned = kept.begin(described, planned)
+    collected = Collected(job, planned, described, kept)
+    with progress_bar("sweep", collected.total_work, progress) as show:
+        waiting = []
         for index, program in enumerate(planned):
-            outcome = _run_program(
-                model, optimizer, arrays, program, split, evaluated, boundaries, recorded_steps, record,
-                functools.partial(report, index),
-            )  # fmt: skip
-            for name, of_program in outcome.items():
-                array = values.setdefault(name, np.empty((num_runs, *of_program.shape[2:]), of_program.dtype))
-                array[program.rows] = of_program
-    return results.label(arrays, values, recorded_steps, describe(model, optimizer, dataset, num_steps))
+            outcome = kept.outcome(index) if kept is not None else None
+            if outcome is None:
+                waiting.append((index, program))
+            else:
+                collected.add(index, outcome)
+        report = collected.reporter(show)
+        report()
+        if cluster is not None:
+            from jaxmnist import cluster as ray_cluster
+
+            outcomes = ray_cluster.run(job, dataset, waiting, cluster)
+        else:
+            outcomes = _run_here(job, dataset, waiting, report, kept)
+        for index, outcome in outcomes:
+            if kept is not None:
+                kept.finish(index, outcome)
+            collected.add(index, outcome)
+            report()
+    result = collected.result()
+    if kept is not None:
+        kept.end(result)
+    return result
 
 
-def describe(model: nn.Module, optimizer: OptimizerFactory, dataset: Dataset, num_steps: int) -> dict:
-    """Returns what a result says of itself beside its numbers."""
-    versions = {package.__name__: package.__version__ for package in (jax, optax, np)}
-    return {
-        "dataset": dataset.name,
-        "num_train": len(dataset.train.labels),
-        "num_validation": len(dataset.validation.labels),
-        "num_test": len(dataset.test.labels),
-        "num_classes": len(dataset.class_names),
-        "model": f"{type(model).__name__}({', '.join(f'{k}={v}' for k, v in _fields(model).items())})",
-        "optimizer": getattr(optimizer, "__name__", str(optimizer)),
-        "budget": f"equal steps: {num_steps}",
-        "num_steps": num_steps,
-        "backend": jax.default_backend(),
-        "versions": " ".join(f"{name}=={version}" for name, version in versions.items()),
-    }
-
-
-def _fields(model):
-    return {name: value for name, value in vars(model).items() if isinstance(value, int | float | str)}
-
-
-def check(
-    model: nn.Module,
-    optimizer: OptimizerFactory,
-    runs: planning.Runs,
-    dataset: Dataset,
-    num_steps: int,
-    num_evaluations: int,
-) -> dict[str, np.ndarray]:
-    """Returns the runs as arrays, once everything that can be known before training has been checked.
+def plan(
+    model: nn.Module, optimizer: programs.OptimizerFactory, checked: Checked, dataset: Dataset, memory: float
+) -> list[planning.Program]:
+    """Returns the programs of a sweep in the order they are trained in: shuffled, so that a part shows the whole.
 
     Raises:
-      ValueError: as `sweep`.
+      ValueError: there is no room for a single run.
     """
-    if num_steps < 1:
-        raise ValueError(f"num_steps is {num_steps}; at least 1 training step is needed")
-    if not 1 <= num_evaluations <= num_steps:
-        raise ValueError(f"num_evaluations is {num_evaluations}; it lies between 1 and num_steps, {num_steps}")
-    arrays = planning.check_runs(runs, len(dataset.train.labels))
-    names = planning.hyperparameter_names(arrays)
-    of_optimizer = [name for name in names if name not in programs.model_fields(model)]
-    try:
-        inspect.signature(optimizer).bind(**dict.fromkeys(of_optimizer))
-    except TypeError as error:
-        called = getattr(optimizer, "__name__", optimizer)
-        raise ValueError(f"optimizer {called} does not take the hyperparameters {of_optimizer}: {error}") from None
-    image = jax.ShapeDtypeStruct((1, *dataset.train.images.shape[1:]), jnp.float32)
-    for name in names:
-        _check_traceable(model, optimizer, arrays, name, image)
-    logits, _ = jax.eval_shape(lambda key, x: model.init_with_output(key, x), jax.random.key(0), image)
-    if logits.shape != (1, len(dataset.class_names)):
-        raise ValueError(
-            f"{type(model).__name__} gives logits of shape {logits.shape} for an image of {dataset.name}, which has "
-            f"{len(dataset.class_names)} classes: set num_classes={len(dataset.class_names)}"
-        )
-    return arrays
+    num_devices = len(jax.local_devices())
+    most = room.max_runs(model, optimizer, checked, dataset, memory, num_devices)
+    planned = planning.plan(checked.arrays, static=checked.static, max_runs=most, num_devices=num_devices)
+    return [planned[index] for index in np.random.default_rng(0).permutation(len(planned))]
 
 
-def _check_traceable(model, optimizer: OptimizerFactory, arrays: planning.Runs, name: str, image) -> None:
-    """Raises where a name's value is needed while the program is built, so that it cannot be mapped over."""
-    others = {other: float(arrays[other][0]) for other in planning.hyperparameter_names(arrays) if other != name}
+def _run_here(
+    job: Job,
+    dataset: Dataset,
+    waiting: Iterable[tuple[int, planning.Program]],
+    report: Callable[..., None],
+    kept: SweepFolder | None,
+) -> Iterator[tuple[int, Outcome]]:
+    """Yields the results of one program after another, trained on this process's devices."""
+    mesh = programs.local_mesh()
+    data = put(mesh, dataset)
+    for index, program in waiting:
+        yield index, run_program(job, program, data, mesh, functools.partial(report, index), kept, index)
 
-    def step(value, pixels):
-        configured, transformation = programs.configure(model, optimizer, {**others, name: value})
-        params = configured.init(jax.random.key(0), pixels)
-        configured.apply(params, pixels, rngs={"dropout": jax.random.key(0)})
-        return transformation.update(params, transformation.init(params), params)
 
-    owner = type(model) if name in programs.model_fields(model) else optimizer
-    called = getattr(owner, "__name__", str(owner))
-    try:
-        jax.eval_shape(step, jnp.zeros(()), image)
-    except (jax.errors.ConcretizationTypeError, TypeError):
-        raise ValueError(
-            f"{name} cannot be an axis: {called} needs its value while the program is built; fix it, as in "
-            f"{called}({name}=...) or functools.partial({called}, {name}=...)"
-        ) from None
+def put(mesh: Mesh, dataset: Dataset) -> Data:
+    """Returns a data set with a copy on each device."""
+    train, validation, test = (
+        programs.on_every_device(mesh, split) for split in (dataset.train, dataset.validation, dataset.test)
+    )
+    return Data(train, {"validation": validation, "test": test})
+
+
+def run_program(
+    job: Job,
+    program: planning.Program,
+    data: Data,
+    mesh: Mesh,
+    report: Callable[[int], None] = lambda step: None,
+    kept: SweepFolder | None = None,
+    index: int = 0,
+) -> Outcome:
+    """Trains one program and returns its results, `[G, P]` each, and curves, `[G, P, E]`.
+
+    Args:
+      job: the sweep.
+      program: some of its runs.
+      data: on the devices.
+      mesh: the devices.
+      report: is called with the step after each segment.
+      kept: where to save states along the way, and to look for those of an interrupted training.
+      index: the program's number there.
+    """
+    num_groups = len(program.seed)
+    program = planning.filled(program, mesh.size)
+    boundaries, recorded_steps = segments(job.num_steps, job.num_evaluations)
+    recipe = programs.Recipe(job.model, job.optimizer, program.static, mesh)
+    numbers = programs.inputs(mesh, job.arrays, program)
+    initial = programs.init(recipe, numbers, data.train.images)
+    names = [(f"recorded_{split}_{metric}", split) for split in job.record for metric in training.Metrics._fields]
+    curves = {name: np.full((*program.rows.shape, len(recorded_steps)), np.nan, np.float32) for name, _ in names}
+    first = 0
+    with contextlib.ExitStack() as stack:
+        checkpoints = None
+        if kept is not None and kept.has_states(index):
+            checkpoints = stack.enter_context(kept.checkpoints(index))
+            saved = checkpoints.restore({"states": initial, "curves": curves})
+            if saved is not None:
+                first, tree, _ = saved
+                initial, curves = tree["states"], {name: np.array(curve) for name, curve in tree["curves"].items()}
+        last_save = time.monotonic()
+        later = [step for step in boundaries if step >= first]
+        for step, states in train(recipe, numbers, program, data.train, initial, later):
+            jax.block_until_ready(states.step)
+            if step in recorded_steps:
+                for split in job.record:
+                    metrics = programs.evaluate(recipe, numbers, states.params, data.evaluated[split])
+                    for metric, values in metrics._asdict().items():
+                        curves[f"recorded_{split}_{metric}"][..., recorded_steps.index(step)] = values
+            report(step)
+            due = time.monotonic() - last_save > SECONDS_PER_CHECKPOINT
+            if kept is not None and due and first < step < job.num_steps:
+                checkpoints = checkpoints or stack.enter_context(kept.checkpoints(index))
+                checkpoints.save(step, {"states": states, "curves": curves})
+                last_save = time.monotonic()
+    outcome: Outcome = dict(curves)
+    for split, images in data.evaluated.items():
+        metrics = programs.evaluate(recipe, numbers, states.params, images)
+        outcome |= {f"{split}_{metric}": np.asarray(values) for metric, values in metrics._asdict().items()}
+    outcome["diverged_step"] = _diverged_steps(states, outcome["validation_loss"], job.num_steps)
+    return {name: values[:num_groups] for name, values in outcome.items()}
+
+
+def _diverged_steps(states: training.State, losses: np.ndarray, num_steps: int) -> np.ndarray:
+    """Returns the first step that diverged, nan for none; the last one where only what comes after it is not finite."""
+    first = np.asarray(states.diverged_step)
+    return np.where(first != training.NEVER, first, np.where(np.isfinite(losses), np.nan, num_steps))
+
+
+def train(
+    recipe: programs.Recipe,
+    numbers: programs.Inputs,
+    program: planning.Program,
+    split: Split,
+    states: training.State,
+    boundaries: Sequence[int],
+) -> Iterator[tuple[int, training.State]]:
+    """Yields the states of a program's runs, `[G, P, ...]`, at each step of `boundaries`.
+
+    States last until the next are asked for: their memory is used again. The caller waits for them.
+
+    Args:
+      recipe: what the program is built from.
+      numbers: the program's numbers, on the devices.
+      program: its groups divisible by the number of devices.
+      split: the training split, on the devices.
+      states: those at the first of the boundaries.
+      boundaries: ascending steps, as `segments` returns them.
+    """
+    orders = programs.Orders(program, len(split.labels), boundaries[-1])
+    yield boundaries[0], states
+    for start, stop in itertools.pairwise(boundaries):
+        window = programs.per_group(recipe.mesh, orders.window(start, stop))
+        states, _ = programs.advance(
+            recipe, numbers, states, window, split,
+            num_steps=stop - start, padded_batch_size=program.padded_batch_size,
+        )  # fmt: skip
+        yield stop, states
+
+
+class Collected:
+    """The results of the programs that have ended, and how far the others are."""
+
+    def __init__(self, job: Job, planned: list[planning.Program], description: dict, kept: SweepFolder | None):
+        self._job, self._planned, self._description, self._kept = job, planned, description, kept
+        self._values: dict[str, np.ndarray] = {}
+        self._finished = np.zeros(len(job.arrays["seed"]), bool)
+        self._work = [job.num_steps * planning.useful_examples(program) for program in planned]
+        self._work_done = 0.0
+        self._last_refresh = time.monotonic()
+        self.total_work = sum(self._work)
+
+    def add(self, index: int, outcome: Outcome) -> None:
+        """Takes the results of a program that has ended; brings the folder's file up to date now and then."""
+        rows = self._planned[index].rows
+        for name, of_program in outcome.items():
+            shape = (len(self._finished), *of_program.shape[2:])
+            self._values.setdefault(name, np.full(shape, np.nan, of_program.dtype))[rows] = of_program
+        self._finished[rows] = True
+        self._work_done += self._work[index]
+        due = time.monotonic() - self._last_refresh > SECONDS_PER_REFRESH
+        if self._kept is not None and due and self._work_done < self.total_work:
+            self._kept.refresh(self.result())
+            self._last_refresh = time.monotonic()
+
+    def reporter(self, show) -> Callable[..., None]:
+        """Returns a function that shows how far the sweep is, given how far the running program is."""
+
+        def report(index: int | None = None, step: int = 0) -> None:
+            num_programs = len(self._planned)
+            text = f"{self._finished.sum()}/{self._num_runs()} runs"
+            running = 0.0
+            if index is not None:
+                text += f", program {index + 1}/{num_programs}, step {step}/{self._job.num_steps}"
+                running = TRAINING_SHARE * self._work[index] * step / self._job.num_steps
+            show(self._work_done + running, text, self.result if index is None and self._values else None)
+
+        return report
+
+    def _num_runs(self) -> int:
+        return len(np.unique(np.concatenate([program.rows.ravel() for program in self._planned])))
+
+    def result(self) -> "xr.Dataset":
+        """Returns the labelled results; those of runs that have not ended are nan, and `finished` says which."""
+        from jaxmnist import results
+
+        job = self._job
+        rows = np.unique(np.concatenate([program.rows.ravel() for program in self._planned]))
+        values = dict(self._values)
+        if not self._finished[rows].all():
+            values["finished"] = self._finished
+        _, recorded_steps = segments(job.num_steps, job.num_evaluations)
+        if "shard" not in self._description:
+            return results.label(job.arrays, values, recorded_steps, self._description)
+        arrays, values = ({name: array[rows] for name, array in part.items()} for part in (job.arrays, values))
+        return results.label(arrays, values, recorded_steps, self._description, rows)
 
 
 def segments(num_steps: int, num_evaluations: int) -> tuple[list[int], list[int]]:
@@ -180,68 +337,4 @@ def segments(num_steps: int, num_evaluations: int) -> tuple[list[int], list[int]
     count = (even or [least])[0]
     recorded = [round(i * num_steps / num_evaluations) for i in range(num_evaluations + 1)]
     boundaries = {round(i * num_steps / count) for i in range(count + 1)}
-    return sorted(boundaries | set(recorded)), recorded if num_evaluations > 1 else [0, num_steps]
-
-
-def train(
-    model: nn.Module,
-    optimizer: OptimizerFactory,
-    arrays: planning.Runs,
-    program: planning.Program,
-    split: Split,
-    boundaries: Sequence[int],
-) -> Iterator[tuple[int, training.State]]:
-    """Yields the states of a program's runs, `[G, P, ...]`, at each step of `boundaries`, the first of which is 0.
-
-    States last until the next are asked for: their memory is used again. The caller waits for them.
-
-    Args:
-      model: as `sweep`.
-      optimizer: as `sweep`.
-      arrays: the checked runs.
-      program: some of them, from `jaxmnist.plan`.
-      split: the training split, on the device.
-      boundaries: ascending steps, as `segments` returns them.
-    """
-    hyperparameters = _hyperparameters(arrays, program)
-    batch_sizes = jnp.asarray(program.batch_size, jnp.int32)
-    orders = programs.Orders(program, len(split.labels), boundaries[-1])
-    states = programs.init(model, optimizer, hyperparameters, jnp.asarray(program.seed, jnp.int32), split.images)
-    yield 0, states
-    for start, stop in itertools.pairwise(boundaries):
-        states, _ = programs.advance(
-            model, optimizer, hyperparameters, states, split, orders.window(start, stop), batch_sizes,
-            num_steps=stop - start, padded_batch_size=program.padded_batch_size,
-            groups_at_once=programs.groups_at_once(model, program, split.images.shape[1:]),
-        )  # fmt: skip
-        yield stop, states
-
-
-def _hyperparameters(arrays: planning.Runs, program: planning.Program) -> dict[str, jax.Array]:
-    return {
-        name: jnp.asarray(arrays[name][program.rows], jnp.float32) for name in planning.hyperparameter_names(arrays)
-    }
-
-
-def _run_program(
-    model, optimizer, arrays, program, split, evaluated, boundaries, recorded_steps, record, report
-) -> dict[str, np.ndarray]:
-    """Trains one program and returns its results, `[G, P]` each, and curves, `[G, P, E]`."""
-    hyperparameters = _hyperparameters(arrays, program)
-    evaluate = functools.partial(programs.evaluate, model, optimizer, hyperparameters)
-    recording = record if len(recorded_steps) > 2 else ()
-    curves: dict[str, list] = {}
-    for step, states in train(model, optimizer, arrays, program, split, boundaries):
-        jax.block_until_ready(states.step)
-        report(step)
-        for name in recording if step in recorded_steps else ():
-            metrics = evaluate(states.params, evaluated[name])
-            curves.setdefault(f"recorded_{name}_accuracy", []).append(np.asarray(metrics.accuracy))
-            curves.setdefault(f"recorded_{name}_loss", []).append(np.asarray(metrics.loss))
-    outcome = {name: np.stack(curve, axis=-1) for name, curve in curves.items()}
-    for name, images in evaluated.items():
-        metrics = evaluate(states.params, images)
-        outcome[f"{name}_accuracy"], outcome[f"{name}_loss"] = np.asarray(metrics.accuracy), np.asarray(metrics.loss)
-    first = np.asarray(states.diverged_step)
-    outcome["diverged_step"] = np.where(first == training.NEVER, np.nan, first)
-    return outcome
+    return sorted(boundaries | set(recorded)), recorded

@@ -109,6 +109,7 @@ def train_step(
     labels: jax.Array,
     weights: jax.Array,
     augment: Augmentation | None = None,
+    label_smoothing: jax.typing.ArrayLike | None = None,
 ) -> tuple[State, jax.Array]:
     """Takes one optimizer step on one batch.
 
@@ -121,6 +122,7 @@ def train_step(
       weights: `[B]` float32; 0 marks padding.
       augment: a function of a key and images `[B, H, W, C]` float32 in `[0, 1]` that changes the images, such as
         `jaxmnist.augmentation.Affine()`; none by default.
+      label_smoothing: as `losses.cross_entropy`.
 
     Returns:
       The state after the step, and the batch's mean cross-entropy before it, `[]` float32.
@@ -133,7 +135,7 @@ def train_step(
 
     def loss_and_logits(params):
         logits = cast(jax.Array, model.apply(params, inputs, rngs={"dropout": dropout_key}))
-        return losses.cross_entropy(logits, labels, weights), logits
+        return losses.cross_entropy(logits, labels, weights, label_smoothing), logits
 
     (loss, logits), grads = jax.value_and_grad(loss_and_logits, has_aux=True)(state.params)
     updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
@@ -162,6 +164,7 @@ def fit(
     num_steps: int,
     padded_batch_size: int | None = None,
     augment: Augmentation | None = None,
+    label_smoothing: jax.typing.ArrayLike | None = None,
 ) -> tuple[State, jax.Array]:
     """Takes `num_steps` training steps: a `lax.scan` over batches drawn from `split` on the device.
 
@@ -180,6 +183,7 @@ def fit(
       padded_batch_size: B, static, at least `batch_size`; each batch is padded to it and masked. Default
         `batch_size`.
       augment: as `train_step`.
+      label_smoothing: as `losses.cross_entropy`.
 
     Returns:
       The state after the last step, and the batch losses before each step, `[T]` float32.
@@ -190,7 +194,8 @@ def fit(
     def step(state, i):
         # Past the end the last example is repeated: padding must be finite, and here it is a real image.
         examples = order.at[i * batch_size + rows].get(mode="clip")
-        return train_step(model, optimizer, state, split.images[examples], split.labels[examples], weights, augment)
+        batch = split.images[examples], split.labels[examples], weights
+        return train_step(model, optimizer, state, *batch, augment, label_smoothing)
 
     return jax.lax.scan(step, state, jnp.arange(num_steps))
 

@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -47,7 +48,7 @@ def swept(tmp_path_factory):
 def test_sweep_writes_results_and_figures(swept):
     folder, _, err = swept
     assert sorted(path.name for path in (folder / "out").iterdir()) == [
-        "heatmap.png", "results.csv", "results.nc", "scatter.png",
+        "config.json", "heatmap.png", "results.csv", "results.nc", "scatter.png",
     ]  # fmt: skip
     with (folder / "out" / "results.csv").open() as file:
         rows = list(csv.DictReader(file))
@@ -62,7 +63,7 @@ def test_sweep_writes_results_and_figures(swept):
         assert result.attrs["dataset"] == "digits" and result.attrs["num_steps"] == 20
     for name in ("heatmap", "scatter"):
         assert min(picture_size(folder / "out" / f"{name}.png")) > 500
-    assert "12/12 runs" in err and "step 20/20" in err
+    assert "100 %, 12/12 runs" in err
 
 
 def test_sweep_reports_the_choice_and_what_diverged(swept):
@@ -86,6 +87,7 @@ def test_dry_run_prints_the_work_and_writes_nothing(tmp_path):
     out, err = run("sweep_grid", "--dataset", "digits", "--dry-run", cwd=tmp_path)
     lines = dict(line.split(": ", 1) for line in out.splitlines())
     assert lines["runs"] == "160" and lines["programs"].startswith("1,") and lines["memory"].endswith("MiB")
+    assert re.match(r"about \d+ s", lines["time"])
     assert 2.5e10 < float(lines["FLOPs"].split()[0]) < 3e10  # 160 runs x 100 steps x 50 examples x 31,360, and a little
     assert list(tmp_path.iterdir()) == [] and "sweep:" not in err
 
@@ -169,7 +171,18 @@ def test_accuracy_vs_steps(tmp_path):
         ("train_cnn", ("--dataset", "digits", "--weight-decay", "0.1"), "weight_decay is 0.1"),
         ("train_cnn", ("--resume", "nowhere"), "config.json cannot be read"),
         ("train_cnn", ("--plot-only", "nowhere"), "nowhere holds no finished training"),
-        ("train_cnn", ("--resume", "nowhere", "--seed", "1"), "no other option"),
+        ("sweep_grid", ("--resume", "nowhere"), "config.json cannot be read"),
+        ("sweep_grid", (*SMALL, "--num-samples", "0"), "num_runs is 0"),
+        ("sweep_grid", (*SMALL, "--num-samples", "5", "--learning-rates", "0", "1"), "needs two above 0"),
+        ("sweep_grid", (*SMALL, "--memory", "0.01"), "memory is 10 MiB; this sweep needs at least"),
+        ("sweep_grid", (*SMALL, "--memory", "-1"), "memory is -1.0"),
+        ("sweep_grid", (*SMALL, "--shard", "3"), "shard is '3'"),
+        ("sweep_grid", (*SMALL, "--shard", "3/2"), "shard is '3/2'"),
+        ("sweep_grid", (*SMALL, "--shard", "2/2"), "shard 2/2 is empty"),
+        ("sweep_grid", (*SMALL, "--halving", "1"), "halving is 1"),
+        ("sweep_grid", (*SMALL, "--rungs", "5"), "only --halving"),
+        ("sweep_grid", (*SMALL, "--halving", "2", "--rungs", "20"), "below num_steps, 20"),
+        ("sweep_grid", (*SMALL, "--halving", "2", "--num-evaluations", "2"), "neither num_evaluations nor shard"),
         ("predict", ("nowhere", "a.png"), "nowhere holds no trained model"),
         ("predict", ("nowhere",), "no pictures"),
         ("accuracy_vs_steps", ("--plot-only", "nowhere"), "nowhere has no results.nc"),
@@ -190,6 +203,84 @@ def test_mnist_asked_for_by_name_and_not_there_is_an_error(tmp_path):
 def test_help_explains_every_option(tmp_path, script):
     out, _ = run(script, "--help", cwd=tmp_path)
     assert "--data-dir" in out and "(default: None)" in out
+
+
+def test_random_search(tmp_path):
+    arguments = ("--num-samples", 5, "--learning-rates", 0.01, 1, "--batch-sizes", 8, 16, "--output-dir", "out")
+    out, _ = run("sweep_grid", *SMALL, *arguments, cwd=tmp_path)
+    with xr.open_dataset(tmp_path / "out" / "results.nc") as result:
+        assert dict(result.sizes) == {"run": 10} and len(np.unique(result["learning_rate"])) == 5
+        assert result["learning_rate"].min() >= 0.01 and result["learning_rate"].max() <= 1
+    assert "chosen on validation" in out and not (tmp_path / "out" / "heatmap.png").exists()
+    assert min(picture_size(tmp_path / "out" / "scatter.png")) > 500
+
+
+def test_halving_prunes(tmp_path):
+    arguments = ("--halving", 4, "--rungs", 5, "--batch-sizes", 16, "--output-dir", "out")
+    out, _ = run("sweep_grid", *SMALL, *arguments, cwd=tmp_path)
+    assert "pruned: 6 of 10 runs" in out
+    with (tmp_path / "out" / "results.csv").open() as file:
+        steps = [row["pruned_step"] for row in csv.DictReader(file)]
+    assert steps.count("5") == 6 and steps.count("") == 4
+    assert min(picture_size(tmp_path / "out" / "heatmap.png")) > 500
+
+
+def test_the_cnn_in_a_sweep(tmp_path):
+    arguments = (
+        "--num-seeds",
+        2,
+        "--num-steps",
+        2,
+        "--learning-rates",
+        0.01,
+        "--batch-sizes",
+        4,
+        "--output-dir",
+        "out",
+    )
+    run("sweep_grid", "--dataset", "digits", "--model", "cnn", *arguments, cwd=tmp_path)
+    with xr.open_dataset(tmp_path / "out" / "results.nc") as result:
+        assert result.attrs["model"].startswith("CNN") and result["test_loss"].notnull().all()
+
+
+def test_shards_of_a_sweep(tmp_path):
+    grid = ("--learning-rates", 0.1, 0.2, "--batch-sizes", 1, 8, 300)
+    run("sweep_grid", *SMALL, *grid, "--output-dir", "whole", cwd=tmp_path)
+    for part in ("1", "2"):
+        out, _ = run("sweep_grid", *SMALL, *grid, "--output-dir", part, "--shard", f"{part}/2", cwd=tmp_path)
+        assert f"the shard {part}/2" in out
+    merged = jm.merge([tmp_path / "1" / "results.nc", tmp_path / "2" / "results.nc"])
+    assert merged.equals(jm.load_results(tmp_path / "whole"))
+
+
+def test_resuming_what_has_ended_and_what_differs(swept):
+    folder, out, _ = swept
+    before = (folder / "out" / "results.nc").stat().st_mtime_ns
+    again, err = run("sweep_grid", "--resume", "out", cwd=folder)
+    assert again == out.split("\n", 1)[1] and "sweep:" not in err
+    _, err = run("sweep_grid", "--resume", "out", "--num-steps", 30, cwd=folder, status=2)
+    assert "num_steps is 30, but what is resumed in out was begun with 20" in err
+    assert (folder / "out" / "results.nc").stat().st_mtime_ns == before
+
+
+def test_a_killed_sweep_goes_on_to_the_same_results(tmp_path):
+    sizes = (1, 8, 64, 300)
+    arguments = (*SMALL, "--num-seeds", 4, "--learning-rates", 0.1, 0.2, "--batch-sizes", *sizes, "--num-steps", 200)
+    run("sweep_grid", *arguments, "--output-dir", "whole", cwd=tmp_path)
+    command = [sys.executable, str(EXPERIMENTS / "sweep_grid.py"), *map(str, arguments), "--output-dir", "killed"]
+    progress = tmp_path / "killed" / "progress"
+    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE) as process:
+        while not list(progress.glob("[0-9]*.npz")):
+            assert process.poll() is None
+            time.sleep(0.01)
+        assert process.poll() is None
+        process.kill()
+    assert not (tmp_path / "killed" / "results.csv").exists()
+    _, err = run("sweep_grid", *arguments, "--output-dir", "killed", cwd=tmp_path, status=2)
+    assert "holds an interrupted sweep" in err
+    run("sweep_grid", "--resume", "killed", cwd=tmp_path)
+    whole, killed = ((tmp_path / name / "results.csv").read_bytes() for name in ("whole", "killed"))
+    assert whole == killed and not progress.exists()
 
 
 SMALL_CNN = ("--dataset", "digits", "--features", 4, 8, "--hidden-size", 32, "--learning-rate", 0.003)
@@ -269,4 +360,4 @@ def test_original_cnn_on_mnist(tmp_path, mnist_dir):
 def test_benchmark_works_to_its_end(tmp_path, mnist_dir):
     pytest.importorskip("torch")
     out, _ = run("benchmark", "--small", "--num-rounds", 1, "--data-dir", mnist_dir.resolve(), cwd=tmp_path)
-    assert out.count("x ours") == 4 and "from the prompt to the heat map" in out
+    assert out.count("x ours") == 4 + 5 + 4 and "from the prompt to the heat map" in out

@@ -109,15 +109,19 @@ def test_curves_are_those_of_shorter_runs(tiny):
     np.testing.assert_allclose(result["recorded_test_loss"].sel(step=0), np.log(4), rtol=1e-6)
 
 
-def test_one_compilation_per_program(tiny):
+def test_one_compilation_per_program(tiny, caplog):
     runs = jm.grid(learning_rate=[0.1, 0.2], batch_size=[1, 2, 40], seed=range(2))
     assert len(jm.plan(runs)) == 2
+
+    def compilations(runs):
+        caplog.clear()
+        with jax.log_compiles():
+            sweep(tiny, runs=runs, num_steps=40)
+        return sum(record.getMessage().startswith("Compiling jit(advance)") for record in caplog.records)
+
     programs.advance.clear_cache()
-    sweep(tiny, runs=runs, num_steps=40)
-    assert programs.advance._cache_size() == 2
-    other_values = jm.grid(learning_rate=[0.3, 0.4], batch_size=[1, 2, 40], seed=[5, 6])
-    sweep(tiny, runs=other_values, num_steps=40)
-    assert programs.advance._cache_size() == 2
+    assert compilations(runs) == 2
+    assert compilations(jm.grid(learning_rate=[0.3, 0.4], batch_size=[1, 2, 40], seed=[5, 6])) == 0
 
 
 @pytest.mark.parametrize(("num_steps", "num_evaluations"), [(1, 1), (7, 2), (100, 1), (490, 49), (500, 3), (997, 10)])
@@ -140,7 +144,15 @@ def test_segments_cover_the_steps_and_the_evaluations(num_steps, num_evaluations
         (dict(runs=jm.grid(learning_rate=0.1, speed=1, batch_size=4, seed=0)), "does not take .*speed"),
         (dict(runs=jm.grid(batch_size=4, seed=0)), "learning_rate"),
         (dict(model=jm.SoftmaxRegression()), "4 classes: set num_classes=4"),
-        (dict(optimizer=lambda learning_rate: optax.sgd(1.0 if learning_rate > 1 else 0.5)), "learning_rate cannot be"),
+        (dict(optimizer=lambda learning_rate: optax.sgd("fast")), "cannot be built with learning_rate=0.1"),
+        (dict(num_steps=2**31), "num_steps is 2147483648"),
+        (dict(num_steps=2.5), "num_steps is 2.5"),
+        (dict(record=("tset",)), "record is"),
+        (dict(record="test"), "record is 'test'"),
+        (dict(runs=jm.grid(learning_rate=0.1, step=1, batch_size=4, seed=0)), "step cannot be a hyperparameter"),
+        (dict(runs=jm.grid(learning_rate=0.1, label_smoothing=2, batch_size=4, seed=0)), "label_smoothing has"),
+        (dict(memory=1e6), "memory is 1 MiB; this sweep needs at least"),
+        (dict(shard=(3, 2)), "shard 3/2 does not exist"),
     ],
 )
 def test_what_cannot_be_is_known_before_training(tiny, kwargs, words, monkeypatch):
@@ -163,7 +175,8 @@ def test_users_own_factory_is_an_optimizer(tiny):
 
 def test_estimate_counts_the_work(tiny):
     cost = jm.estimate(MODEL, optax.sgd, jm.grid(learning_rate=[1, 2], batch_size=[2, 40], seed=0), tiny, num_steps=10)
-    assert cost.num_runs == 4 and cost.padded_batch_sizes == (40,)
+    assert cost.num_runs == 4 and cost.num_programs == cost.num_compilations == 1
+    assert 0 < cost.seconds < 60
     assert cost.padding == pytest.approx(80 / 42)
     per_example = 4 * 30 * 4
     assert cost.useful_flops == pytest.approx(10 * 84 * per_example, rel=0.6)  # and more than the products alone

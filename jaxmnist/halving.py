@@ -1,0 +1,119 @@
+"""Successive halving: a sweep that gives most of its steps to the settings that do best on the way."""
+
+import math
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import flax.linen as nn
+import numpy as np
+import xarray as xr
+
+from jaxmnist import programs, results
+from jaxmnist.checking import check
+from jaxmnist.data import Dataset
+from jaxmnist.runs import Runs, hyperparameter_names
+from jaxmnist.sweep import sweep
+
+NUM_DEFAULT_RUNGS = 2
+
+
+def halve(
+    model: nn.Module,
+    optimizer: programs.OptimizerFactory,
+    runs: Runs,
+    dataset: Dataset,
+    *,
+    num_steps: int,
+    factor: int,
+    rungs: Sequence[int] | None = None,
+    folder: str | os.PathLike | None = None,
+    **options: Any,
+) -> xr.Dataset:
+    """Returns the results of successive halving (Jamieson & Talwalkar 2016, arXiv:1502.07943).
+
+    All settings train for the steps of the first rung; the best one in `factor` of them, by mean validation accuracy
+    over their seeds, train for those of the next, and so on up to `num_steps`. A setting keeps all of its seeds; one of
+    which a run diverged comes last. Each rung is a sweep of its own, of fewer runs, from the first step on: for that,
+    no state of a run that is not needed again has to be kept, and what is done twice is one part in `factor` at most.
+
+    Args:
+      model: as `sweep`.
+      optimizer: as `sweep`.
+      runs: as `sweep`.
+      dataset: as `sweep`.
+      num_steps: training steps of the runs that are never pruned.
+      factor: of settings, one in this many is kept at each rung; at least 2.
+      rungs: ascending steps below `num_steps` at which to prune; default `num_steps` / `factor`^2 and / `factor`.
+      folder: as `sweep`; the rungs are in folders of their own in it.
+      **options: further arguments of `sweep`, but neither `num_evaluations` nor `shard`.
+
+    Returns:
+      As `sweep`, with `pruned_step`: the training steps after which a run was pruned, nan where it was not. The other
+      variables of a pruned run are those at that step.
+
+    Raises:
+      ValueError: as `sweep`, or the factor or the rungs are not as above.
+    """
+    arrays = check(model, optimizer, runs, dataset, num_steps).arrays
+    steps = check_rungs(num_steps, factor, rungs)
+    stages = []
+    rows = np.arange(len(arrays["seed"]))
+    for stage, stop in enumerate([*steps, num_steps]):
+        of_stage = {name: values[rows] for name, values in arrays.items()}
+        place = Path(folder) / f"rung_{stop:08d}" if folder is not None else None
+        if place is not None:
+            place.mkdir(parents=True, exist_ok=True)
+        result = sweep(model, optimizer, of_stage, dataset, num_steps=stop, folder=place, **options)
+        stages.append((stop, rows, result))
+        if stage < len(steps):
+            rows = rows[survivors(of_stage, result, factor)]
+    merged = _merge(arrays, stages)
+    if folder is not None:
+        results.save(merged, folder)
+    return merged
+
+
+def check_rungs(num_steps: int, factor: int, rungs: Sequence[int] | None) -> list[int]:
+    """Returns the rungs, once checked.
+
+    Raises:
+      ValueError: the factor is below 2, or rungs are not ascending whole numbers between 0 and `num_steps`.
+    """
+    if factor < 2:
+        raise ValueError(f"halving is {factor}; one setting in 2 or more is kept")
+    if rungs is None:
+        default = {num_steps // factor**power for power in range(1, NUM_DEFAULT_RUNGS + 1)} - {0}
+        return sorted(default)
+    steps = list(rungs)
+    if not steps or steps != sorted(set(steps)) or steps[0] < 1 or steps[-1] >= num_steps:
+        raise ValueError(
+            f"rungs are {steps}; they are ascending numbers of steps from 1 to below num_steps, {num_steps}"
+        )
+    return steps
+
+
+def survivors(runs: Runs, result: xr.Dataset, factor: int) -> np.ndarray:
+    """Returns which of the runs belong to the best one in `factor` settings, at least one, in their order."""
+    names = [*hyperparameter_names(runs), "batch_size"]
+    ranked = results.settings(result)[names]
+    kept = ranked.head(max(math.ceil(len(ranked) / factor), 1))
+    settings = set(kept.itertuples(index=False, name=None))
+    columns = zip(*(np.asarray(runs[name]).tolist() for name in names), strict=True)
+    return np.flatnonzero([setting in settings for setting in columns])
+
+
+def _merge(arrays: Runs, stages: list[tuple[int, np.ndarray, xr.Dataset]]) -> xr.Dataset:
+    """Returns the last results of every run."""
+    num_runs = len(arrays["seed"])
+    values = {name: np.full(num_runs, np.nan) for name in results.METRICS}
+    for stop, rows, result in stages:
+        of_stage = results.by_run(result, {name: column[rows] for name, column in arrays.items()})
+        for name, column in of_stage.items():
+            values[name][rows] = column
+        values["pruned_step"][rows] = stop if stop < stages[-1][0] else np.nan
+    attrs = {name: value for name, value in stages[-1][2].attrs.items() if name != "axes"}
+    first = stages[0][2].attrs
+    rungs = " ".join(str(stop) for stop, _, _ in stages)
+    return results.label(arrays, values, (), attrs | {"num_runs": num_runs, "runs": first["runs"], "rungs": rungs})

@@ -1,0 +1,70 @@
+"""How many runs there is room for."""
+
+import math
+from pathlib import Path
+
+import flax.linen as nn
+import jax
+import numpy as np
+
+from jaxmnist import programs
+from jaxmnist.checking import Checked, static_values
+from jaxmnist.data import SPLIT_NAMES, Dataset
+
+DEFAULT_BYTES = 3 * 2**30
+# States before and after a segment, and gradients and updates between them; measured on CPU.
+COPIES_OF_STATES = 3
+# On CPU, larger programs are not faster, and smaller ones show their results and save their states sooner.
+MAX_STATE_BYTES = 2**26
+
+
+def available() -> float:
+    """Returns the bytes a sweep may take by default: the smaller of 3 GiB and half of what is free."""
+    if jax.default_backend() != "cpu":
+        limits = (device.memory_stats() for device in jax.local_devices())
+        return min((stats or {}).get("bytes_limit", math.inf) for stats in limits) / 2
+    try:
+        lines = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
+        return min(DEFAULT_BYTES, 1024 * int(lines["MemAvailable"].split()[0]) / 2)
+    except (OSError, KeyError, ValueError):
+        return DEFAULT_BYTES
+
+
+def max_runs(
+    model: nn.Module,
+    optimizer: programs.OptimizerFactory,
+    checked: Checked,
+    dataset: Dataset,
+    memory: float,
+    num_devices: int,
+) -> int:
+    """Returns for how many runs at a time each device has room.
+
+    Args:
+      model: as `sweep`.
+      optimizer: as `sweep`.
+      checked: the runs.
+      dataset: as `sweep`; the devices hold all of it.
+      memory: bytes, of all devices together on CPU, of each one elsewhere.
+      num_devices: how many there are.
+
+    Raises:
+      ValueError: there is no room for a single run.
+    """
+    first = {name: values[0].item() for name, values in checked.arrays.items() if name not in ("batch_size", "seed")}
+    image_shape = dataset.train.images.shape[1:]
+    per_run = max(
+        programs.run_bytes(model, optimizer, first | dict(values), image_shape)
+        for values in static_values(checked.arrays, checked.static)
+    )
+    data = sum(np.asarray(array).nbytes for split in SPLIT_NAMES for array in getattr(dataset, split))
+    sharing = num_devices if jax.default_backend() == "cpu" else 1
+    fixed = sharing * (data + programs.MAX_ACTIVATION_BYTES)
+    room = int((memory - fixed) / sharing / (COPIES_OF_STATES * per_run))
+    if room < 1:
+        least = fixed + sharing * COPIES_OF_STATES * per_run
+        raise ValueError(
+            f"memory is {memory / 2**20:.0f} MiB; this sweep needs at least {math.ceil(least / 2**20)} MiB: one run at "
+            "a time, the data, and what is computed from them"
+        )
+    return min(room, max(MAX_STATE_BYTES // per_run, 1)) if jax.default_backend() == "cpu" else room

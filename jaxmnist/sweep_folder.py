@@ -1,0 +1,164 @@
+"""What a sweep leaves in its folder as it goes, so that nothing is lost: plan, finished programs, the newest state.
+
+A folder holds `results.nc` and `results.csv`, brought up to date along the way, and until the sweep has ended a folder
+`progress` with what going on needs. Every file is whole or not there, and reading one executes nothing.
+"""
+
+import itertools
+import json
+import shutil
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from jaxmnist import planning
+from jaxmnist.checkpoint import Checkpoints
+from jaxmnist.files import write_atomically, write_text
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+FOLDER = "progress"
+# They may change between the beginning of a sweep and its end.
+NOT_COMPARED = frozenset({"versions", "backend", "num_devices"})
+Outcome = dict[str, np.ndarray]
+
+
+class SweepFolder:
+    """The folder of one sweep.
+
+    Attributes:
+      folder: where results and figures are.
+    """
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self._progress = folder / FOLDER
+        self._file = self._progress / "sweep.json"
+
+    def finished_result(self, description: dict) -> "xr.Dataset | None":
+        """Returns the result in this folder where its sweep has ended, or None.
+
+        Raises:
+          ValueError: it is the result of another sweep, or cannot be read.
+        """
+        from jaxmnist import results
+
+        if self._file.is_file() or not (self.folder / results.FILE_NAME).is_file():
+            return None
+        result = results.load_results(self.folder)
+        self._refuse_another(result.attrs, description)
+        return result
+
+    def begin(self, description: dict, programs: list[planning.Program]) -> list[planning.Program]:
+        """Returns the plan to follow: that of an interrupted sweep in this folder, or the given one, then saved.
+
+        Args:
+          description: what the sweep is, in numbers and strings.
+          programs: the plan, should there be none yet.
+
+        Raises:
+          ValueError: the folder's sweep is another one, or cannot be read.
+        """
+        if not self._file.is_file():
+            self._progress.mkdir(parents=True, exist_ok=True)
+            write_atomically(self._progress / "plan.npz", lambda path: _savez(path, _pack(programs)))
+            # Written last: where it is, the plan is whole.
+            write_text(self._file, json.dumps(description, indent=2) + "\n")
+            return programs
+        try:
+            saved = json.loads(self._file.read_text())
+            planned = _unpack(_load(self._progress / "plan.npz"))
+        except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
+            raise ValueError(f"the sweep in {self.folder} cannot be read: {error}") from None
+        self._refuse_another(saved, description)
+        return planned
+
+    def outcome(self, index: int) -> Outcome | None:
+        """Returns the results of a finished program, or None where it has not ended, or its file is damaged."""
+        try:
+            return _load(self._progress / f"{index:06d}.npz")
+        except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile):
+            return None
+
+    def finish(self, index: int, outcome: Outcome) -> None:
+        """Saves the results of a program that has ended; its states are not needed any more."""
+        write_atomically(self._progress / f"{index:06d}.npz", lambda path: _savez(path, outcome))
+        shutil.rmtree(self._states(index), ignore_errors=True)
+
+    def checkpoints(self, index: int) -> Checkpoints:
+        """Returns where the states of a program are kept while it is running."""
+        return Checkpoints(self._states(index))
+
+    def has_states(self, index: int) -> bool:
+        """Returns whether a program was interrupted after it had saved states."""
+        return self._states(index).is_dir()
+
+    def refresh(self, result: "xr.Dataset") -> None:
+        """Writes what is known so far; whoever has the file open keeps what they opened."""
+        from jaxmnist import results
+
+        results.write(result, self.folder)
+
+    def end(self, result: "xr.Dataset") -> None:
+        """Writes the result, and removes what only going on needs."""
+        from jaxmnist import results
+
+        results.save(result, self.folder)
+        # First the file that says there is something to go on with.
+        self._file.unlink()
+        shutil.rmtree(self._progress, ignore_errors=True)
+
+    def _refuse_another(self, saved: Mapping, given: Mapping) -> None:
+        for name, value in given.items():
+            found = saved.get(name)
+            if name not in NOT_COMPARED and found != value:
+                found = found.item() if isinstance(found, np.generic) else found
+                raise ValueError(f"the sweep in {self.folder} is another one: its {name} is {found!r}, not {value!r}")
+
+    def _states(self, index: int) -> Path:
+        return self._progress / f"states_{index:06d}"
+
+
+def is_begun(folder: Path) -> bool:
+    """Returns whether a folder holds a sweep that has begun and not ended."""
+    return (folder / FOLDER / "sweep.json").is_file()
+
+
+def is_unfinished(folder: Path) -> bool:
+    """Returns whether a folder holds a sweep that has saved something and not ended."""
+    progress = folder / FOLDER
+    saved = itertools.chain(progress.glob("[0-9]*.npz"), progress.glob("states_*"))
+    return is_begun(folder) and any(saved)
+
+
+def _load(path: Path) -> Outcome:
+    # Opened here: numpy leaves a file open that it cannot read.
+    with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+        return dict(arrays)
+
+
+def _savez(path: str, arrays: Mapping[str, Any]) -> None:
+    np.savez(path, allow_pickle=False, **arrays)
+
+
+def _pack(programs: list[planning.Program]) -> Outcome:
+    """Returns a plan as arrays with names; strings and numbers alone, no objects."""
+    packed = {"num_programs": np.array(len(programs))}
+    for index, program in enumerate(programs):
+        packed |= {f"{index}/{field}": np.asarray(value) for field, value in program._asdict().items()}
+        packed[f"{index}/static"] = np.array(json.dumps(program.static))
+    return packed
+
+
+def _unpack(packed: Outcome) -> list[planning.Program]:
+    programs = []
+    for index in range(int(packed["num_programs"])):
+        of = {field: packed[f"{index}/{field}"] for field in planning.Program._fields}
+        static = tuple((name, value) for name, value in json.loads(str(of["static"])))
+        size = int(of["padded_batch_size"])
+        programs.append(planning.Program(size, of["batch_size"], of["seed"], of["rows"], static))
+    return programs

@@ -1,0 +1,82 @@
+import numpy as np
+import optax
+import pytest
+
+import jaxmnist as jm
+from jaxmnist import halving
+
+MODEL = jm.SoftmaxRegression(4)
+RATES = [1e-4, 1e-3, 0.01, 0.05, 0.1, 0.3, 0.5, 1e6]
+
+
+def halve(tiny, runs, **options):
+    return jm.halve(MODEL, optax.sgd, runs, tiny, **dict(num_steps=32, factor=4, progress=False) | options)
+
+
+def settings_where(result, condition):
+    """Returns the settings of the runs for which a condition on `pruned_step` holds."""
+    table = jm.table(result)
+    chosen = table[condition(table["pruned_step"].astype(float).fillna(np.inf))]
+    return set(zip(chosen["learning_rate"], chosen["batch_size"], strict=True))
+
+
+@pytest.mark.parametrize("order", ["grid", "shuffled"])
+def test_each_rung_keeps_the_best_settings_with_all_of_their_seeds(tiny, order):
+    runs = jm.grid(learning_rate=RATES, batch_size=[3, 16], seed=range(3))
+    if order == "shuffled":
+        runs = {name: values[np.random.default_rng(0).permutation(48)] for name, values in runs.items()}
+    result = halve(tiny, runs)
+    assert result.attrs["rungs"] == "2 8 32"
+    assert result["validation_loss"].dims == ("learning_rate", "batch_size", "seed")
+    pruned = result["pruned_step"]
+    # 16 settings, of which 4 go on after 2 steps and 1 after 8; every seed of a setting has its fate.
+    assert (pruned.notnull().all("seed") == pruned.notnull().any("seed")).all()
+    assert [int((pruned == step).sum()) for step in (2, 8)] == [36, 9] and int(pruned.isnull().sum()) == 3
+    for step, num_kept in ((2, 4), (8, 1), (32, 1)):
+        alone = jm.sweep(MODEL, optax.sgd, runs, tiny, num_steps=step, progress=False)
+        there = settings_where(result, lambda steps, step=step: steps >= step)
+        ranked = [row[:2] for row in jm.settings(alone)[["learning_rate", "batch_size"]].itertuples(index=False)]
+        best = [tuple(setting) for setting in ranked if tuple(setting) in there][:num_kept]
+        assert set(best) == settings_where(result, lambda steps, step=step: steps > step)
+        here = (pruned == step).values if step < 32 else pruned.isnull().values
+        for name in ("validation_loss", "test_accuracy"):
+            np.testing.assert_allclose(result[name].values[here], alone[name].values[here], rtol=1e-4)
+    assert result["pruned_step"].sel(jm.best(result).setting).isnull().all()
+    wild = result.sel(learning_rate=1e6)
+    assert wild["diverged_step"].notnull().any("seed").all() and (wild["pruned_step"] == 2).all()
+
+
+def test_samples_can_be_halved(tiny):
+    sample = jm.with_seeds(jm.sample(9, 0, learning_rate=jm.loguniform(1e-3, 1), batch_size=[4, 8]), range(2))
+    result = halve(tiny, sample, rungs=[4], factor=3)
+    assert result["pruned_step"].dims == ("run",) and int(result["pruned_step"].isnull().sum()) == 6
+    assert list(jm.table(result).columns)[-1] == "pruned_step"
+    assert jm.settings(result)["pruned_step"].isna().tolist() == [True] * 3 + [False] * 6
+    jm.scatter(result)
+
+
+def test_an_interrupted_halving_goes_on(tiny, tmp_path, monkeypatch):
+    runs = jm.grid(learning_rate=RATES[2:6], batch_size=[3], seed=range(2))
+    whole = halve(tiny, runs, folder=tmp_path / "whole")
+    survivors = halving.survivors
+    monkeypatch.setattr(halving, "survivors", lambda *arguments: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        halve(tiny, runs, folder=tmp_path / "parts")
+    monkeypatch.setattr(halving, "survivors", survivors)
+    assert halve(tiny, runs, folder=tmp_path / "parts").identical(whole)
+    assert (tmp_path / "parts" / "results.csv").read_bytes() == (tmp_path / "whole" / "results.csv").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (dict(factor=1), "halving is 1"),
+        (dict(rungs=[]), r"rungs are \[\]"),
+        (dict(rungs=[8, 4]), "ascending"),
+        (dict(rungs=[32]), "below num_steps, 32"),
+        (dict(rungs=[0, 4]), "from 1"),
+    ],
+)
+def test_what_cannot_be_a_rung_is_refused(tiny, options, words):
+    with pytest.raises(ValueError, match=words):
+        halve(tiny, jm.grid(learning_rate=0.1, batch_size=4, seed=0), **options)

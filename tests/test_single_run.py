@@ -1,0 +1,59 @@
+import numpy as np
+import optax
+import pytest
+
+import jaxmnist as jm
+
+MODEL = jm.MLP(6, 4)
+
+
+def test_a_run_again_gives_the_sweeps_numbers(tiny):
+    runs = jm.grid(
+        learning_rate=[0.1, 0.5], batch_size=[3, 16], seed=range(2), hidden_size=[5, 6], label_smoothing=[0.0, 0.2],
+        nesterov=[False, True], momentum=0.8,
+    )  # fmt: skip
+    result = jm.sweep(MODEL, optax.sgd, runs, tiny, num_steps=9, progress=False)
+    place = dict(learning_rate=0.5, batch_size=3, seed=1, hidden_size=5, label_smoothing=0.2, nesterov=True)
+    run = jm.rerun(result, dataset=tiny, **place)
+    cell = result.sel(place).squeeze()
+    for split in ("validation", "test"):
+        metrics = getattr(run, split)
+        np.testing.assert_allclose(metrics.loss, cell[f"{split}_loss"], rtol=1e-5)
+        np.testing.assert_allclose(metrics.accuracy, cell[f"{split}_accuracy"], rtol=1e-6)
+    assert run.params["params"]["Dense_0"]["kernel"].shape == (5, 30) and run.losses.shape == (9,)
+
+
+def test_a_pruned_run_again_ends_where_it_was_pruned(tiny):
+    runs = jm.grid(learning_rate=[0.001, 0.5], batch_size=3, seed=range(2))
+    result = jm.halve(jm.SoftmaxRegression(4), optax.sgd, runs, tiny, num_steps=8, factor=2, rungs=[4], progress=False)
+    of_seed = result.sel(seed=1, batch_size=3)
+    (pruned,) = result["learning_rate"].values[of_seed["pruned_step"].notnull().values]
+    run = jm.rerun(result, dataset=tiny, learning_rate=pruned, seed=1)
+    assert run.losses.shape == (4,)
+    np.testing.assert_allclose(run.test.loss, of_seed["test_loss"].sel(learning_rate=pruned).item(), rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        (dict(learning_rate=0.1), "2 runs have these values; give also seed"),
+        (dict(learning_rate=0.3, seed=0), r"learning_rate 0.3 is not in this result; it has \[0.1, 0.5\]"),
+        (dict(rate=0.3, seed=0), "rate is not a hyperparameter"),
+    ],
+)
+def test_values_that_are_not_one_run_are_refused(tiny, values, words):
+    runs = jm.grid(learning_rate=[0.1, 0.5], batch_size=3, seed=range(2))
+    result = jm.sweep(jm.SoftmaxRegression(4), optax.sgd, runs, tiny, num_steps=2, progress=False)
+    with pytest.raises(ValueError, match=words):
+        jm.rerun(result, dataset=tiny, **values)
+
+
+def test_what_has_no_known_name_is_to_be_given(tiny):
+    def mine(learning_rate):
+        return optax.sgd(learning_rate)
+
+    runs = jm.grid(learning_rate=[0.1], batch_size=3, seed=0)
+    result = jm.sweep(jm.SoftmaxRegression(4), mine, runs, tiny, num_steps=2, progress=False)
+    with pytest.raises(ValueError, match="the optimizer of this result, mine"):
+        jm.rerun(result, dataset=tiny)
+    assert np.isfinite(jm.rerun(result, dataset=tiny, optimizer=mine).test.loss)

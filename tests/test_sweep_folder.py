@@ -1,0 +1,180 @@
+import functools
+import importlib
+
+import numpy as np
+import optax
+import pytest
+import xarray as xr
+
+import jaxmnist as jm
+from jaxmnist.sweep_folder import SweepFolder, is_begun, is_unfinished
+
+# The package's attribute of that name is the function.
+sweep_module = importlib.import_module("jaxmnist.sweep")
+MODEL = jm.SoftmaxRegression(4)
+RUNS = jm.grid(learning_rate=[0.1, 0.5], batch_size=[3, 40], seed=range(3), momentum=[0.0, 0.9])
+
+
+FEW = jm.grid(learning_rate=[0.1, 0.5], batch_size=[3, 4], seed=range(3))
+
+
+class InterruptionError(Exception):
+    pass
+
+
+@pytest.fixture(autouse=True)
+def small_programs(monkeypatch):
+    """Programs of at most 4 runs."""
+    monkeypatch.setattr("jaxmnist.memory.MAX_STATE_BYTES", 4 * 1100)
+    monkeypatch.setattr(sweep_module, "SECONDS_PER_REFRESH", 0.0)
+
+
+def sweep(tiny, folder, **options):
+    options = dict(num_steps=12, num_evaluations=3, progress=False) | options
+    return jm.sweep(MODEL, optax.sgd, options.pop("runs", RUNS), tiny, folder=folder, **options)
+
+
+def interrupt(monkeypatch, at):
+    """Makes the sweep fail when the segments of all its programs have been taken `at` times."""
+    taken = []
+
+    def advance(*args, real=sweep_module.programs.advance, **kwargs):
+        taken.append(1)
+        if len(taken) > at:
+            raise InterruptionError
+        return real(*args, **kwargs)
+
+    monkeypatch.setattr(sweep_module.programs, "advance", advance)
+    return taken
+
+
+def test_an_interrupted_sweep_ends_as_if_it_had_not_been(tiny, tmp_path, monkeypatch):
+    monkeypatch.setattr(sweep_module, "SECONDS_PER_CHECKPOINT", 0.0)
+    whole = sweep(tiny, tmp_path / "whole")
+    csv = (tmp_path / "whole" / "results.csv").read_bytes()
+    total = interrupt(monkeypatch, 10**9)
+    folder = tmp_path / "parts"
+    folder.mkdir()
+    for at in (0, 1, 7, 20):
+        with monkeypatch.context() as context:
+            interrupt(context, at)
+            with pytest.raises(InterruptionError):
+                sweep(tiny, folder)
+        assert is_begun(folder) and not (folder / "results.csv").exists()
+        assert is_unfinished(folder) == (at > 0)
+    parts = sweep(tiny, folder)
+    # Each segment of each program was taken once.
+    assert len(total) == 12 * 6
+    assert (folder / "results.csv").read_bytes() == csv
+    xr.testing.assert_identical(whole, parts)
+    assert sorted(path.name for path in folder.iterdir()) == ["results.csv", "results.nc"]
+
+
+def test_a_finished_sweep_is_not_trained_again(tiny, tmp_path, monkeypatch):
+    first = sweep(tiny, tmp_path)
+    taken = interrupt(monkeypatch, 0)
+    xr.testing.assert_identical(sweep(tiny, tmp_path), first)
+    assert not taken
+
+
+def test_the_file_shows_what_has_ended_in_the_grids_order(tiny, tmp_path, monkeypatch):
+    whole = sweep(tiny, tmp_path / "whole")
+    interrupt(monkeypatch, 45)
+    folder = tmp_path / "part"
+    folder.mkdir()
+    with pytest.raises(InterruptionError):
+        sweep(tiny, folder)
+    with xr.open_dataset(folder / "results.nc", engine="h5netcdf") as part:
+        assert part["validation_loss"].dims == whole["validation_loss"].dims
+        done = part["finished"].values
+        assert 0 < done.sum() < done.size
+        assert (np.isfinite(part["validation_loss"].values) == done).all()
+        np.testing.assert_array_equal(part["test_loss"].values[done], whole["test_loss"].values[done])
+        # Programs go in a shuffled order: what has ended is not the first part of the grid.
+        assert not done.ravel()[: done.sum()].all()
+        assert set(jm.settings(part)["num_seeds"]) <= {1, 2, 3}
+        jm.heatmap(part.sel(momentum=[0.9]))
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (dict(num_steps=24), "its budget is 'equal steps: 12', not 'equal steps: 24'"),
+        (dict(num_evaluations=4), "its num_evaluations is 3, not 4"),
+        (dict(runs={**FEW, "learning_rate": FEW["learning_rate"] * 2}), "its runs is"),
+    ],
+)
+def test_going_on_with_another_sweep_names_the_difference(tiny, tmp_path, monkeypatch, options, words):
+    options = dict(runs=FEW) | options
+    sweep(tiny, tmp_path / "finished", runs=FEW)
+    with pytest.raises(ValueError, match=f"finished is another one: {words}"):
+        sweep(tiny, tmp_path / "finished", **options)
+    (tmp_path / "begun").mkdir()
+    interrupt(monkeypatch, 3)
+    with pytest.raises(InterruptionError):
+        sweep(tiny, tmp_path / "begun", runs=FEW)
+    with pytest.raises(ValueError, match=f"begun is another one: {words}"):
+        sweep(tiny, tmp_path / "begun", **options)
+
+
+def test_the_plan_is_the_saved_one_whatever_the_memory_is_now(tiny, tmp_path, monkeypatch):
+    whole = sweep(tiny, tmp_path / "whole")
+    (tmp_path / "parts").mkdir()
+    with monkeypatch.context() as context:
+        interrupt(context, 7)
+        with pytest.raises(InterruptionError):
+            sweep(tiny, tmp_path / "parts")
+    monkeypatch.setattr("jaxmnist.memory.MAX_STATE_BYTES", 10**9)
+    xr.testing.assert_identical(sweep(tiny, tmp_path / "parts"), whole)
+
+
+def test_a_damaged_plan_and_a_damaged_program_are_noticed(tiny, tmp_path, monkeypatch):
+    interrupt(monkeypatch, 30)
+    with pytest.raises(InterruptionError):
+        sweep(tiny, tmp_path)
+    monkeypatch.undo()
+    whole = functools.partial(sweep, tiny, tmp_path)
+    (finished, *_) = sorted((tmp_path / "progress").glob("[0-9]*.npz"))
+    finished.write_bytes(finished.read_bytes()[:50])
+    assert SweepFolder(tmp_path).outcome(int(finished.stem)) is None
+    plan = tmp_path / "progress" / "plan.npz"
+    content = plan.read_bytes()
+    plan.write_bytes(content[:-30])
+    with pytest.raises(ValueError, match="cannot be read"):
+        whole()
+    plan.write_bytes(content)
+    assert not whole()["validation_loss"].isnull().any()
+
+
+def test_shards_unite_to_the_whole(tiny, tmp_path):
+    whole = sweep(tiny, None)
+    files = []
+    for part in (1, 2, 3):
+        folder = tmp_path / str(part)
+        folder.mkdir()
+        result = sweep(tiny, folder, shard=(part, 3))
+        assert result.attrs["shard"] == f"{part}/3" and result["validation_loss"].dims == ("run",)
+        files.append(folder / "results.nc")
+    merged = jm.merge([files[2], tmp_path / "1", files[1]])
+    xr.testing.assert_equal(merged, whole)
+    assert merged.attrs == whole.attrs
+    for broken, words in (
+        (files[:2], "shards are missing: 3/3"),
+        ([*files, files[0]], "are both the shard 1/3"),
+        ([], "needs the files"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            jm.merge(broken)
+    other = tmp_path / "other"
+    other.mkdir()
+    sweep(tiny, other, shard=(3, 3), num_steps=24)
+    with pytest.raises(ValueError, match="are not of one sweep"):
+        jm.merge([*files[:2], other])
+    (tmp_path / "again").mkdir()
+    sweep(tiny, tmp_path / "again", shard=(2, 3))
+    with pytest.raises(ValueError, match="are both the shard 2/3"):
+        jm.merge([*files, tmp_path / "again"])
+    (tmp_path / "whole").mkdir()
+    sweep(tiny, tmp_path / "whole")
+    with pytest.raises(ValueError, match="is not a shard"):
+        jm.merge([tmp_path / "whole"])
