@@ -32,6 +32,8 @@ class Options(common.TrainingOptions):
     """How often along training to evaluate, evenly, beside step 0. Without it: a tenth of the number of steps."""
     output_dir: Annotated[Path, tyro.conf.arg(metavar="DIR")] = Path("results/accuracy_vs_steps")
     """Folder for results and the figure."""
+    dry_run: bool = False
+    """Print the numbers of runs and programs, memory, FLOPs and estimated time, and stop."""
     plot_only: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
     """Output folder of an earlier run: draw its figure again from its results.nc, without training."""
     pretty: bool = False
@@ -50,11 +52,15 @@ def main() -> None:
         seeds = common.seeds(options.num_seeds)
         axes = dict(learning_rate=options.learning_rate, batch_size=options.batch_size, **options.further_axes())
         runs = jm.grid(**axes, seed=seeds)
-        common.make_output_dir(options.output_dir, FILES)
+        if not options.dry_run:
+            common.make_output_dir(options.output_dir, FILES)
         dataset = options.load()
         model, optimizer = options.build(dataset)
         budget: dict = dict(num_steps=options.num_steps, num_evaluations=num_evaluations)
         jm.check(model, optimizer, runs, dataset, **budget)
+        if options.dry_run:
+            print(jm.estimate(model, optimizer, runs, dataset, **budget))
+            return
     result = jm.sweep(model, optimizer, runs, dataset, record=("test",), **budget)
     jm.save(result, options.output_dir)
     draw(options.output_dir)

@@ -4,6 +4,7 @@ Runs need nothing from each other, so a task is one program, and what a task ret
 """
 
 import importlib.util
+import socket
 from collections.abc import Iterable, Iterator
 
 from jaxmnist import planning, programs
@@ -12,6 +13,7 @@ from jaxmnist.data import Dataset
 from jaxmnist.sweep_folder import Outcome
 
 MAX_RETRIES = 5
+PROBE_TIMEOUT_S = 3.0
 LOCAL = "local"
 
 
@@ -60,6 +62,13 @@ def run(
 def _connect(address: str) -> None:
     import ray
 
+    host, _, port = address.rpartition(":")
+    if host and port.isdigit():
+        # Ray itself would try for minutes.
+        try:
+            socket.create_connection((host.rpartition("/")[2], int(port)), timeout=PROBE_TIMEOUT_S).close()
+        except OSError as error:
+            raise ValueError(f"cluster {address!r} cannot be reached: {error}") from None
     options: dict = {"address": address}
     if address == LOCAL:
         # The loopback address: a machine may have no other that reaches itself.

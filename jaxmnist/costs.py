@@ -107,7 +107,7 @@ def _try(recipe, numbers, program, data: Data, num_steps: int, num_evaluations: 
     boundaries, recorded = segments(num_steps, num_evaluations)
     length = max(stop - start for start, stop in itertools.pairwise(boundaries))
     states = programs.init(recipe, numbers, data.train.images)
-    orders = programs.Orders(program, len(data.train.labels), num_steps)
+    orders = programs.Orders(program, len(data.train.labels))
     window = programs.per_group(recipe.mesh, orders.window(0, length))
     arguments = (numbers, states, window, data.train)
     lowered = programs.advance.lower(

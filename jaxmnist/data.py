@@ -8,7 +8,9 @@ decodes the data by way of `jaxmnist.preparation`, a data set comes from a decod
 
 import contextlib
 import dataclasses
+import functools
 import hashlib
+import itertools
 import json
 import os
 import re
@@ -85,15 +87,18 @@ def load(name: str = DEFAULT_DATASET, data_dir: str | os.PathLike | None = None)
     if name == "digits":
         return _digits()
     root = Path(data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
-    folder = prepared_folder(name, root)
-    if folder is None:
-        from jaxmnist import preparation
-
-        preparation.prepare(name, root)
+    try:
         folder = prepared_folder(name, root)
         if folder is None:
-            raise DataError(f"dataset {name!r} was prepared in {root}, but no version of it is found there")
-    return _load_prepared(name, folder)
+            from jaxmnist import preparation
+
+            preparation.prepare(name, root)
+            folder = prepared_folder(name, root)
+            if folder is None:
+                raise DataError(f"dataset {name!r} was prepared in {root}, but no version of it is found there")
+        return _load_prepared(name, folder)
+    except OSError as error:
+        raise DataError(f"dataset {name!r} cannot be read from {root}: {error}") from None
 
 
 def load_or_digits(name: str | None, data_dir: str | os.PathLike | None = None) -> tuple[Dataset, str | None]:
@@ -113,24 +118,30 @@ def load_or_digits(name: str | None, data_dir: str | os.PathLike | None = None) 
         return load("digits"), f"using the embedded 'digits' (1,797 images, not MNIST): {error}"
 
 
-def example_order(num_examples: int, seed: int, length: int) -> np.ndarray:
-    """Returns the first `length` examples of a seed's order: one permutation per epoch, one after another.
+def example_order(num_examples: int, seed: int, length: int, start: int = 0) -> np.ndarray:
+    """Returns `length` examples of a seed's order: one permutation per epoch, one after another.
 
     Args:
       num_examples: N, size of the training split.
       seed: decides the order, together with the epoch alone.
       length: how many examples are needed; any number of epochs.
+      start: the place in the order of the first of them.
 
     Returns:
       `[length]` int32 in `[0, N)`.
     """
-    epochs = [_permutation(num_examples, seed, epoch) for epoch in range(-(-length // num_examples))]
-    return np.concatenate([*epochs, np.empty(0, int)])[:length].astype(np.int32)
+    first, offset = divmod(start, num_examples)
+    last = -(-(start + length) // num_examples)
+    epochs = [_permutation(num_examples, seed, epoch) for epoch in range(first, last)]
+    return np.concatenate([*epochs, np.empty(0, np.int32)])[offset : offset + length]
 
 
+@functools.lru_cache(maxsize=256)
 def _permutation(num_examples: int, seed: int, epoch: int) -> np.ndarray:
     # On CPU, numpy's permutation is 30 times cheaper than jax.random's, which sorts twice.
-    return np.random.default_rng([seed, epoch]).permutation(num_examples)
+    order = np.random.default_rng([seed, epoch]).permutation(num_examples).astype(np.int32)
+    order.setflags(write=False)
+    return order
 
 
 def batches(split: Split, batch_size: int, seed: int = 0) -> Iterator[Split]:
@@ -149,18 +160,8 @@ def batches(split: Split, batch_size: int, seed: int = 0) -> Iterator[Split]:
     num_examples = len(split.labels)
     if not 1 <= batch_size <= num_examples:
         raise ValueError(f"batch_size {batch_size} is not between 1 and the {num_examples} training images")
-    return _batches(split, num_examples, batch_size, seed)
-
-
-def _batches(split, num_examples, batch_size, seed):
-    waiting = np.empty(0, np.int64)
-    epoch = 0
-    while True:
-        while len(waiting) < batch_size:
-            waiting = np.concatenate([waiting, _permutation(num_examples, seed, epoch)])
-            epoch += 1
-        rows, waiting = waiting[:batch_size], waiting[batch_size:]
-        yield Split(split.images[rows], split.labels[rows])
+    orders = (example_order(num_examples, seed, batch_size, step * batch_size) for step in itertools.count())
+    return (Split(split.images[rows], split.labels[rows]) for rows in orders)
 
 
 def prepared_folder(name: str, root: Path) -> Path | None:

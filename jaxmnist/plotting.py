@@ -11,16 +11,19 @@ import matplotlib as mpl
 import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
+from matplotlib.colors import Colormap
 from matplotlib.figure import Figure
 
 from jaxmnist import results
 
 COLORMAP = "viridis"  # monotone in lightness: it survives greyscale and colour blindness
+UNDER_COLOR = "black"
 DIVERGED_COLOR = "0.93"
 MAX_LABELLED_CELLS = 64
 MAX_TICKS = 9
 MAX_GAP_RATIO = 3.0
 MIN_LOG_RANGE = 10
+LATE_SHARE, MIN_LATE_POINTS = 0.2, 8
 STYLE: Any = {"font.size": 10, "axes.titlesize": 11, "axes.spines.top": False, "axes.spines.right": False}
 LABELS = {"learning_rate": "learning rate", "batch_size": "batch size (examples)"}
 
@@ -46,8 +49,8 @@ def heatmap(result: xr.Dataset, split: str = "validation") -> Figure:
 
     Cells of which a run diverged are hatched, with their share of diverged runs, and never coloured; nor are those that
     were pruned, which are dotted, and those that have not ended, which stay empty. Accuracies far
-    below the others (under Tukey's lower fence) share the darkest colour, so that they do not hide the differences
-    among the rest; the colour bar then ends in an arrow.
+    below the others (under Tukey's lower fence) are black, so that they do not hide the differences among the rest; the
+    colour bar then ends in an arrow.
 
     Args:
       result: of a full grid, with at most `learning_rate`, `batch_size` and `seed` longer than 1.
@@ -60,7 +63,7 @@ def heatmap(result: xr.Dataset, split: str = "validation") -> Figure:
     labelled = shown.share.size <= MAX_LABELLED_CELLS
     with mpl.rc_context(STYLE):
         figure, axes, (x, x_edges), (y, y_edges) = _map_figure(result)
-        mesh = axes.pcolormesh(x_edges, y_edges, shown.accuracy, cmap=COLORMAP, vmin=_lower_fence(shown.accuracy))
+        mesh = axes.pcolormesh(x_edges, y_edges, shown.accuracy, cmap=_colormap(), vmin=_lower_fence(shown.accuracy))
         axes.set_facecolor(DIVERGED_COLOR)
         if shown.share.any():
             hatched = np.ma.masked_where(shown.share == 0, shown.share)
@@ -111,10 +114,10 @@ def scatter(result: xr.Dataset, split: str = "test") -> Figure:
         )
         size = float(np.clip(3000 / sane.size, 8, 140))
         style: Any = dict(
-            cmap=COLORMAP, vmin=_lower_fence(accuracy), edgecolors="0.3", linewidths=0.6 if size > 20 else 0.0
+            cmap=_colormap(), vmin=_lower_fence(accuracy), edgecolors="0.3", linewidths=0.6 if size > 20 else 0.0
         )
         dots = axes.scatter(x[sane], y[sane], c=accuracy[sane].data, s=size, **style)
-        axes.scatter(x[~sane], y[~sane], marker="x", c="0.3", s=size / 2)
+        axes.scatter(x[~sane], y[~sane], marker="x", c="0.3", s=max(size / 2, 12))
         figure.colorbar(dots, ax=axes, label=f"{split} accuracy (%)", extend=_extend(accuracy))
         crosses = "" if sane.all() else "crosses: a run diverged" + " or was pruned" * ("pruned_step" in table)
         _caption(figure, axes, result, split, _mean_words(result, half_width[sane]), crosses)
@@ -138,11 +141,19 @@ def accuracy_curve(result: xr.Dataset, split: str = "test") -> Figure:
         figure = Figure(figsize=(7.2, 4.4), layout="constrained")
         axes = figure.subplots()
         color = mpl.colormaps[COLORMAP](0.3)
-        axes.fill_between(steps, mean - spread, mean + spread, color=color, alpha=0.25, linewidth=0)
-        axes.plot(steps, mean, "o-", color=color, markersize=3.5, linewidth=1.2)
+        # Nearly all of the rise is in the first steps: what comes after them is drawn once more, larger.
+        late = steps >= steps.iloc[-1] * LATE_SHARE
+        zoomed = axes.inset_axes((0.36, 0.12, 0.6, 0.56)) if late.sum() > MIN_LATE_POINTS else None
+        for part, shown in ((axes, steps >= 0), (zoomed, late)):
+            if part is not None:
+                around = (mean - spread)[shown], (mean + spread)[shown]
+                part.fill_between(steps[shown], *around, color=color, alpha=0.25, linewidth=0)
+                part.plot(steps[shown], mean[shown], "o-", color=color, markersize=3, linewidth=1.2, clip_on=False)
+                part.grid(alpha=0.3)
+        if zoomed is not None:
+            zoomed.tick_params(labelsize=8)
         axes.set_xlim(0, steps.iloc[-1])
         axes.set_ylim(0, 100)
-        axes.grid(alpha=0.3)
         axes.set_xlabel("training steps")
         axes.set_ylabel(f"{split} accuracy (%)")
         fixed = f"learning rate {result['learning_rate'].item():g}, batch size {result['batch_size'].item()}"
@@ -334,11 +345,11 @@ def _set_scale(axes: Axes, which: str, name: str, values: np.ndarray) -> tuple[n
     middles = (points[1:] + points[:-1]) / 2
     edges = backward(np.concatenate([[points[0] - gaps[0] / 2], middles, [points[-1] + gaps[-1] / 2]]))
     centres = backward(points)
-    every = -(-len(values) // MAX_TICKS)
-    names = [f"{value:.0f}" if name == "batch_size" else f"{float(f'{value:.2g}'):g}" for value in values[::every]]
+    shown = np.unique(np.linspace(0, len(values) - 1, min(len(values), MAX_TICKS)).round().astype(int))
+    names = [f"{value:.0f}" if name == "batch_size" else f"{float(f'{value:.2g}'):g}" for value in values[shown]]
     axes.set(**{f"{which}scale": scale, f"{which}label": LABELS[name] + note})
     axis = getattr(axes, f"{which}axis")
-    axis.set_ticks(centres[::every], names)
+    axis.set_ticks(centres[shown], names)
     axis.set_ticks([], minor=True)
     axes.set(**{f"{which}lim": (edges[0], edges[-1])})
     return centres, edges
@@ -357,6 +368,11 @@ def _places(axes: Axes, which: str, name: str, column: np.ndarray, is_sample: bo
 def _gap_ratio(points: np.ndarray) -> float:
     gaps = np.diff(points)
     return float(gaps.max() / gaps.min())
+
+
+def _colormap() -> Colormap:
+    # What lies under the scale must not look like its lower end.
+    return mpl.colormaps[COLORMAP].with_extremes(under=UNDER_COLOR)
 
 
 def _lower_fence(accuracy: np.ma.MaskedArray) -> float | None:

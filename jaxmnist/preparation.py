@@ -12,10 +12,14 @@ import hashlib
 import importlib.util
 import io
 import os
+import queue
 import socket
 import sys
+import threading
 import urllib.parse
+import urllib.request
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -40,13 +44,13 @@ def prepare(name: str, root: Path) -> None:
       root: the TFDS folder.
 
     Raises:
-      DatasetUnavailable: no files and no network.
+      DatasetUnavailable: no files and no network, which is known within seconds and leaves nothing behind.
       DataError: unknown data set, a wrong checksum, or a folder that cannot be written.
     """
     try:
-        root.mkdir(parents=True, exist_ok=True)
         if name in MNIST_FAMILY:
             files = _obtain_files(name, root / "downloads")
+            root.mkdir(parents=True, exist_ok=True)
             builder = _builder_class(name)(data_dir=str(root), files=files)
         else:
             builder = _foreign_builder(name, root)
@@ -124,6 +128,7 @@ def _decode_split(builder, split: str, *, keys, shape, num_classes: int) -> Spli
     """Returns one split, decoded with pillow: six times faster here than one example after another in TFDS."""
     import tensorflow_datasets as tfds
     from PIL import Image
+    from rich.console import Console
     from rich.progress import track
 
     folder = builder.data_path
@@ -134,7 +139,9 @@ def _decode_split(builder, split: str, *, keys, shape, num_classes: int) -> Spli
         images = np.empty((num_images, *shape), np.uint8)
         labels = np.empty(num_images, np.int32)
         block = 1000
-        for start in track(range(0, num_images, block), f"decoding {builder.name} {split}", transient=True):
+        console = Console(stderr=True)
+        title = f"decoding {builder.name} {split}"
+        for start in track(range(0, num_images, block), title, transient=True, console=console):
             rows = range(start, min(start + block, num_images))
             for row, example in zip(rows, source.__getitems__(list(rows)), strict=True):
                 images[row] = np.asarray(Image.open(io.BytesIO(example[keys[0]]))).reshape(shape)
@@ -188,7 +195,7 @@ def _obtain_files(name: str, downloads: Path) -> dict[str, Path]:
     missing = {file_name: url for file_name, (_, url, _) in official.items() if file_name not in found}
     if not missing:
         return found
-    _probe(name, next(iter(missing.values())), downloads)
+    _probe(name, next(iter(missing.values())), downloads, sorted(missing))
     manager = download_manager.DownloadManager(
         download_dir=str(downloads),
         url_infos={
@@ -206,18 +213,39 @@ def _obtain_files(name: str, downloads: Path) -> dict[str, Path]:
         raise DatasetUnavailable(f"dataset {name!r} could not be downloaded: {error}") from None
 
 
-def _probe(name: str, url: str, downloads: Path) -> None:
+def _probe(name: str, url: str, downloads: Path, missing: Sequence[str] = ()) -> None:
     """Raises within seconds where the host of a download is out of reach; TFDS itself retries for minutes."""
+    # Where a proxy is set, the download goes to it, and the host's own name need not be known here.
     address = urllib.parse.urlsplit(url)
-    port = address.port or {"http": 80, "https": 443}[address.scheme]
-    try:
-        socket.create_connection((address.hostname, port), timeout=PROBE_TIMEOUT_S).close()
-    except OSError as error:
+    if not urllib.request.proxy_bypass(address.hostname or ""):
+        address = urllib.parse.urlsplit(urllib.request.getproxies().get(address.scheme, url))
+    problem = _unreachable(address.hostname, address.port or {"http": 80, "https": 443}.get(address.scheme, 443))
+    if problem is not None:
+        files = f" ({', '.join(missing)})" if missing else ""
         raise DatasetUnavailable(
             f"dataset {name!r} is not prepared in {downloads.parent} and {address.hostname} is out of reach "
-            f"({error}); name a prepared folder with --data-dir or TFDS_DATA_DIR, or put the files it is made from "
-            f"into {downloads / 'manual'}"
-        ) from None
+            f"({problem}); name a prepared folder with --data-dir or TFDS_DATA_DIR, or put the files it is made from"
+            f"{files} into {downloads / 'manual'}"
+        )
+
+
+def _unreachable(host: str | None, port: int) -> str | None:
+    """Returns why a host cannot be reached, or None where it can; within `PROBE_TIMEOUT_S`."""
+    answers: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+
+    def connect():
+        try:
+            socket.create_connection((host, port), timeout=PROBE_TIMEOUT_S).close()
+            answers.put(None)
+        except OSError as error:
+            answers.put(str(error))
+
+    # By itself, a host of many addresses would be given that time for each, and a name server any time.
+    threading.Thread(target=connect, daemon=True).start()
+    try:
+        return answers.get(timeout=PROBE_TIMEOUT_S)
+    except queue.Empty:
+        return f"no answer within {PROBE_TIMEOUT_S:g} s"
 
 
 def _builder_class(name: str):

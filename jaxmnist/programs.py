@@ -133,19 +133,16 @@ def inputs(mesh: Mesh, arrays: Runs, program: planning.Program) -> Inputs:
 class Orders:
     """The order of examples of each group of a program, handed out by windows of steps."""
 
-    def __init__(self, program: planning.Program, num_train: int, num_steps: int):
-        self._program = program
-        longest = {seed: program.batch_size[program.seed == seed].max() for seed in np.unique(program.seed)}
-        self._orders = {
-            seed: example_order(num_train, int(seed), num_steps * int(size)) for seed, size in longest.items()
-        }
+    def __init__(self, program: planning.Program, num_train: int):
+        self._program, self._num_train = program, num_train
 
     def window(self, start: int, stop: int) -> np.ndarray:
         """Returns the examples of the steps from `start` to `stop`: `[G, L * padded_batch_size]` int32."""
         program = self._program
         window = np.zeros((len(program.seed), (stop - start) * program.padded_batch_size), np.int32)
         for row, batch_size, seed in zip(window, program.batch_size, program.seed, strict=True):
-            row[: (stop - start) * batch_size] = self._orders[seed][start * batch_size : stop * batch_size]
+            length = (stop - start) * int(batch_size)
+            row[:length] = example_order(self._num_train, int(seed), length, start * int(batch_size))
         return window
 
 

@@ -148,9 +148,10 @@ def curve_table(result: xr.Dataset, split: str) -> pd.DataFrame:
     if name not in result or any(len(axis) > 1 for axis_name, axis in axes(result).items() if axis_name != "seed"):
         raise ValueError(f"a curve needs {name} of one setting; select one value of every hyperparameter")
     curves = result[name].astype(np.float64).squeeze([axis_name for axis_name in axes(result) if axis_name != "seed"])
+    # A run that is not finite leaves no mean over all of them.
     statistics = {
-        f"{split}_accuracy_mean": curves.mean("seed"),
-        f"{split}_accuracy_std": curves.std("seed", ddof=1)
+        f"{split}_accuracy_mean": curves.mean("seed", skipna=False),
+        f"{split}_accuracy_std": curves.std("seed", ddof=1, skipna=False)
         if curves.sizes["seed"] > 1
         else curves.max("seed") * np.nan,
         f"{split}_accuracy_min": curves.min("seed"),
@@ -248,7 +249,8 @@ def interval(accuracies: npt.ArrayLike, num_images: int) -> Interval:
             mean, float(wilson.low), float(wilson.high), f"Wilson interval over {num_images} images, 1 seed"
         )
     half_width = float(stats.t.ppf((1 + CONFIDENCE) / 2, len(values) - 1) * stats.sem(values))
-    return Interval(mean, mean - half_width, mean + half_width, f"t interval over {len(values)} seeds")
+    low, high = max(mean - half_width, 0.0), min(mean + half_width, 1.0)
+    return Interval(mean, low, high, f"t interval over {len(values)} seeds")
 
 
 def save(result: xr.Dataset, folder: str | os.PathLike) -> None:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     import xarray as xr
 
 MIN_SEGMENTS = 20
+MAX_SEGMENT_STEPS = 500
 SECONDS_PER_CHECKPOINT = 10.0
 SECONDS_PER_REFRESH = 10.0
 # Of a program's time, as far as the progress bar is concerned; the rest is evaluation.
@@ -256,7 +257,7 @@ def train(
       states: those at the first of the boundaries.
       boundaries: ascending steps, as `segments` returns them.
     """
-    orders = programs.Orders(program, len(split.labels), boundaries[-1])
+    orders = programs.Orders(program, len(split.labels))
     yield boundaries[0], states
     for start, stop in itertools.pairwise(boundaries):
         window = programs.per_group(recipe.mesh, orders.window(start, stop))
@@ -328,10 +329,11 @@ class Collected:
 def segments(num_steps: int, num_evaluations: int) -> tuple[list[int], list[int]]:
     """Returns after which steps the host takes over, from 0 to `num_steps`, and which of these are recorded.
 
-    Segments give the progress bar its place. They are of one length where a division near `MIN_SEGMENTS` allows it,
-    since each length is compiled once.
+    Segments give the progress bar its place, and bound how much of the order of examples is on the devices. They are of
+    one length where a division near the least number of them allows it, since each length is compiled once.
     """
-    least = min(num_steps, num_evaluations * -(-MIN_SEGMENTS // num_evaluations))
+    wanted = max(MIN_SEGMENTS, -(-num_steps // MAX_SEGMENT_STEPS))
+    least = min(num_steps, num_evaluations * -(-wanted // num_evaluations))
     counts = range(least, min(num_steps, 2 * least) + 1)
     even = [count for count in counts if num_steps % count == 0 and count % num_evaluations == 0]
     count = (even or [least])[0]

@@ -76,6 +76,45 @@ def test_offline_is_known_soon(no_home, monkeypatch):
     assert time.monotonic() - start < 3 * 5
 
 
+def test_a_network_that_swallows_what_is_sent_is_known_as_soon(no_home, monkeypatch):
+    # Six addresses that never answer: one after another, each would take its time-out.
+    def swallow(address, timeout):
+        time.sleep(6 * timeout)
+        raise OSError("timed out")
+
+    monkeypatch.setattr("socket.create_connection", swallow)
+    start = time.monotonic()
+    with pytest.raises(jm.DatasetUnavailable, match="no answer within 3 s"):
+        jm.load("mnist")
+    assert time.monotonic() - start < 5
+    assert not (no_home / "tensorflow_datasets").exists()
+
+
+def test_a_folder_that_cannot_be_read_is_named(tmp_path):
+    loop = tmp_path / "loop"
+    loop.symlink_to(loop)
+    with pytest.raises(jm.DataError, match=r"cannot be read from .*loop"):
+        jm.load("mnist", loop)
+
+
+def test_the_argument_is_stronger_than_the_variable(no_home, monkeypatch, tmp_path):
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "variable"))
+    monkeypatch.setattr("socket.create_connection", refuse)
+    with pytest.raises(jm.DatasetUnavailable, match="argument"):
+        jm.load("mnist", tmp_path / "argument")
+    with pytest.raises(jm.DatasetUnavailable, match="variable"):
+        jm.load("mnist")
+
+
+def test_any_part_of_an_order(tiny):
+    whole = jm.example_order(47, 3, 500)
+    assert whole.dtype == np.int32
+    for start, length in ((0, 0), (0, 47), (13, 100), (94, 47), (46, 2), (200, 300)):
+        np.testing.assert_array_equal(jm.example_order(47, 3, length, start), whole[start : start + length])
+    far = jm.example_order(47, 3, 47, 47 * 10**9)
+    assert sorted(far) == list(range(47))
+
+
 def test_unknown_name(no_home):
     with pytest.raises(jm.DataError, match="'no_such_thing' is not known to tensorflow-datasets"):
         jm.load("no_such_thing")

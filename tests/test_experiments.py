@@ -67,9 +67,15 @@ def test_sweep_writes_results_and_figures(swept):
 
 
 def test_sweep_reports_the_choice_and_what_diverged(swept):
-    _, out, _ = swept
+    folder, out, _ = swept
     assert "best settings on validation" in out
-    assert "its test accuracy: " in out and "t interval over 2 seeds" in out
+    assert "t interval over 2 seeds" in out
+    chosen = dict(pair.split(" ") for pair in re.search("chosen on validation: (.*)", out)[1].split(", "))
+    table = jm.table(jm.load_results(folder / "out"))
+    rows = table[np.logical_and.reduce([table[name] == float(value) for name, value in chosen.items()])]
+    assert f"its test accuracy: {100 * rows['test_accuracy'].mean():.2f} %" in out
+    sane = table[table["diverged_step"].isna()].groupby(["learning_rate", "batch_size"])["validation_accuracy"].mean()
+    assert rows["validation_accuracy"].mean() == sane.max()
     assert "lies on the edge of the grid" in out
     assert "diverged: 4 of 12 runs" in out
 
@@ -95,8 +101,11 @@ def test_dry_run_prints_the_work_and_writes_nothing(tmp_path):
 def test_pretty_is_the_finer_setting(tmp_path):
     out, _ = run("sweep_grid", "--pretty", "--dataset", "digits", "--num-seeds", "1", "--dry-run", cwd=tmp_path)
     assert "runs: 1088\n" in out
-    out, _ = run("accuracy_vs_steps", "--pretty", "--help", cwd=tmp_path)
-    assert "(default: 990)" in out
+    out, _ = run("sweep_grid", "--pretty", "--help", cwd=tmp_path)
+    assert "(default: 0.001 0.001778 " in out and " 10.0)" in out and "(default: 500)" in out
+    for arguments, steps in (((), 490), (("--pretty",), 990)):
+        out, _ = run("accuracy_vs_steps", *arguments, "--help", cwd=tmp_path)
+        assert f"(default: {steps})" in out and "(default: 0.5)" in out and "(default: 100)" in out
 
 
 def test_every_option_together(tmp_path):
@@ -146,9 +155,17 @@ def test_accuracy_vs_steps(tmp_path):
     assert (tmp_path / "out" / "accuracy_vs_steps.png").read_bytes() == before
 
 
+@pytest.mark.parametrize("arguments", [("--num-steps", 5), ("--num-evaluations", 1), ("--learning-rate", 1e6)])
+def test_short_and_wild_curves(tmp_path, arguments):
+    out, _ = run("accuracy_vs_steps", *SMALL, *arguments, "--output-dir", "out", cwd=tmp_path)
+    assert f"diverged: {2 if 1e6 in arguments else 0} of 2 runs" in out
+    assert (tmp_path / "out" / "accuracy_vs_steps.png").stat().st_size > 10_000
+
+
 @pytest.mark.parametrize(
     ("script", "arguments", "words"),
     [
+        ("sweep_grid", ("--dataset", "x" * 300), "dataset 'xxx"),
         ("sweep_grid", ("--dataset", "no_such_data"), "no_such_data"),
         ("sweep_grid", ("--optimizer", "magic"), "magic"),
         ("sweep_grid", ("--model", "transformer"), "transformer"),
@@ -340,6 +357,36 @@ def test_a_killed_training_goes_on_to_the_same_parameters(tmp_path):
     assert len(whole["probabilities"]) == 2
     for name in whole:
         np.testing.assert_array_equal(whole[name], killed[name])
+
+
+@pytest.mark.slow
+def test_a_sweep_killed_at_any_moment_goes_on_to_the_same_results(tmp_path):
+    # States are saved after each segment, so that some of the kills fall into a save.
+    program = (
+        "import importlib, runpy, sys; m = importlib.import_module('jaxmnist.sweep');"
+        "m.SECONDS_PER_CHECKPOINT = m.SECONDS_PER_REFRESH = 0.0;"
+        f"sys.path.insert(0, {str(EXPERIMENTS)!r});"
+        "sys.argv[0] = 'sweep_grid.py'; runpy.run_module('sweep_grid', run_name='__main__')"
+    )
+    arguments = (*SMALL, "--learning-rates", 0.1, 0.2, "--batch-sizes", 1, 8, 64, 300, "--num-steps", 3000)
+    begin = time.monotonic()
+    run("sweep_grid", *arguments, "--output-dir", "whole", cwd=tmp_path)
+    whole = (tmp_path / "whole" / "results.csv").read_bytes()
+    moments = np.random.default_rng(0).uniform(1, time.monotonic() - begin, 10)
+    started = ("--output-dir", "killed", *map(str, arguments))
+    alive = saved = 0
+    for moment in moments:
+        command = [sys.executable, "-c", program, *started]
+        with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+            time.sleep(moment)
+            alive += process.poll() is None
+            process.kill()
+        if (tmp_path / "killed" / "config.json").exists():
+            started = ("--resume", "killed")
+        saved += any((tmp_path / "killed").glob("progress/states_*"))
+    assert alive >= 5 and saved >= 3
+    run("sweep_grid", *started, cwd=tmp_path)
+    assert (tmp_path / "killed" / "results.csv").read_bytes() == whole
 
 
 @pytest.mark.slow

@@ -37,3 +37,13 @@ def test_padding_has_exactly_zero_gradient_and_hides_what_is_not_finite():
 def test_num_correct_counts_unmasked_hits():
     assert losses.num_correct(LOGITS, LABELS, jnp.ones(3)) == 2
     assert losses.num_correct(LOGITS, LABELS, jnp.array([0.0, 1.0, 1.0])) == 1
+
+
+def test_label_smoothing_is_the_cross_entropy_with_the_smoothed_labels():
+    logits = jax.random.normal(jax.random.key(0), (5, 4))
+    labels, weights = jnp.array([0, 1, 2, 3, 0]), jnp.array([1.0, 1, 1, 1, 0])
+    smoothed = 0.7 * jax.nn.one_hot(labels, 4) + 0.3 / 4
+    expected = -(smoothed * jax.nn.log_softmax(logits)).sum(axis=1)[:4].mean()
+    np.testing.assert_allclose(losses.cross_entropy(logits, labels, weights, 0.3), expected, rtol=1e-6)
+    none = losses.cross_entropy(logits, labels, weights)
+    np.testing.assert_allclose(losses.cross_entropy(logits, labels, weights, 0.0), none, rtol=1e-6)

@@ -49,6 +49,44 @@ def test_diverged_cells_are_never_coloured():
     assert len(dots.get_offsets()) == 5 and crosses.get_offsets().tolist() == [[0.1, 10]]
 
 
+def test_one_seed_of_several_can_be_drawn():
+    result = grid_result([0.1, 0.2, 0.3], [10, 20], num_seeds=3).sel(seed=0)
+    for figure in (jm.heatmap(result), jm.scatter(result)):
+        assert "1 seed" in figure.get_supxlabel()
+
+
+def test_outliers_do_not_look_like_the_lower_end_of_the_scale():
+    result = grid_result([0.1, 0.2, 0.3, 0.4], [10, 20])
+    result["validation_accuracy"][0, 0] = 0.01
+    mesh = jm.heatmap(result).axes[0].collections[0]
+    assert mesh.norm(1.0) < 0 and tuple(mesh.cmap(-0.1)) != tuple(mesh.cmap(0.0))
+
+
+def test_a_sample_is_drawn_at_its_values():
+    accuracy = np.linspace(0.5, 0.9, 27)
+    result = make_result(accuracy, accuracy, learning_rate=[0.01, 0.013, 1.0], batch_size=[8, 64, 16], seed=range(3))
+    result = result.stack(run=result["test_loss"].dims).isel(run=[0, 12, 26]).reset_index("run")
+    axes = jm.scatter(result).axes[0]
+    assert axes.get_xscale() == "log"
+    assert sorted(axes.collections[0].get_offsets().tolist()) == [[0.01, 8], [0.013, 16], [1.0, 64]]
+
+
+def test_pruned_and_unfinished_cells_are_never_coloured():
+    result = grid_result([0.1, 0.2, 0.3], [10, 20])
+    result["pruned_step"] = result["diverged_step"].copy()
+    result["pruned_step"][0, 0] = 4
+    result.attrs["rungs"] = "4 8"
+    figure = jm.heatmap(result)
+    assert figure.axes[0].collections[0].get_array().mask.tolist() == [[True, False, False], [False] * 3]
+    assert "dotted: pruned" in figure.get_supxlabel() and len(figure.axes[0].texts) == 5
+    part = grid_result([0.1, 0.2, 0.3], [10, 20])
+    part["finished"] = part["diverged_step"].isnull()
+    part["finished"][1, 1, 0] = False
+    part["validation_accuracy"][1, 1, 0] = np.nan
+    mask = jm.heatmap(part).axes[0].collections[0].get_array().mask
+    assert mask.tolist() == [[False] * 3, [False, True, False]]
+
+
 def test_all_diverged_still_draws(tmp_path):
     result = grid_result([0.1, 0.2], [10, 20], diverged=range(8))
     for figure in (jm.heatmap(result), jm.scatter(result)):

@@ -124,12 +124,15 @@ def test_one_compilation_per_program(tiny, caplog):
     assert compilations(jm.grid(learning_rate=[0.3, 0.4], batch_size=[1, 2, 40], seed=[5, 6])) == 0
 
 
-@pytest.mark.parametrize(("num_steps", "num_evaluations"), [(1, 1), (7, 2), (100, 1), (490, 49), (500, 3), (997, 10)])
+@pytest.mark.parametrize(
+    ("num_steps", "num_evaluations"), [(1, 1), (7, 2), (100, 1), (490, 49), (500, 3), (997, 10), (30_000, 1)]
+)
 def test_segments_cover_the_steps_and_the_evaluations(num_steps, num_evaluations):
     boundaries, recorded = segments(num_steps, num_evaluations)
     assert boundaries[0] == 0 and boundaries[-1] == num_steps and sorted(set(boundaries)) == boundaries
     assert set(recorded) <= set(boundaries) and len(recorded) == num_evaluations + 1
-    assert len(boundaries) <= max(2 * num_evaluations, 41) + num_evaluations
+    assert len(boundaries) <= max(2 * num_evaluations, 41, num_steps // 250) + num_evaluations
+    assert max(np.diff(boundaries)) <= 500
     assert len(set(np.diff(boundaries))) <= (1 if num_steps % 10 == 0 and num_steps % num_evaluations == 0 else 4)
 
 
@@ -159,6 +162,60 @@ def test_what_cannot_be_is_known_before_training(tiny, kwargs, words, monkeypatc
     monkeypatch.setattr(programs, "advance", None)
     with pytest.raises(ValueError, match=words):
         sweep(tiny, **kwargs)
+
+
+def test_a_run_that_breaks_in_its_last_step_has_diverged(tiny):
+    # The loss is looked at before each step, so what the only step does is seen by the evaluation alone.
+    result = sweep(tiny, num_steps=1, runs=jm.grid(learning_rate=[0.1, 1e38], batch_size=[3, 5], seed=range(2)))
+    assert (result["diverged_step"].sel(learning_rate=1e38) == 1).all()
+    assert jm.best(result).setting["learning_rate"] == 0.1
+    assert jm.best(result.sel(learning_rate=[1e38])) is None
+    jm.heatmap(result)
+
+
+@pytest.mark.parametrize("num_steps", [1, 5])
+def test_one_evaluation_is_recorded_where_it_is_asked_for(tiny, num_steps):
+    result = sweep(tiny, num_steps=num_steps, record=("test",))
+    assert result["step"].values.tolist() == [0, num_steps]
+    np.testing.assert_array_equal(result["recorded_test_loss"].sel(step=num_steps), result["test_loss"])
+    assert "step" not in sweep(tiny, num_steps=num_steps).dims
+
+
+def test_axes_that_programs_are_built_with_equal_single_runs(tiny):
+    runs = jm.grid(learning_rate=[0.1, 0.5], batch_size=[3, 16], seed=0, hidden_size=[5, 6], nesterov=[False, True])
+    runs["momentum"] = np.full(len(runs["seed"]), 0.8)
+    result = sweep(tiny, model=jm.MLP(2, 4), runs=runs)
+    assert result["nesterov"].dtype == bool and result.sizes["hidden_size"] == 2
+    for hidden_size, nesterov in itertools.product([5, 6], [False, True]):
+        place = dict(learning_rate=0.5, batch_size=16, hidden_size=hidden_size, nesterov=nesterov)
+        factory = functools.partial(optax.sgd, momentum=0.8, nesterov=nesterov)
+        expected = alone(tiny, factory, jm.MLP(hidden_size, 4), 16, 0, 12, learning_rate=0.5)
+        ours = [float(result[name].sel(place).squeeze()) for name in METRICS]
+        np.testing.assert_allclose(ours, expected, rtol=1e-4)
+
+
+def test_the_cnn_over_learning_rate_batch_size_dropout_rate_and_seed(tiny):
+    model = jm.CNN((2,), (3,), (1,), hidden_size=5, num_classes=4)
+    runs = jm.grid(learning_rate=[0.01, 0.1], batch_size=[3, 16], dropout_rate=[0.0, 0.5], seed=range(2))
+    result = sweep(tiny, model=model, runs=runs)
+    expected = alone(tiny, optax.sgd, model.clone(dropout_rate=0.5), 3, 1, 12, learning_rate=0.1)
+    place = dict(learning_rate=0.1, batch_size=3, dropout_rate=0.5, seed=1)
+    np.testing.assert_allclose([result[name].sel(place) for name in METRICS], expected, rtol=1e-3)
+    losses = result["validation_loss"].values
+    assert len(np.unique(losses)) == losses.size
+
+
+def test_samples_and_unions_keep_every_run_in_its_place(tiny):
+    sample = jm.sample(20, 0, learning_rate=jm.loguniform(0.01, 1), batch_size=[3, 5, 16], seed=[0, 1])
+    runs = jm.union(sample, jm.grid(learning_rate=[0.1], batch_size=[3, 4], seed=range(2)))
+    result = sweep(tiny, runs=runs)
+    assert result["validation_loss"].dims == ("run",) and result.sizes["run"] == 24
+    for name, values in runs.items():
+        np.testing.assert_array_equal(result[name], values)
+    for row in (0, 7, 19, 23):
+        setting = {name: values[row].item() for name, values in runs.items()}
+        expected = alone(tiny, optax.sgd, MODEL, num_steps=12, **setting)
+        np.testing.assert_allclose([result[name].values[row] for name in METRICS], expected, rtol=1e-4, atol=1e-6)
 
 
 def test_users_own_factory_is_an_optimizer(tiny):

@@ -1,0 +1,77 @@
+import importlib.util
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+
+import optax
+import pytest
+import xarray as xr
+
+import jaxmnist as jm
+from jaxmnist import cluster
+
+MODEL = jm.SoftmaxRegression(4)
+
+
+def workers() -> list[int]:
+    """Returns the processes of this machine that run a task of ours."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            title = (folder / "cmdline").read_bytes()
+        except OSError:
+            continue
+        if title.startswith(b"ray::_train"):
+            found.append(int(folder.name))
+    return found
+
+
+def test_without_ray_a_sentence_says_what_to_install(tiny, monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(ValueError, match=r"ray is not installed; install it by pip install 'jaxmnist\[distributed\]'"):
+        cluster.check_installed()
+    with pytest.raises(ValueError, match="ray is not installed"):
+        jm.sweep(MODEL, optax.sgd, jm.grid(learning_rate=0.1, batch_size=3, seed=0), tiny, num_steps=1, cluster="local")
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # of Ray's own
+def test_a_cluster_gives_the_same_numbers_even_where_a_worker_is_killed(tiny, tmp_path, monkeypatch):
+    pytest.importorskip("ray")
+    monkeypatch.setattr("jaxmnist.memory.MAX_STATE_BYTES", 4 * 1100)
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent.parent))
+    runs = jm.grid(learning_rate=[0.1, 0.5], batch_size=[3, 40], seed=range(8))
+    arguments = dict(num_steps=10_000, progress=False)
+    expected = jm.sweep(MODEL, optax.sgd, runs, tiny, **arguments)
+    killed = []
+
+    def kill_one():
+        deadline = time.monotonic() + 120
+        while not killed and time.monotonic() < deadline:
+            for process in workers():
+                time.sleep(0.2)  # in the middle of its work, not at its start
+                if process in workers():
+                    os.kill(process, signal.SIGKILL)
+                    killed.append(process)
+                    return
+            time.sleep(0.01)
+
+    killer = threading.Thread(target=kill_one)
+    killer.start()
+    result = jm.sweep(MODEL, optax.sgd, runs, tiny, **arguments, cluster="local", folder=tmp_path)
+    killer.join()
+    assert killed
+    xr.testing.assert_equal(result, expected)
+    assert not (tmp_path / "progress").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_a_cluster_out_of_reach_is_one_sentence(tiny):
+    pytest.importorskip("ray")
+    with pytest.raises(ValueError, match=r"cluster '127\.0\.0\.1:1' cannot be reached"):
+        jm.sweep(
+            MODEL, optax.sgd, jm.grid(learning_rate=0.1, batch_size=3, seed=0), tiny, num_steps=1, cluster="127.0.0.1:1"
+        )
