@@ -218,7 +218,7 @@ def measure_large_sweep(dataset: jm.Dataset, num_rounds: int, small: bool) -> No
     trained = train_all()
 
     def evaluate_all():
-        return [programs.evaluate(*of_program, data.evaluated["test"]) for of_program in trained]
+        return [programs.evaluate(*of_program, data.test) for of_program in trained]
 
     jax.block_until_ready(evaluate_all())
     useful = FLOPS_PER_EXAMPLE * num_steps * float(checked.arrays["batch_size"].sum())

@@ -74,8 +74,8 @@ def check(
         raise ValueError(f"num_steps is {num_steps!r}; a whole number from 1 to 2**31 - 1 is needed")
     if not _is_whole(num_evaluations) or not 1 <= num_evaluations <= num_steps:
         raise ValueError(f"num_evaluations is {num_evaluations!r}; it lies between 1 and num_steps, {num_steps}")
-    if isinstance(record, str) or not set(record) <= {"validation", "test"}:
-        raise ValueError(f"record is {record!r}; it names splits among 'validation' and 'test', such as ('test',)")
+    if isinstance(record, str) or not set(record) <= set(SPLIT_NAMES):
+        raise ValueError(f"record is {record!r}; it names splits among {', '.join(SPLIT_NAMES)}, such as ('test',)")
     arrays = check_runs(runs, len(dataset.train.labels))
     reserved = RESERVED_NAMES & set(arrays)
     if reserved:

@@ -115,8 +115,8 @@ def _try(recipe, numbers, program, data: Data, num_steps: int, num_evaluations: 
     )  # fmt: skip
     advance = lowered.compile()
     evaluate = {
-        name: programs.evaluate.lower(recipe, numbers, states.params, split).compile()
-        for name, split in data.evaluated.items()
+        name: programs.evaluate.lower(recipe, numbers, states.params, getattr(data, name)).compile()
+        for name in ("validation", "test")
     }
     jax.block_until_ready(states.step)
     compilation_s = time.perf_counter() - begin
@@ -126,9 +126,9 @@ def _try(recipe, numbers, program, data: Data, num_steps: int, num_evaluations: 
     states, _ = advance(*arguments)
     jax.block_until_ready(states.step)
     each_s = (time.perf_counter() - begin) * num_steps / length
-    for name, split in data.evaluated.items():
+    for name in evaluate:
         begin = time.perf_counter()
-        jax.block_until_ready(evaluate[name](numbers, states.params, split))
+        jax.block_until_ready(evaluate[name](numbers, states.params, getattr(data, name)))
         often = len(recorded) if name == "validation" and num_evaluations > 1 else 0
         each_s += (1 + often) * (time.perf_counter() - begin)
     analyses = [of.memory_analysis() for of in (advance, *evaluate.values())]

@@ -20,7 +20,7 @@ from jax.sharding import Mesh
 from jaxmnist import memory as room
 from jaxmnist import planning, programs, training
 from jaxmnist.checking import Checked, Job, check, describe
-from jaxmnist.data import Dataset, Split
+from jaxmnist.data import SPLIT_NAMES, Dataset, Split
 from jaxmnist.progress import progress_bar
 from jaxmnist.runs import Runs
 from jaxmnist.sweep_folder import Outcome, SweepFolder
@@ -37,10 +37,11 @@ TRAINING_SHARE = 0.95
 
 
 class Data(NamedTuple):
-    """A data set on the devices: the training split, and the others by name."""
+    """The splits of a data set, on the devices."""
 
     train: Split
-    evaluated: dict[str, Split]
+    validation: Split
+    test: Split
 
 
 def sweep(
@@ -71,8 +72,8 @@ def sweep(
       dataset: what to train and evaluate on, from `jaxmnist.load`.
       num_steps: training steps of every run (the budget is equal steps).
       num_evaluations: how often along training to evaluate, evenly, beside step 0.
-      record: the splits, of `"validation"` and `"test"`, on which these evaluations are recorded, as the curves
-        `recorded_*` with a dim `step`; default validation where there is more than one evaluation.
+      record: the splits, of `"train"`, `"validation"` and `"test"`, on which these evaluations are recorded, as the
+        curves `recorded_*` with a dim `step`; default validation where there is more than one evaluation.
       progress: whether to show a bar on standard error.
       folder: where to write `results.nc` and `results.csv`, along the way too, and what going on after an interruption
         needs: the same call then goes on from there, to the same numbers, bit for bit.
@@ -165,10 +166,7 @@ def _run_here(
 
 def put(mesh: Mesh, dataset: Dataset) -> Data:
     """Returns a data set with a copy on each device."""
-    train, validation, test = (
-        programs.on_every_device(mesh, split) for split in (dataset.train, dataset.validation, dataset.test)
-    )
-    return Data(train, {"validation": validation, "test": test})
+    return Data(*(programs.on_every_device(mesh, getattr(dataset, split)) for split in SPLIT_NAMES))
 
 
 def run_program(
@@ -214,7 +212,7 @@ def run_program(
             jax.block_until_ready(states.step)
             if step in recorded_steps:
                 for split in job.record:
-                    metrics = programs.evaluate(recipe, numbers, states.params, data.evaluated[split])
+                    metrics = programs.evaluate(recipe, numbers, states.params, getattr(data, split))
                     for metric, values in metrics._asdict().items():
                         curves[f"recorded_{split}_{metric}"][..., recorded_steps.index(step)] = values
             report(step)
@@ -224,8 +222,8 @@ def run_program(
                 checkpoints.save(step, {"states": states, "curves": curves})
                 last_save = time.monotonic()
     outcome: Outcome = dict(curves)
-    for split, images in data.evaluated.items():
-        metrics = programs.evaluate(recipe, numbers, states.params, images)
+    for split in ("validation", "test"):
+        metrics = programs.evaluate(recipe, numbers, states.params, getattr(data, split))
         outcome |= {f"{split}_{metric}": np.asarray(values) for metric, values in metrics._asdict().items()}
     outcome["diverged_step"] = _diverged_steps(states, outcome["validation_loss"], job.num_steps)
     return {name: values[:num_groups] for name, values in outcome.items()}

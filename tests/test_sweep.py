@@ -99,7 +99,8 @@ def test_dims_are_sorted_whatever_was_typed(tiny):
 
 
 def test_curves_are_those_of_shorter_runs(tiny):
-    result = sweep(tiny, num_evaluations=4, record=("validation", "test"))
+    result = sweep(tiny, num_evaluations=4, record=("validation", "test", "train"))
+    assert (result["recorded_train_loss"].diff("step").mean(["batch_size", "seed"]).sel(learning_rate=0.1) < 0).all()
     assert result["step"].values.tolist() == [0, 3, 6, 9, 12]
     short = sweep(tiny, num_steps=6)
     for split, metric in itertools.product(("validation", "test"), ("accuracy", "loss")):
