@@ -2,6 +2,7 @@
 
 import math
 from pathlib import Path
+from typing import NamedTuple
 
 import flax.linen as nn
 import jax
@@ -30,14 +31,26 @@ def available() -> float:
         return DEFAULT_BYTES
 
 
-def max_runs(
+class Room(NamedTuple):
+    """How many runs there is room for on one device.
+
+    Attributes:
+      runs: in one program.
+      group: in one group of it, so that they stay in a CPU's cache.
+    """
+
+    runs: int
+    group: float
+
+
+def find_room(
     model: nn.Module,
     optimizer: programs.OptimizerFactory,
     checked: Checked,
     dataset: Dataset,
     memory: float,
     num_devices: int,
-) -> int:
+) -> Room:
     """Returns for how many runs at a time each device has room.
 
     Args:
@@ -67,4 +80,6 @@ def max_runs(
             f"memory is {memory / 2**20:.0f} MiB; this sweep needs at least {math.ceil(least / 2**20)} MiB: one run at "
             "a time, the data, and what is computed from them"
         )
-    return min(room, max(MAX_STATE_BYTES // per_run, 1)) if jax.default_backend() == "cpu" else room
+    if jax.default_backend() != "cpu":
+        return Room(room, math.inf)
+    return Room(min(room, max(MAX_STATE_BYTES // per_run, 1)), max(programs.CACHE_BYTES // per_run, 1))

@@ -50,6 +50,7 @@ def plan(
     *,
     static: Sequence[str] = (),
     max_runs: float = math.inf,
+    max_group: float = math.inf,
     num_devices: int = 1,
     max_padding: float = MAX_PADDING,
 ) -> list[Program]:
@@ -63,28 +64,32 @@ def plan(
       runs: name to `[R]` values, with `batch_size` and `seed`.
       static: names that make programs of their own for each of their values.
       max_runs: how many runs one program has room for, on one device; a single group of one run always has.
+      max_group: how many runs of a group work well together.
       num_devices: the groups of a program are divisible by this.
       max_padding: at least 1. What is done twice to make programs of a slice equal comes on top of it.
     """
     most = max(int(min(max_runs, MANY)), 1)
+    longest = max(int(min(max_group, most)), 1)
     parts = defaultdict(list)
     columns = [np.asarray(runs[name]).tolist() for name in static]
     for row, values in enumerate(zip(*columns, strict=True) if static else [()] * len(runs["seed"])):
         parts[values].append(row)
     programs = []
     for values, rows in parts.items():
-        programs += _plan_part(runs, np.array(rows), most, num_devices, max_padding, values, static)
+        programs += _plan_part(
+            runs, rows, most, longest, num_devices, max_padding, tuple(zip(static, values, strict=True))
+        )
     return programs
 
 
-def _plan_part(runs, rows, max_runs, num_devices, max_padding, values, static) -> list[Program]:
+def _plan_part(runs, rows, max_runs, longest, num_devices, max_padding, static: Static) -> list[Program]:
     """Returns the programs of runs that are built alike."""
     by_stream = defaultdict(list)
-    for row in rows.tolist():
+    for row in rows:
         by_stream[int(runs["batch_size"][row]), int(runs["seed"][row])].append(row)
     streams = sorted(by_stream.items())
     counts = [(batch_size, len(members)) for (batch_size, _), members in streams]
-    length = _group_length(counts, max_runs, num_devices, max_padding)
+    length = _group_length(counts, longest, num_devices, max_padding)
     groups = [
         (batch_size, seed, _filled(members[start : start + length], length))
         for (batch_size, seed), members in streams
@@ -104,8 +109,7 @@ def _plan_part(runs, rows, max_runs, num_devices, max_padding, values, static) -
             sizes, seeds, of_group = (
                 np.array(column) for column in zip(*(_filled(members, size) if repeats else members), strict=True)
             )
-            built_with = tuple(zip(static, values, strict=True))
-            programs.append(Program(batch_sizes[stop - 1], sizes, seeds, of_group, built_with))
+            programs.append(Program(batch_sizes[stop - 1], sizes, seeds, of_group, static))
     return programs
 
 
@@ -113,7 +117,7 @@ def _filled(members: list, size: int) -> list:
     return members + members[-1:] * (size - len(members))
 
 
-def _group_length(streams: list[tuple[int, int]], max_runs: float, num_devices: int, max_padding: float) -> int:
+def _group_length(streams: list[tuple[int, int]], longest: int, num_devices: int, max_padding: float) -> int:
     """Returns P: how many runs of a stream train together, given each stream's batch size and number of runs.
 
     That is what makes the work least, where a group draws its batch once for all of its runs. Half of the padding that
@@ -121,7 +125,7 @@ def _group_length(streams: list[tuple[int, int]], max_runs: float, num_devices: 
     """
     total = sum(count for _, count in streams)
     # Streams are cut where whole ones would leave devices idle.
-    most = int(min(max(count for _, count in streams), max_runs, math.ceil(total / num_devices)))
+    most = min(max(count for _, count in streams), longest, math.ceil(total / num_devices))
     cuts = {math.ceil(count / parts) for _, count in streams for parts in range(1, math.ceil(count / most) + 3)}
     lengths = sorted(length for length in cuts | {1, most} if length <= most)
 

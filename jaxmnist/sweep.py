@@ -145,8 +145,10 @@ def plan(
       ValueError: there is no room for a single run.
     """
     num_devices = len(jax.local_devices())
-    most = room.max_runs(model, optimizer, checked, dataset, memory, num_devices)
-    planned = planning.plan(checked.arrays, static=checked.static, max_runs=most, num_devices=num_devices)
+    most = room.find_room(model, optimizer, checked, dataset, memory, num_devices)
+    planned = planning.plan(
+        checked.arrays, static=checked.static, max_runs=most.runs, max_group=most.group, num_devices=num_devices
+    )
     return [planned[index] for index in np.random.default_rng(0).permutation(len(planned))]
 
 
