@@ -28,7 +28,7 @@ BORDER_SHARE = 0.15
 # In pixels of the finished image: strokes below the first are made as wide as the second, MNIST's usual pen.
 MIN_STROKE, STROKE = 1.3, 2.4
 # A picture of two colours that change more often than this from one pixel to the next is dithered.
-DOTS = 0.1
+DOTS = 0.02
 
 
 def read_digit(path: str | Path) -> np.ndarray:
