@@ -15,10 +15,11 @@ def make_curves(accuracy, loss=None, diverged=None, num_train=1000, steps=STEPS,
 
     runs = jm.grid(**axes)
     accuracy = np.asarray(accuracy, float)
+    diverged = np.full(len(accuracy), np.nan) if diverged is None else np.asarray(diverged, float)
     loss = 1 - accuracy if loss is None else np.asarray(loss, float)
     values = dict(
         validation_accuracy=accuracy[:, -1], validation_loss=loss[:, -1], test_accuracy=accuracy[:, -1],
-        test_loss=loss[:, -1], diverged_step=np.full(len(accuracy), np.nan) if diverged is None else np.asarray(diverged, float),
+        test_loss=loss[:, -1], diverged_step=diverged,
         recorded_validation_accuracy=accuracy, recorded_validation_loss=loss,
     )  # fmt: skip
     attrs = dict(

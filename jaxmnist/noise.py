@@ -1,0 +1,104 @@
+"""The gradient noise scale along training: a guess, from gradients alone, at the batch size beyond which more is waste.
+
+Shapes: N training images, M batches of B examples.
+"""
+
+import functools
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pandas as pd
+
+from jaxmnist import losses, training
+from jaxmnist.data import Dataset, Split, example_order
+
+SMALL_BATCH_SIZE = 100
+
+
+class Noise(NamedTuple):
+    """The two parts of the simple noise scale, `trace / squared_norm` (McCandlish et al. 2018, equation 2.9).
+
+    Attributes:
+      trace: `[]` float32, of the covariance of one example's gradient.
+      squared_norm: `[]` float32, of the true gradient.
+    """
+
+    trace: jax.Array
+    squared_norm: jax.Array
+
+
+def estimate_noise(model: nn.Module, params: optax.Params, batches: Split) -> Noise:
+    """Returns unbiased estimates from the gradients of M batches and of all of them together.
+
+    They are equations A.2 and A.3 of McCandlish et al. 2018 (arXiv:1812.06162), B and M * B being the two batch sizes.
+
+    Args:
+      model: a linen module from images to logits.
+      params: its parameters.
+      batches: images `[M, B, H, W, C]` uint8 and labels `[M, B]` int32, of distinct examples; M at least 2.
+    """
+    num_batches, batch_size = batches.labels.shape
+
+    def loss(params, batch):
+        logits = training.predict(model, params, batch.images)
+        return losses.cross_entropy(logits, batch.labels, jnp.ones(batch_size))
+
+    def add(total, batch):
+        grads = jax.grad(loss)(params, batch)
+        return jax.tree.map(jnp.add, total, grads), optax.tree.norm(grads, squared=True)
+
+    total, squared_norms = jax.lax.scan(add, jax.tree.map(jnp.zeros_like, params), batches)
+    large, small = num_batches * batch_size, batch_size
+    of_large = optax.tree.norm(total, squared=True) / num_batches**2
+    of_small = jnp.mean(squared_norms)
+    return Noise(
+        trace=(of_small - of_large) / (1 / small - 1 / large),
+        squared_norm=(large * of_large - small * of_small) / (large - small),
+    )
+
+
+def noise_scale_along_training(
+    model: nn.Module,
+    optimizer: optax.GradientTransformation,
+    dataset: Dataset,
+    *,
+    batch_size: int,
+    seed: int,
+    steps: Sequence[int],
+) -> pd.DataFrame:
+    """Returns the simple noise scale of one run at some of its steps, from all of its training images.
+
+    Args:
+      model: a linen module from images to logits.
+      optimizer: an optax gradient transformation.
+      dataset: what to train on.
+      batch_size: of the run.
+      seed: of the run.
+      steps: ascending, from 0 on.
+
+    Returns:
+      One row per step: `step`, `trace`, `squared_norm` and `noise_scale` in examples; nan where the estimate of the
+      squared norm is not above 0, as happens near a minimum.
+    """
+    split = jax.device_put(dataset.train)
+    num_batches = len(dataset.train.labels) // SMALL_BATCH_SIZE
+    small = SMALL_BATCH_SIZE if num_batches >= 2 else max(len(dataset.train.labels) // 2, 1)
+    num_batches = len(dataset.train.labels) // small
+    batches = Split(*(field[: num_batches * small].reshape(num_batches, small, *field.shape[1:]) for field in split))
+    fit = jax.jit(functools.partial(training.fit, model, optimizer), static_argnums=3, static_argnames="num_steps")
+    measure = jax.jit(functools.partial(estimate_noise, model))
+    state = training.init_state(model, optimizer, seed, split.images)
+    rows = []
+    for before, step in zip([0, *steps], steps, strict=False):
+        if step > before:
+            order = example_order(len(dataset.train.labels), seed, (step - before) * batch_size, before * batch_size)
+            state, _ = fit(state, split, order, batch_size, num_steps=step - before)
+        trace, squared_norm = (float(value) for value in measure(state.params, batches))
+        scale = trace / squared_norm if squared_norm > 0 else np.nan
+        rows.append((step, trace, squared_norm, scale))
+    return pd.DataFrame(rows, columns=["step", "trace", "squared_norm", "noise_scale"])
