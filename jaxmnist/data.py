@@ -113,19 +113,22 @@ def load_or_digits(name: str | None, data_dir: str | os.PathLike | None = None) 
         return load("digits"), f"using the embedded 'digits' (1,797 images, not MNIST): {error}"
 
 
-def example_order(num_examples: int, seed: int, length: int) -> np.ndarray:
-    """Returns the first `length` examples of a seed's order: one permutation per epoch, one after another.
+def example_order(num_examples: int, seed: int, length: int, start: int = 0) -> np.ndarray:
+    """Returns `length` examples of a seed's order: one permutation per epoch, one after another.
 
     Args:
       num_examples: N, size of the training split.
       seed: decides the order, together with the epoch alone.
       length: how many examples are needed; any number of epochs.
+      start: position of the first of them in the order.
 
     Returns:
       `[length]` int32 in `[0, N)`.
     """
-    epochs = [_permutation(num_examples, seed, epoch) for epoch in range(-(-length // num_examples))]
-    return np.concatenate([*epochs, np.empty(0, int)])[:length].astype(np.int32)
+    first, last = start // num_examples, -(-(start + length) // num_examples)
+    epochs = [_permutation(num_examples, seed, epoch) for epoch in range(first, last)]
+    start -= first * num_examples
+    return np.concatenate([*epochs, np.empty(0, int)])[start : start + length].astype(np.int32)
 
 
 def _permutation(num_examples: int, seed: int, epoch: int) -> np.ndarray:
