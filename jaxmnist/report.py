@@ -150,7 +150,10 @@ def read_metrics(folder: Path) -> list[dict[str, float]]:
     """
     try:
         with (folder / "metrics.csv").open(newline="") as file:
-            return [{name: float(row[name]) for name in METRICS} for row in csv.DictReader(file)]
+            reader = csv.DictReader(file)
+            if tuple(reader.fieldnames or ()) != METRICS:
+                raise ValueError("other columns")
+            return [{name: float(row[name]) for name in METRICS} for row in reader]
     except (OSError, ValueError, KeyError, TypeError, csv.Error):
         raise ValueError(f"{folder / 'metrics.csv'}, which the curves are drawn from, cannot be read") from None
 
