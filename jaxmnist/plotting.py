@@ -227,6 +227,10 @@ def mistakes(
         for axes, image, label, row in zip(figure.axes, images, labels, probabilities, strict=False):
             axes.imshow(image.squeeze(), cmap="gray_r", vmin=0, vmax=255)
             axes.set_anchor("N")
+            # A frame, since the images' own empty border would pass for a gap under the title.
+            axes.set_axis_on()
+            axes.set(xticks=[], yticks=[])
+            axes.spines[:].set(visible=True, color="0.85")
             likeliest = row.argmax()
             words = f"true {class_names[label]}: {_per_cent(row[label])}"
             if likeliest != label:

@@ -113,6 +113,8 @@ def load_predictions(folder: Path) -> Predictions:
       ValueError: there is nothing, or it cannot be read.
     """
     path = folder / FILE_NAME
+    if not path.is_file():
+        raise ValueError(f"{folder} holds no finished training: it has no {FILE_NAME}")
     try:
         if not zipfile.is_zipfile(path):
             raise zipfile.BadZipFile
@@ -125,8 +127,6 @@ def load_predictions(folder: Path) -> Predictions:
             num_steps=int(found.num_steps),
             batch_size=int(found.batch_size),
         )
-    except (FileNotFoundError, NotADirectoryError):
-        raise ValueError(f"{folder} holds no finished training: it has no {FILE_NAME}") from None
     except (OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile, zlib.error):
         raise ValueError(
             f"{path} is damaged or of an earlier version: remove it, and --resume makes it again from the checkpoints"
@@ -171,12 +171,14 @@ def figures(predictions: Predictions, metrics: Sequence[Mapping[str, float]]) ->
     title = f"{found.dataset}, test split, {len(together)} images"
     title += f", mean of {num_usable} members" if num_usable > 1 else ""
     names, worst = found.class_names, found.worst
-    first = found.seeds[found.usable.argmax()]
+    kernels = (
+        f"{found.dataset}, seed {found.seeds[found.usable.argmax()]}: kernels as the first convolution applies them"
+    )
     return {
         "curves": curves,
         "confusion": plotting.confusion(found.labels, together.argmax(axis=1), names, title),
         "mistakes": plotting.mistakes(found.worst_images, found.labels[worst], together[worst], names, title),
-        "filters": plotting.filters(found.filters, f"{found.dataset}, seed {first}: kernels of the first convolution"),
+        "filters": plotting.filters(found.filters, kernels),
     }
 
 

@@ -59,6 +59,11 @@ def test_junk_is_one_sentence_about_what_to_do(tmp_path, junk):
         report.load_predictions(tmp_path)
 
 
+def test_a_folder_without_predictions_is_no_finished_training(tmp_path):
+    with pytest.raises(ValueError, match="nowhere holds no finished training"):
+        report.load_predictions(tmp_path / "nowhere")
+
+
 def test_metrics_come_back_and_junk_is_named(tmp_path):
     rows = [dict.fromkeys(report.METRICS, 0.5)]
     report.write_metrics(tmp_path, rows)
