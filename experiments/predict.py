@@ -30,6 +30,7 @@ def main() -> None:
     with common.usage_errors():
         if not options.pictures:
             raise ValueError("no pictures are given; name at least one file")
+        check_output(options.output)
         classifier = jm.load_model(options.folder)
         if classifier.image_shape != (28, 28, 1):
             raise ValueError(f"the model in {options.folder} takes images of {classifier.image_shape}, not (28, 28, 1)")
@@ -46,6 +47,17 @@ def main() -> None:
     figure = jm.predictions(images, probabilities, classifier.class_names, names)
     common.save_figure(figure, options.output)
     print(f"wrote {options.output}")
+
+
+def check_output(path: Path) -> None:
+    """Raises ValueError where no figure can be written to this path."""
+    from matplotlib.backend_bases import FigureCanvasBase
+
+    formats = sorted(FigureCanvasBase.get_supported_filetypes())
+    if path.suffix[1:].lower() not in formats:
+        raise ValueError(f"output is {path}; its name must end with one of .{', .'.join(formats)}")
+    if path.is_dir():
+        raise ValueError(f"output is {path}, which is a folder; a file is needed")
 
 
 if __name__ == "__main__":

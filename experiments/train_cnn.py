@@ -18,10 +18,10 @@ chosen one. A prototype of the same layers was used, which differed in its initi
 """
 
 import argparse
-import csv
 import dataclasses
 import functools
-import io
+import math
+import shlex
 import shutil
 import sys
 from pathlib import Path
@@ -29,22 +29,26 @@ from typing import Annotated, Any, Literal
 
 import common
 import jax
-import numpy as np
 import optax
 import tyro
 
 import jaxmnist as jm
-from jaxmnist.files import write_atomically, write_text
+from jaxmnist import report
+from jaxmnist.checking import MAX_STEPS
 from jaxmnist.loop import train_run
 from jaxmnist.progress import progress_bar
+from jaxmnist.training import NEVER
 
 DESCRIPTION = __doc__.split("\n\nHow")[0] if __doc__ else None
 MILESTONES = (0.99, 0.992)
-NUM_MISTAKES = 25
 FILES = ("metrics.csv", "config.json", "predictions.npz", "curves.png", "confusion.png", "mistakes.png", "filters.png")
 PRESETS: dict[str, dict[str, Any]] = {
     "original": {},
-    "tutorial": {"num_steps": 20_000, "evaluation_steps": 1000},
+    "tutorial": {
+        "num_steps": 20_000,
+        "evaluation_steps": 1000,
+        "output_dir": Path("results/train_cnn_tutorial"),
+    },
     "best": {
         "features": (32, 64, 64, 128, 128),
         "kernel_sizes": (5, 3, 3, 3, 3),
@@ -64,8 +68,23 @@ PRESETS: dict[str, dict[str, Any]] = {
         "batch_size": 50,
         "num_steps": 11_000,
         "evaluation_steps": 550,
+        "output_dir": Path("results/train_cnn_best"),
     },
 }
+# Options that one choice of another option uses, and others do not.
+USERS = {
+    "momentum": ("optimizer", ("momentum",)),
+    "b1": ("optimizer", ("adam", "adamw")),
+    "b2": ("optimizer", ("adam", "adamw")),
+    "eps": ("optimizer", ("adam", "adamw")),
+    "weight_decay": ("optimizer", ("adamw",)),
+    "warmup": ("schedule", ("one_cycle",)),
+    "final_div": ("schedule", ("one_cycle",)),
+}
+# Named elsewhere in the report, or without influence on what is trained.
+NOT_OF_THE_RECIPE = common.OF_THE_CALL | {
+    "preset", "dataset", "data_dir", "members", "seed", "batch_size", "num_steps", "num_epochs", "evaluation_steps",
+}  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,18 +118,30 @@ class Options(common.DataOptions):
     shift: float = 0.0
     """Augmentation: largest shift, in pixels."""
     optimizer: Literal["sgd", "momentum", "adam", "adamw"] = "adam"
-    """Optimizer, from optax; momentum is SGD with momentum 0.9."""
+    """Optimizer, from optax; momentum is SGD with momentum."""
+    momentum: float = common.DEFAULT_MOMENTUM
+    """Momentum, a fraction in [0, 1); for --optimizer momentum alone."""
+    b1: float = 0.9
+    """Decay of the mean of gradients, in [0, 1); for --optimizer adam and adamw."""
+    b2: float = 0.999
+    """Decay of the mean of squared gradients, in [0, 1); for --optimizer adam and adamw."""
+    eps: float = 1e-8
+    """Added to the root of that mean; for --optimizer adam and adamw."""
     weight_decay: float = 0.0
     """Weight decay, of kernels alone; for --optimizer adamw."""
     schedule: Literal["constant", "one_cycle"] = "constant"
-    """Of the learning rate; one_cycle rises to it for a fifth of the steps, then falls to nearly 0 by a cosine."""
+    """Of the learning rate; one_cycle rises from a 25th of it to it, then falls to nearly 0, both by a cosine."""
+    warmup: float = 0.2
+    """Share of the steps in which one_cycle rises, in [0, 1)."""
+    final_div: float = 1e3
+    """What one_cycle ends at: learning_rate / 25 / final_div."""
     learning_rate: float = 1e-4
     """Learning rate; the highest one, where there is a schedule."""
     batch_size: int = 50
     """Batch size, in examples."""
     num_steps: int = 200
     """Training steps."""
-    num_epochs: float | None = None
+    num_epochs: Annotated[float | None, tyro.conf.arg(metavar="FLOAT")] = None
     """Passes through the training images, in place of --num-steps."""
     evaluation_steps: int = 100
     """Steps between looks at the accuracy on validation and on the next training batch."""
@@ -128,10 +159,13 @@ def main() -> None:
         if options.plot_only:
             draw(options.plot_only)
             return
+        check(options)
+        remove_passing_files(options.output_dir)
         if options.resume and (options.output_dir / "predictions.npz").is_file():
+            if not has_all_figures(options.output_dir):
+                draw(options.output_dir)
             print_report(options.output_dir)
             return
-        check(options)
         common.make_output_dir(options.output_dir, FILES)
         dataset = options.load()
         model, optimizer, num_steps = build(options, dataset)
@@ -141,12 +175,12 @@ def main() -> None:
         if not options.resume:
             begin_folder(options, dataset)
     try:
-        classifier = train(options, model, optimizer, num_steps, dataset)
+        train(options, model, optimizer, num_steps, dataset)
+        draw(options.output_dir)
     except (KeyboardInterrupt, OSError):
-        print(f"to go on: python {sys.argv[0]} --resume {options.output_dir}", file=sys.stderr)
+        command = shlex.join(["python", sys.argv[0], "--resume", str(options.output_dir)])
+        print(f"to go on: {command}", file=sys.stderr)
         raise
-    save_predictions(options.output_dir, classifier, dataset)
-    draw(options.output_dir)
     print_report(options.output_dir)
 
 
@@ -161,90 +195,160 @@ def parse() -> Options:
 def check(options: Options) -> None:
     """Raises ValueError where an option alone, or two together, make no sense."""
     depth = len(options.features)
-    limits = {
-        "members": options.members >= 1,
-        "features": depth >= 1 and min(options.features) >= 1,
-        "kernel_sizes": len(options.kernel_sizes) == depth and all(size % 2 for size in options.kernel_sizes),
-        "pool_after": set(options.pool_after) <= set(range(1, depth + 1)),
-        "hidden_size": options.hidden_size >= 0,
-        "dropout_rate": 0 <= options.dropout_rate < 1,
-        "init_std": options.init_std > 0,
-        "rotation": 0 <= options.rotation <= 180,
-        "scale": 0 <= options.scale <= 1,
-        "shift": 0 <= options.shift <= 28,
-        "weight_decay": options.weight_decay == 0 or (options.weight_decay > 0 and options.optimizer == "adamw"),
-        "num_epochs": options.num_epochs is None or 0 < options.num_epochs < float("inf"),
-        "evaluation_steps": options.evaluation_steps >= 1,
+    limits: dict[str, tuple[bool, str]] = {
+        "members": (options.members >= 1, "at least 1"),
+        "features": (depth >= 1 and min(options.features) >= 1, "at least one number, each at least 1"),
+        "kernel_sizes": (
+            len(options.kernel_sizes) == depth and all(size % 2 and size >= 1 for size in options.kernel_sizes),
+            f"{depth} odd numbers from 1, one for each of features",
+        ),
+        "pool_after": (set(options.pool_after) <= set(range(1, depth + 1)), f"numbers from 1 to {depth}"),
+        "hidden_size": (options.hidden_size >= 0, "a number, or 0 for none"),
+        "dropout_rate": (0 <= options.dropout_rate < 1, "in [0, 1)"),
+        "init_std": (0 < options.init_std < math.inf, "above 0"),
+        "init_bias": (math.isfinite(options.init_bias), "a finite number"),
+        "rotation": (0 <= options.rotation <= 180, "in [0, 180]"),
+        "scale": (0 <= options.scale <= 1, "in [0, 1]"),
+        "shift": (0 <= options.shift <= 28, "in [0, 28]"),
+        "momentum": (0 <= options.momentum < 1, "in [0, 1)"),
+        "b1": (0 <= options.b1 < 1, "in [0, 1)"),
+        "b2": (0 <= options.b2 < 1, "in [0, 1)"),
+        "eps": (0 < options.eps < math.inf, "above 0"),
+        "weight_decay": (0 <= options.weight_decay < math.inf, "0 or more"),
+        "learning_rate": (0 < options.learning_rate < math.inf, "above 0"),
+        "warmup": (0 <= options.warmup < 1, "in [0, 1)"),
+        "final_div": (0 < options.final_div < math.inf, "above 0"),
+        "batch_size": (options.batch_size >= 1, "at least 1"),
+        "num_steps": (1 <= options.num_steps <= MAX_STEPS, "from 1 to 2**31 - 1"),
+        "num_epochs": (options.num_epochs is None or 0 < options.num_epochs < math.inf, "above 0"),
+        "evaluation_steps": (options.evaluation_steps >= 1, "at least 1"),
     }
-    allowed = {
-        "features": "at least one number, each at least 1",
-        "kernel_sizes": f"{depth} odd numbers, one for each of features",
-        "pool_after": f"numbers from 1 to {depth}",
-        "hidden_size": "a number, or 0 for none",
-        "dropout_rate": "in [0, 1)",
-        "init_std": "above 0",
-        "rotation": "in [0, 180]",
-        "scale": "in [0, 1]",
-        "shift": "in [0, 28]",
-        "weight_decay": "0 or more, and 0 for any optimizer but adamw",
-        "num_epochs": "above 0",
-    }
-    for name, is_right in limits.items():
+    for name, (is_right, allowed) in limits.items():
         if not is_right:
-            raise ValueError(f"{name} is {getattr(options, name)}; allowed: {allowed.get(name, 'at least 1')}")
+            raise ValueError(f"{name} is {getattr(options, name)}; allowed: {allowed}")
+    for name, (option, users) in USERS.items():
+        default = getattr(Options, name)
+        if getattr(options, name) != default and getattr(options, option) not in users:
+            raise ValueError(
+                f"{name} is {getattr(options, name)}, but only --{option} {' or '.join(users)} uses it; "
+                f"allowed with {getattr(options, option)}: {default}"
+            )
 
 
 def build(options: Options, dataset: jm.Dataset) -> tuple[jm.CNN, optax.GradientTransformation, int]:
-    """Returns model, optimizer and number of steps."""
+    """Returns model, optimizer and number of steps.
+
+    Raises:
+      ValueError: they do not fit the data set.
+    """
+    height, width = dataset.train.images.shape[1:3]
+    if min(height, width) < 2 ** len(set(options.pool_after)):
+        raise ValueError(
+            f"pool_after is {options.pool_after}; that often halved, images of {height} x {width} pixels have none left"
+        )
     names = {field.name for field in dataclasses.fields(jm.CNN)}
     given = {name: value for name, value in vars(options).items() if name in names}
     model = jm.CNN(**given, num_classes=len(dataset.class_names))
     num_steps = options.num_steps
     if options.num_epochs is not None:
-        num_steps = max(round(options.num_epochs * len(dataset.train.labels) / options.batch_size), 1)
+        wanted = options.num_epochs * len(dataset.train.labels) / options.batch_size
+        if not wanted <= MAX_STEPS:
+            raise ValueError(
+                f"num_epochs is {options.num_epochs:g}, which is {wanted:g} steps; allowed: 2**31 - 1 steps"
+            )
+        num_steps = max(round(wanted), 1)
     learning_rate: optax.ScalarOrSchedule = options.learning_rate
     if options.schedule == "one_cycle":
-        learning_rate = optax.cosine_onecycle_schedule(num_steps, options.learning_rate, 0.2, final_div_factor=1e3)
+        learning_rate = optax.cosine_onecycle_schedule(
+            num_steps, options.learning_rate, options.warmup, final_div_factor=options.final_div
+        )
+    further: dict[str, Any] = {name: getattr(options, name) for name in USERS if options.optimizer in USERS[name][1]}
     if options.optimizer == "adamw":
-        decayed = functools.partial(jax.tree.map, lambda leaf: leaf.ndim > 1)
-        return model, optax.adamw(learning_rate, weight_decay=options.weight_decay, mask=decayed), num_steps
-    momentum = {"momentum": common.DEFAULT_MOMENTUM} if options.optimizer == "momentum" else {}
-    return model, common.OPTIMIZERS[options.optimizer](learning_rate=learning_rate, **momentum), num_steps
+        further["mask"] = functools.partial(jax.tree.map, lambda leaf: leaf.ndim > 1)
+    return model, common.OPTIMIZERS[options.optimizer](learning_rate=learning_rate, **further), num_steps
 
 
 def begin_folder(options: Options, dataset: jm.Dataset) -> None:
-    """Puts away what an earlier training left, and saves the options; from here on, the training can be resumed."""
-    (options.output_dir / "config.json").unlink(missing_ok=True)
+    """Puts away what an earlier training left, and saves the options; from here on, the training can be resumed.
+
+    Raises:
+      ValueError: the folder holds a training that could be resumed.
+    """
+    folder = options.output_dir
+    config, predictions = folder / common.CONFIG_NAME, folder / "predictions.npz"
+    is_begun = any(place.name.isdigit() for place in folder.glob("checkpoints/seed_*/*"))
+    if is_begun and config.is_file() and not predictions.is_file():
+        raise ValueError(
+            f"output_dir {folder} holds an interrupted training: go on with it by --resume {shlex.quote(str(folder))}, "
+            "or remove the folder"
+        )
+    config.unlink(missing_ok=True)
     for name in ("checkpoints", "model"):
-        shutil.rmtree(options.output_dir / name, ignore_errors=True)
-    for name in ("metrics.csv", "predictions.npz"):
-        (options.output_dir / name).unlink(missing_ok=True)
+        shutil.rmtree(folder / name, ignore_errors=True)
+    for name in FILES:
+        (folder / name).unlink(missing_ok=True)
     common.save_config(options, dataset)
 
 
-def train(options, model, optimizer, num_steps, dataset) -> jm.Classifier:
-    """Returns the trained ensemble; reports and saves what is seen on its way."""
+def remove_passing_files(folder: Path) -> None:
+    """Removes what a kill left half written: `write_atomically` gives it a hidden name of eight random characters."""
+    for suffix in {Path(name).suffix for name in FILES}:
+        for path in folder.glob(f".????????{suffix}"):
+            path.unlink()
+
+
+def has_all_figures(folder: Path) -> bool:
+    """Returns whether the figures of a finished training are there; without a usable seed it has the first alone."""
+    names = [name for name in FILES if name.endswith(".png")]
+    needed = names if report.load_predictions(folder).usable.any() else names[:1]
+    return all((folder / name).is_file() for name in needed)
+
+
+def train(options, model, optimizer, num_steps, dataset) -> None:
+    """Trains every seed, reporting and saving what is seen on its way; then saves the ensemble and its predictions."""
     amounts = options.rotation, options.scale, options.shift
     augment = jm.Affine(*amounts) if any(amounts) else None
+    seeds = range(options.seed, options.seed + options.members)
     rows: list[dict[str, Any]] = []
-    params = []
+    states = []
     with progress_bar("training", num_steps * options.members) as show:
-        for index in range(options.members):
-            seed = options.seed + index
-            reported = functools.partial(report_progress, options, seed, index * num_steps, num_steps, rows, show)
-            one, _ = train_run(
+        for index, seed in enumerate(seeds):
+            reported = functools.partial(show_progress, options, seed, index * num_steps, num_steps, rows, show)
+            state, _ = train_run(
                 model, optimizer, dataset, seed,
                 batch_size=options.batch_size, num_steps=num_steps, evaluation_steps=options.evaluation_steps,
                 folder=options.output_dir / "checkpoints" / f"seed_{seed}", augment=augment, report=reported,
+                warn=lambda sentence: print(f"note: {sentence}", file=sys.stderr),
             )  # fmt: skip
-            params.append(one)
+            states.append(state)
+            if state.diverged_step != NEVER:
+                print(report.divergence(seed, int(state.diverged_step)), flush=True)
     shape = dataset.train.images.shape[1:]
-    classifier = jm.Classifier(model, tuple(params), shape, tuple(dataset.class_names))
-    jm.save_model(options.output_dir / "model", classifier, range(options.seed, options.seed + options.members))
-    return classifier
+    trained = jm.Classifier(model, tuple(state.params for state in states), shape, tuple(dataset.class_names))
+    predictions = report.predictions_of(
+        trained, dataset, recipe=recipe(options), num_steps=num_steps, batch_size=options.batch_size, seeds=seeds,
+        diverged_steps=[int(state.diverged_step) for state in states],
+    )  # fmt: skip
+    usable = [index for index in range(len(seeds)) if predictions.usable[index]]
+    if usable:
+        ensemble = dataclasses.replace(trained, params=tuple(trained.params[index] for index in usable))
+        jm.save_model(options.output_dir / "model", ensemble, [seeds[index] for index in usable])
+    report.save_predictions(options.output_dir, predictions)
 
 
-def report_progress(options, seed, steps_before, num_steps, rows, show, step, of_seed, loss) -> None:
+def recipe(options: Options) -> str:
+    """Returns the preset, and what differs from it."""
+    preset = Options(preset=options.preset, **PRESETS[options.preset])
+    values = {name: (value, getattr(preset, name)) for name, value in vars(options).items()}
+    changed = [
+        f"{name} {' '.join(f'{number:g}' for number in value) if isinstance(value, tuple) else value}"
+        for name, (value, usual) in values.items()
+        if name not in NOT_OF_THE_RECIPE and value != usual
+    ]
+    return f"preset {options.preset}" + (f" with {', '.join(changed)}" if changed else "")
+
+
+def show_progress(options, seed, steps_before, num_steps, rows, show, step, of_seed, loss) -> None:
     """Shows the bar; prints and saves the looks that are new."""
     last = of_seed[-1]
     show(
@@ -269,82 +373,21 @@ def report_progress(options, seed, steps_before, num_steps, rows, show, step, of
                     flush=True,
                 )
     if len(known) < len(of_seed):
-        text = io.StringIO()
-        writer = csv.DictWriter(text, rows[0], lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-        write_text(options.output_dir / "metrics.csv", text.getvalue())
-
-
-def save_predictions(folder: Path, classifier: jm.Classifier, dataset: jm.Dataset) -> None:
-    """Saves the probabilities of all test images, which figures and report are made from."""
-    probabilities = classifier.each(dataset.test.images)
-    worst = np.argsort(probabilities.mean(axis=0)[np.arange(len(dataset.test.labels)), dataset.test.labels])
-    arrays = {
-        "probabilities": probabilities,
-        "labels": dataset.test.labels,
-        "class_names": np.array(dataset.class_names),
-        "dataset": np.array(dataset.name),
-        "worst": worst[:NUM_MISTAKES],
-        "worst_images": dataset.test.images[worst[:NUM_MISTAKES]],
-        "filters": np.asarray(classifier.params[0]["params"]["Conv_0"]["kernel"]),
-    }
-    write_atomically(folder / "predictions.npz", lambda path: np.savez_compressed(path, **arrays))
-
-
-def load_predictions(folder: Path) -> dict[str, np.ndarray]:
-    """Returns what `save_predictions` saved.
-
-    Raises:
-      ValueError: there is nothing, or it cannot be read.
-    """
-    try:
-        with np.load(folder / "predictions.npz") as file:
-            return dict(file)
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{folder} holds no finished training: {error}") from None
+        report.write_metrics(options.output_dir, rows)
 
 
 def draw(folder: Path) -> None:
     """Draws all figures from what was saved."""
-    saved = load_predictions(folder)
-    names = [str(name) for name in saved["class_names"]]
-    probabilities = saved["probabilities"].mean(axis=0)
-    with (folder / "metrics.csv").open() as file:
-        rows = [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
-    title = f"{saved['dataset']}, test split, {len(probabilities)} images"
-    figures = {
-        "curves": jm.training_curves(rows, f"{saved['dataset']}, one line per seed"),
-        "confusion": jm.confusion(saved["labels"], probabilities.argmax(axis=1), names, title),
-        "mistakes": jm.mistakes(
-            saved["worst_images"], saved["labels"][saved["worst"]], probabilities[saved["worst"]], names, title
-        ),
-        "filters": jm.filters(saved["filters"], "kernels of the first convolution"),
-    }
-    for name, figure in figures.items():
+    for name, figure in report.figures(report.load_predictions(folder), report.read_metrics(folder)).items():
         common.save_figure(figure, folder / f"{name}.png")
 
 
 def print_report(folder: Path) -> None:
-    """Prints accuracy by class and, last, on all test images."""
-    saved = load_predictions(folder)
-    labels, each = saved["labels"], saved["probabilities"]
-    together = each.mean(axis=0)
-    right = together.argmax(axis=1) == labels
-    print("class            images  test accuracy")
-    for index, name in enumerate(saved["class_names"]):
-        of_class = right[labels == index]
-        print(f"{name:16s} {len(of_class):6d}  {of_class.mean():.4f}" if len(of_class) else f"{name:16s}      0")
-    if len(each) > 1:
-        accuracies = (each.argmax(axis=2) == labels).mean(axis=1)
-        mean, low, high, kind = jm.interval(accuracies, len(labels))
-        print(f"members: {' '.join(f'{accuracy:.4f}' for accuracy in accuracies)}")
-        print(f"members' mean test accuracy {mean:.5f} [{low:.5f}, {high:.5f}] ({kind})")
-    log_loss = -np.log(np.maximum(together[np.arange(len(labels)), labels], 1e-30)).mean()
-    print(f"test log loss {log_loss:.5f} nats")
-    mean, low, high, _ = jm.interval([right.mean()], len(labels))
-    subject = f"ensemble of {len(each)}, test accuracy" if len(each) > 1 else "test accuracy"
-    print(f"{subject} {mean:.4f} [{low:.4f}, {high:.4f}] on {len(labels)} images")
+    """Prints the table, and ends the program with status 1 where there is no usable seed."""
+    saved = report.load_predictions(folder)
+    print("\n".join(report.table(saved)))
+    if not saved.usable.any():
+        sys.exit(1)
 
 
 if __name__ == "__main__":

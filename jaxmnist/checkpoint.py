@@ -3,7 +3,8 @@
 import dataclasses
 import json
 import shutil
-from collections.abc import Sequence
+import warnings
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,20 +45,28 @@ class Checkpoints:
         arguments = ocp.args.Composite(state=ocp.args.StandardSave(state), notes=ocp.args.JsonSave(notes))
         self._manager.save(step, args=arguments)
 
-    def restore(self, like: Any) -> tuple[int, Any, Any] | None:
-        """Returns step, state and notes of the newest save, or None where nothing was saved.
+    def restore(self, like: Any, warn: Callable[[str], None] = warnings.warn) -> tuple[int, Any, Any] | None:
+        """Returns step, state and notes of the newest save that can be read, or None where there is none.
 
         Args:
           like: a state of the same shapes and on the same devices, for example the initial one.
+          warn: is called with a sentence about each save that cannot be read; such a save is removed.
         """
         import orbax.checkpoint as ocp
 
-        step = self._manager.latest_step()
-        if step is None:
-            return None
         arguments = ocp.args.Composite(state=ocp.args.StandardRestore(like), notes=ocp.args.JsonRestore())
-        restored = self._manager.restore(step, args=arguments)
-        return step, restored.state, restored.notes
+        steps = sorted(self._manager.all_steps(), reverse=True)
+        for step in steps:
+            try:
+                restored = self._manager.restore(step, args=arguments)
+                return step, restored.state, restored.notes
+            except Exception:  # orbax raises many kinds, and for some damage a bare one
+                warn(f"the state of step {step} in {self._manager.directory} cannot be read and is left out")
+                # Orbax would refuse to save this step again.
+                self._manager.delete(step)
+        if steps:
+            warn(f"no state in {self._manager.directory} can be read: its training starts again")
+        return None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -156,7 +165,7 @@ def load_model(folder: str | Path) -> Classifier:
         return Classifier(model, tuple(params), shape, tuple(description["class_names"]))
     except FileNotFoundError:
         raise ValueError(
-            f"{folder} holds no trained model: the training has not ended, or it is another folder"
+            f"{folder} holds no trained model: the training has not ended or diverged, or it is another folder"
         ) from None
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, AttributeError, ValueError, OSError) as error:
         raise ValueError(f"the model in {folder} cannot be read: {error}") from None

@@ -4,10 +4,12 @@ Shapes: N images of a split, H x W x C an image.
 """
 
 import functools
+import heapq
 import itertools
 import math
 import time
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import flax.linen as nn
@@ -40,10 +42,12 @@ def train_run(
     folder: Path,
     augment: training.Augmentation | None = None,
     report: Callable[[int, list[dict[str, float]], float], None] = lambda step, rows, loss: None,
-) -> tuple[optax.Params, list[dict[str, float]]]:
+    warn: Callable[[str], None] = warnings.warn,
+) -> tuple[training.State, list[dict[str, float]]]:
     """Trains one run, saving its state as it goes; a run whose folder holds a state goes on from there.
 
     A run that was interrupted, at whatever moment, ends with the same parameters, bit for bit, as one that was not.
+    Where the newest state in the folder cannot be read, it goes on from the one before, or else starts again.
 
     Args:
       model: a linen module from images to logits.
@@ -56,23 +60,25 @@ def train_run(
       folder: where the states are kept; this run's alone.
       augment: as `training.fit`.
       report: is called after each segment with the step, all rows so far and the last batch loss (nan at the start).
+      warn: is called with a sentence where a state in the folder cannot be read.
 
     Returns:
-      The final parameters, and one row for each look: `step`, `seconds` since the start (compilation included, and
+      The final state, and one row for each look: `step`, `seconds` since the start (compilation included, and
       the time before an interruption), `training_accuracy` and `training_loss` on the next batch without dropout,
       `validation_accuracy`, `validation_loss`.
     """
     split, validation = jax.device_put(dataset.train), jax.device_put(dataset.validation)
-    # One more batch than there are steps: the look after the last step needs a next one.
-    order = example_order(len(dataset.train.labels), seed, (num_steps + 1) * batch_size)
     fit = functools.partial(_fit, model, optimizer, augment=augment)
     rows: list[dict[str, float]] = []
     begin = time.monotonic()
 
+    def order(start, stop):
+        length = (stop - start) * batch_size
+        return example_order(len(dataset.train.labels), seed, length, start=start * batch_size)
+
     def look(state, step, seconds):
-        batch = order[step * batch_size : (step + 1) * batch_size]
         row = {"step": step, "seconds": seconds}
-        next_batch = Split(*(field[batch] for field in dataset.train))
+        next_batch = Split(*(field[order(step, step + 1)] for field in dataset.train))
         for name, images in (("training", next_batch), ("validation", validation)):
             metrics = _evaluate(model, state.params, images)
             row |= {f"{name}_accuracy": float(metrics.accuracy), f"{name}_loss": float(metrics.loss)}
@@ -80,7 +86,7 @@ def train_run(
 
     with Checkpoints(folder) as checkpoints:
         state = training.init_state(model, optimizer, seed, dataset.train.images)
-        saved = checkpoints.restore(state)
+        saved = checkpoints.restore(state, warn)
         if saved is not None:
             _, state, rows[:] = saved
         else:
@@ -89,8 +95,7 @@ def train_run(
         begin = time.monotonic() - rows[-1]["seconds"]
         last_save = time.monotonic()
         for start, stop in itertools.pairwise(boundaries(int(state.step), num_steps, evaluation_steps)):
-            window = jnp.asarray(order[start * batch_size : stop * batch_size])
-            state, losses = fit(state, split, window, batch_size, num_steps=stop - start)
+            state, losses = fit(state, split, jnp.asarray(order(start, stop)), batch_size, num_steps=stop - start)
             jax.block_until_ready(state.step)
             if stop % evaluation_steps == 0 or stop == num_steps:
                 look(state, stop, time.monotonic() - begin)
@@ -98,13 +103,15 @@ def train_run(
             if stop == num_steps or time.monotonic() - last_save > SECONDS_PER_CHECKPOINT:
                 checkpoints.save(stop, state, rows)
                 last_save = time.monotonic()
-    return state.params, rows
+    return state, rows
 
 
-def boundaries(first: int, num_steps: int, evaluation_steps: int) -> list[int]:
-    """Returns `first` and the later steps at which the host takes over, the last one `num_steps`.
+def boundaries(first: int, num_steps: int, evaluation_steps: int) -> Iterator[int]:
+    """Yields `first` and the later steps at which the host takes over, the last one `num_steps`.
 
     They depend on the numbers alone, never on where an interruption fell: `first` is one of them.
     """
-    steps = {*range(0, num_steps, STEPS_PER_SEGMENT), *range(0, num_steps, evaluation_steps), num_steps}
-    return sorted(step for step in steps if step >= first)
+    multiples = (range(-(-first // every) * every, num_steps, every) for every in (STEPS_PER_SEGMENT, evaluation_steps))
+    for step, _ in itertools.groupby(heapq.merge(*multiples)):
+        yield step
+    yield num_steps

@@ -239,13 +239,20 @@ class CNN(nn.Module):
 
     @nn.compact
     def __call__(self, images: jax.Array) -> jax.Array:
-        """Maps images `[B, H, W, C]` float32 in `[0, 1]` to logits `[B, K]` float32."""
+        """Maps images `[B, H, W, C]` float32 in `[0, 1]` to logits `[B, K]` float32.
+
+        Raises:
+          ValueError: the kernel sizes are not one for each of the features, or pooling leaves no pixel.
+        """
         init: dict = dict(
             kernel_init=nn.initializers.truncated_normal(self.init_std),
             bias_init=nn.initializers.constant(self.init_bias),
         )
         if len(self.kernel_sizes) != len(self.features):
             raise ValueError(f"kernel_sizes {self.kernel_sizes} are not one for each of features {self.features}")
+        height, width = images.shape[1:3]
+        if min(height, width) < 2 ** len(set(self.pool_after) & set(range(1, len(self.features) + 1))):
+            raise ValueError(f"pool_after {self.pool_after} leaves no pixel of images of {height} x {width}")
         for index, (features, size) in enumerate(zip(self.features, self.kernel_sizes, strict=True), 1):
             images = Conv(features, (size, size), standardised=self.standardised, **init)(images)
             # The maximum of four rectified values is their rectified maximum, at a quarter of the work.

@@ -13,6 +13,7 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.colors import Colormap
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
 from jaxmnist import results
 
@@ -179,10 +180,11 @@ def training_curves(rows: Sequence[Mapping[str, float]], title: str) -> Figure:
                 values = 100 * (1 - values) if name == "validation_accuracy" else values
                 axes.plot([row["step"] for row in shown], values, "o-", markersize=3, linewidth=1, alpha=0.8)
             axes.set(xlabel="training steps", ylabel=label, yscale="log")
+            axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+            axes.yaxis.set_major_locator(_log_locator(*axes.get_ylim()))
             axes.yaxis.set_major_formatter("{x:g}")
-            axes.yaxis.set_minor_formatter("{x:g}")
-            axes.tick_params(axis="y", which="minor", labelsize=7)
-            axes.grid(alpha=0.3, which="both")
+            axes.yaxis.set_minor_locator(NullLocator())
+            axes.grid(alpha=0.3)
         figure.suptitle(title, x=0.01, ha="left", fontsize=11)
     return figure
 
@@ -235,11 +237,16 @@ def mistakes(
             axes.set_axis_off()
         for axes, image, label, row in zip(figure.axes, images, labels, probabilities, strict=False):
             axes.imshow(image.squeeze(), cmap="gray_r", vmin=0, vmax=255)
+            axes.set_anchor("N")
+            # A frame, since the images' own empty border would pass for a gap under the title.
+            axes.set_axis_on()
+            axes.set(xticks=[], yticks=[])
+            axes.spines[:].set(visible=True, color="0.85")
             likeliest = row.argmax()
-            words = f"true {class_names[label]}: {100 * row[label]:.1f} %"
+            words = f"true {class_names[label]}: {_per_cent(row[label])}"
             if likeliest != label:
-                words = f"taken for {class_names[likeliest]}: {100 * row[likeliest]:.1f} %\n{words}"
-            axes.set_title(words, fontsize=8)
+                words = f"taken for {class_names[likeliest]}: {_per_cent(row[likeliest])}\n{words}"
+            axes.set_title(words, fontsize=8, pad=3)
         figure.suptitle(f"{title}: the least probable labels", x=0.01, ha="left", fontsize=11)
     return figure
 
@@ -290,6 +297,18 @@ def filters(kernel: np.ndarray, title: str) -> Figure:
         figure.colorbar(picture, ax=grid, label="weight", shrink=0.8)
         figure.suptitle(title, x=0.01, ha="left", fontsize=11)
     return figure
+
+
+def _log_locator(low: float, high: float) -> MaxNLocator | LogLocator:
+    """Returns what puts a handful of round numbers on a logarithmic axis between these limits."""
+    if high < 5 * low:
+        return MaxNLocator(5, steps=[1, 2, 2.5, 5, 10])
+    return LogLocator(subs=(1, 2, 5) if high < 1000 * low else (1,))
+
+
+def _per_cent(share: float) -> str:
+    """Returns a probability in per cent, never rounded to none or all."""
+    return "< 0.1 %" if share < 0.001 else "> 99.9 %" if share > 0.999 else f"{100 * share:.1f} %"
 
 
 def _map(result: xr.Dataset, split: str) -> _Map:

@@ -6,6 +6,7 @@ import optax
 import pytest
 
 import jaxmnist as jm
+from jaxmnist import training
 
 MODEL = jm.CNN((2,), (3,), (1,), hidden_size=0, num_classes=4)
 NAMES = ("a", "b", "c", "d")
@@ -45,12 +46,35 @@ def test_images_of_another_form_are_refused(tiny, tmp_path, images):
         save(tiny, tmp_path)(images)
 
 
+@pytest.mark.parametrize("num_images", [1, 7, 501, 1001])
+def test_probabilities_of_any_number_of_images(num_images):
+    images = np.random.default_rng(0).integers(0, 256, (num_images, 6, 5, 1)).astype(np.uint8)
+    params = MODEL.init(jax.random.key(0), np.zeros((1, 6, 5, 1), np.float32))
+    expected = jax.nn.softmax(MODEL.apply(params, images.astype(np.float32) / 255))
+    found = training.probabilities(MODEL, params, jax.numpy.asarray(images))
+    assert found.shape == (num_images, 4)
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
+def test_probabilities_take_the_fast_convolution():
+    images = jax.ShapeDtypeStruct((7, 6, 5, 1), np.uint8)
+    params = jax.eval_shape(MODEL.init, jax.random.key(0), np.zeros((1, 6, 5, 1), np.float32))
+    jaxpr = jax.make_jaxpr(training.probabilities, static_argnums=0)(MODEL, params, images)
+    assert "conv_general_dilated" in str(jaxpr)
+
+
 def test_a_folder_without_a_model_is_named(tmp_path):
     with pytest.raises(ValueError, match="holds no trained model"):
         jm.load_model(tmp_path / "nowhere")
 
 
-@pytest.mark.parametrize("text", ["{", "[]", '{"model": "os.system", "fields": {}}'])
+def test_a_file_in_place_of_a_folder_is_named(tmp_path):
+    (tmp_path / "digit.png").write_text("")
+    with pytest.raises(ValueError, match=r"digit.png cannot be read"):
+        jm.load_model(tmp_path / "digit.png")
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "5", '{"fields": []}', '{"model": "os.system", "fields": {}}'])
 def test_a_broken_description_is_one_sentence(tiny, tmp_path, text):
     save(tiny, tmp_path)
     (tmp_path / "model" / "model.json").write_text(text)

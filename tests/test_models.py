@@ -121,6 +121,14 @@ def test_kernel_sizes_that_do_not_fit_the_features_are_named():
         jm.CNN(features=(4,)).init(jax.random.key(0), jnp.ones((1, 8, 8, 1)))
 
 
+def test_pooling_that_leaves_no_pixel_is_named():
+    images = jnp.ones((1, 8, 7, 1))
+    layers = dict(features=(2,) * 4, kernel_sizes=(3,) * 4)
+    jm.CNN(**layers, pool_after=(1, 2)).init(jax.random.key(0), images)
+    with pytest.raises(ValueError, match=r"pool_after \(1, 2, 3\) leaves no pixel of images of 8 x 7"):
+        jm.CNN(**layers, pool_after=(1, 2, 3)).init(jax.random.key(0), images)
+
+
 def by_xla(images, kernel):
     return jax.lax.conv_general_dilated(images, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
 
