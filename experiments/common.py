@@ -155,16 +155,18 @@ def make_output_dir(folder: Path, files: Sequence[str] = ()) -> None:
 
 
 def save_figure(figure: "Figure", path: Path) -> None:
-    """Writes a figure as PNG, whole or not at all."""
+    """Writes a figure as PNG and as SVG, each whole or not at all."""
     write_atomically(path, functools.partial(figure.savefig, dpi=150))
+    # Without the date, the same picture is the same file.
+    write_atomically(path.with_suffix(".svg"), functools.partial(figure.savefig, metadata={"Date": None}))
 
 
 @contextlib.contextmanager
-def usage_errors() -> Iterator[None]:
+def usage_errors(kinds: tuple[type[Exception], ...] = (ValueError, OSError)) -> Iterator[None]:
     """Turns what is wrong with the options, the data or the files into one sentence and exit status 2."""
     try:
         yield
-    except (ValueError, OSError) as error:
+    except kinds as error:
         fail(str(error))
 
 

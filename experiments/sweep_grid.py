@@ -8,6 +8,7 @@ whatever moment, goes on with --resume to the same numbers.
 import dataclasses
 import math
 import re
+import shlex
 import shutil
 import sys
 from pathlib import Path
@@ -15,16 +16,21 @@ from typing import Annotated
 
 import common
 import numpy as np
+import pandas as pd
 import tyro
 
 import jaxmnist as jm
 from jaxmnist import sweep_folder
 from jaxmnist.cluster import check_installed
+from jaxmnist.files import write_atomically
 from jaxmnist.halving import check_rungs
 
 NUM_SHOWN = 5
 SAMPLE_SEED = 0
-FILES = ("results.nc", "results.csv", "heatmap.png", "scatter.png")
+FIGURES = ("heatmap", "scatter", "budgets", "steps_to_target", "noise_scale")
+FILES = ("results.nc", "results.csv", *(f"{name}.{kind}" for name in FIGURES for kind in ("png", "svg")))
+NOISE_FILE = "noise_scale.csv"
+LABELS = {"learning_rate": "learning rate", "batch_size": "batch size"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,6 +48,13 @@ class Options(common.TrainingOptions):
     """Training steps of every run."""
     num_evaluations: int = 1
     """How often along training to evaluate on validation; 1 is at the end alone."""
+    target: Annotated[float | None, tyro.conf.arg(metavar="FRACTION")] = None
+    """Validation accuracy whose steps are counted, where --num-evaluations is above 1. Without it: the highest one that
+    every batch size reaches, in half points."""
+    noise_scale: bool = False
+    """Measure the gradient noise scale along the chosen setting's training, where --num-evaluations is above 1."""
+    refine: bool = False
+    """Afterwards sweep a finer grid around the best setting, into the folder refined of the output folder."""
     halving: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None
     """Prune: at each rung keep the best one in this many settings, by mean validation accuracy over their seeds."""
     rungs: Annotated[tuple[int, ...] | None, tyro.conf.arg(metavar="STEPS...")] = None
@@ -78,6 +91,10 @@ class Options(common.TrainingOptions):
         axes: dict = {"learning_rate": between, "batch_size": self.batch_sizes, **self.further_axes()}
         return jm.with_seeds(jm.sample(self.num_samples, SAMPLE_SEED, **axes), seeds)
 
+    def memory_bytes(self) -> float | None:
+        """Returns the memory in bytes."""
+        return None if self.memory is None else self.memory * 2**30
+
     def part(self) -> tuple[int, int] | None:
         """Returns the shard as two numbers."""
         if self.shard is None:
@@ -101,9 +118,9 @@ def main() -> None:
     options = common.parse(Options, __doc__, PRETTY)
     with common.usage_errors():
         if options.plot_only is not None:
-            draw(options.plot_only)
+            draw(options.plot_only, options.target)
             return
-        if options.resume is not None and is_finished(options.output_dir):
+        if options.resume is not None and is_finished(options):
             report(jm.load_results(options.output_dir))
             return
         check(options)
@@ -113,29 +130,68 @@ def main() -> None:
         dataset = options.load()
         model, optimizer = options.build(dataset)
         jm.check(model, optimizer, runs, dataset, options.num_steps, options.num_evaluations)
-        arguments: dict = dict(num_steps=options.num_steps, memory=options.memory and options.memory * 2**30)
         if options.dry_run:
-            print(jm.estimate(model, optimizer, runs, dataset, **arguments, num_evaluations=options.num_evaluations))
+            budget = dict(num_steps=options.num_steps, num_evaluations=options.num_evaluations)
+            print(jm.estimate(model, optimizer, runs, dataset, memory=options.memory_bytes(), **budget))
             return
         if options.resume is None:
             begin_folder(options, dataset)
-    if options.halving is not None:
-        arguments |= dict(factor=options.halving, rungs=options.rungs)
-    else:
-        arguments |= dict(num_evaluations=options.num_evaluations, shard=options.part())
-    sweep = jm.sweep if options.halving is None else jm.halve
     try:
-        result = sweep(model, optimizer, runs, dataset, **arguments, folder=options.output_dir, cluster=options.ray)
-    except ValueError as error:  # of what can be known only here: too little memory, a cluster out of reach
-        common.fail(str(error))
+        result = sweep(options, runs, dataset, options.output_dir)
+        if options.shard is not None:
+            print(
+                f"wrote {options.output_dir}/{FILES[0]}, the shard {options.shard}: jaxmnist.merge unites all of them"
+            )
+            return
+        if options.noise_scale:
+            measure_noise(options, result, dataset)
+        draw(options.output_dir, options.target)
+        report(result)
+        if options.refine:
+            refine(options, result, dataset)
     except (KeyboardInterrupt, OSError):
-        print(f"to go on: python {sys.argv[0]} --resume {options.output_dir}", file=sys.stderr)
+        print(f"to go on: python {sys.argv[0]} --resume {shlex.quote(str(options.output_dir))}", file=sys.stderr)
         raise
-    if options.shard is not None:
-        print(f"wrote {options.output_dir}/{FILES[0]}, the shard {options.shard}: jaxmnist.merge unites all of them")
+
+
+def sweep(options: Options, runs: dict, dataset: jm.Dataset, folder: Path):
+    """Returns the result of the sweep, or of its shard."""
+    model, optimizer = options.build(dataset)
+    shared: dict = dict(num_steps=options.num_steps, memory=options.memory_bytes(), folder=folder, cluster=options.ray)
+    # What can be known only here is too little memory, and a cluster out of reach.
+    with common.usage_errors((ValueError,)):
+        if options.halving is not None:
+            return jm.halve(model, optimizer, runs, dataset, factor=options.halving, rungs=options.rungs, **shared)
+        return jm.sweep(
+            model, optimizer, runs, dataset, num_evaluations=options.num_evaluations, shard=options.part(), **shared
+        )
+
+
+def measure_noise(options: Options, result, dataset: jm.Dataset) -> None:
+    """Saves the noise scale along the training of the chosen setting, with its first seed."""
+    best = jm.best(result)
+    if best is None:
         return
-    draw(options.output_dir)
-    report(result)
+    model, optimizer = options.build(dataset)
+    setting = dict(best.setting)
+    size = int(setting.pop("batch_size"))
+    steps = [int(step) for step in result["step"].values]
+    table = jm.noise_scale_along_training(model, optimizer(**setting), dataset, batch_size=size, seed=0, steps=steps)
+    write_atomically(options.output_dir / NOISE_FILE, lambda path: table.to_csv(path, index=False))
+
+
+def refine(options: Options, result, dataset: jm.Dataset) -> None:
+    """Sweeps a finer grid around the best setting, and reports on it as on the first."""
+    folder = options.output_dir / "refined"
+    axes = jm.refined(result, len(dataset.train.labels))
+    names = [name for name in axes if name not in ("learning_rate", "batch_size")]
+    print(f"refining: {', '.join(f'{name} {axis[0]:g} to {axis[-1]:g}' for name, axis in axes.items())}")
+    seeds = common.seeds(options.num_seeds)
+    runs = jm.grid(**{name: axes[name] for name in ("learning_rate", "batch_size", *names)}, seed=seeds)
+    folder.mkdir(exist_ok=True)
+    finer = sweep(options, runs, dataset, folder)
+    draw(folder, options.target)
+    report(finer)
 
 
 def give_ray_an_address() -> None:
@@ -156,13 +212,21 @@ def check(options: Options) -> None:
         if options.num_evaluations != 1 or part is not None:
             raise ValueError("halving goes with neither num_evaluations nor shard: it evaluates at its rungs, of all")
         check_rungs(options.num_steps, options.halving, options.rungs)
-    elif options.rungs is not None:
+    if options.target is not None and not 0 < options.target < 1:
+        raise ValueError(f"target is {options.target}; an accuracy between 0 and 1 is needed")
+    if options.noise_scale and (options.num_evaluations == 1 or options.num_samples is not None or part is not None):
+        raise ValueError("noise_scale needs a whole grid and num_evaluations above 1: it is measured where curves are")
+    if options.refine and (options.num_samples is not None or part is not None):
+        raise ValueError("refine needs a whole grid; it goes with neither num_samples nor shard")
+    if options.halving is None and options.rungs is not None:
         raise ValueError(f"rungs are {options.rungs}, but only --halving uses them")
 
 
-def is_finished(folder: Path) -> bool:
-    """Returns whether a folder holds the result of a sweep that has ended."""
-    return (folder / FILES[0]).is_file() and not sweep_folder.is_begun(folder)
+def is_finished(options: Options) -> bool:
+    """Returns whether the output folder holds all that was asked for."""
+    folder = options.output_dir
+    asked = [folder, *([folder / "refined"] if options.refine else [])]
+    return all((place / "scatter.png").is_file() and not sweep_folder.is_begun(place) for place in asked)
 
 
 def begin_folder(options: Options, dataset: jm.Dataset) -> None:
@@ -172,26 +236,61 @@ def begin_folder(options: Options, dataset: jm.Dataset) -> None:
       ValueError: the folder holds a sweep that could be resumed.
     """
     folder = options.output_dir
-    begun = [folder, *folder.glob("rung_*")]
+    begun = [place for root in (folder, folder / "refined") for place in (root, *root.glob("rung_*"))]
     if any(sweep_folder.is_unfinished(place) for place in begun):
         raise ValueError(
             f"output_dir {folder} holds an interrupted sweep: go on with it by --resume {folder}, or remove the folder"
         )
     for place in begun:
-        (place / FILES[0]).unlink(missing_ok=True)
+        for name in (*FILES, NOISE_FILE):
+            (place / name).unlink(missing_ok=True)
         shutil.rmtree(place / sweep_folder.FOLDER, ignore_errors=True)
     common.save_config(options, dataset)
 
 
-def draw(folder: Path) -> None:
+def draw(folder: Path, target: float | None) -> None:
     """Draws the figures of a saved sweep beside its results."""
     result = jm.load_results(folder)
     figures = {"scatter": jm.scatter(result)}
     if "run" not in result.dims:
         figures["heatmap"] = jm.heatmap(result)
+        if "recorded_validation_accuracy" in result:
+            figures["budgets"] = jm.budget_maps(result)
+            figures |= draw_targets(folder, result, target)
     for name, figure in sorted(figures.items()):
         common.save_figure(figure, folder / f"{name}.png")
-    print(f"wrote {' and '.join(f'{folder}/{name}.png' for name in sorted(figures))}")
+    print(f"wrote {', '.join(f'{folder}/{name}.png' for name in sorted(figures))}, and each as SVG")
+
+
+def draw_targets(folder: Path, result, target: float | None) -> dict:
+    """Returns the figures of steps to the target and, where measured, of the noise scale; prints what they say."""
+    try:
+        target = jm.default_target(result) if target is None else target
+    except ValueError as error:
+        print(f"no steps to a target: {error}")
+        return {}
+    table = jm.target_table(result, target)
+    best = jm.best_rates(table)
+    print(f"steps to {100 * target:g} % validation accuracy, at the best learning rate of each batch size:")
+    for row in best.itertuples():
+        print(
+            f"  batch size {row.batch_size}: {row.steps:.0f} steps ± {row.half_width:.0f}, rate {row.learning_rate:g}"
+        )
+    missed = sorted(set(table["batch_size"]) - set(best["batch_size"]))
+    if missed:
+        print(f"  not reached by every seed at batch sizes {', '.join(map(str, missed))}")
+    critical = None
+    if len(best) >= 3:
+        critical = jm.fit_scaling(best["batch_size"].tolist(), best["steps"].tolist()).critical_batch_size
+        print(f"observed critical batch size: {critical:.0f} examples")
+    figures = {"steps_to_target": jm.target_maps(result, target)}
+    if (folder / NOISE_FILE).is_file():
+        noise = pd.read_csv(folder / NOISE_FILE)
+        chosen = jm.best(result)
+        setting = ", ".join(f"{LABELS.get(name, name)} {value:g}" for name, value in chosen.setting.items())
+        figures["noise_scale"] = jm.noise_curve(noise, critical, result, setting)
+        print(f"gradient noise scale: median {noise['noise_scale'].median():.0f} examples")
+    return figures
 
 
 def report(result) -> None:
@@ -204,6 +303,9 @@ def report(result) -> None:
         setting = ", ".join(f"{name} {value:g}" for name, value in best.setting.items())
         mean, low, high, kind = best.test
         print(f"chosen on validation: {setting}")
+        num_tied = int(jm.ties(result)["is_tied"].sum()) - 1
+        if num_tied:
+            print(f"not told from it: {num_tied} other settings (paired t test over seeds, Holm, 5 %)")
         print(f"its test accuracy: {100 * mean:.2f} % [{100 * low:.2f}, {100 * high:.2f}] (95 % {kind})")
         for name in best.edges:
             print(f"warning: the best {name}, {best.setting[name]:g}, lies on the edge of the grid: widen it")

@@ -1,6 +1,6 @@
 """Figures of what a sweep's recorded curves say: three budgets, steps to a target, critical batch sizes.
 
-As in `jaxmnist.plotting`, every function returns a matplotlib `Figure` and none trains.
+Every function returns a matplotlib `Figure` and none trains.
 """
 
 import math
@@ -14,7 +14,7 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
 from jaxmnist import statistics
-from jaxmnist.plotting import COLORMAP, DIVERGED_COLOR, STYLE, caption, colormap, lower_fence, seeds_words, set_scale
+from jaxmnist.style import COLORMAP, DIVERGED_COLOR, STYLE, caption, colormap, lower_fence, seeds_words, set_scale
 
 LINE_COLOR = mpl.colormaps[COLORMAP](0.3)
 BUDGET_WORDS = {
@@ -49,7 +49,7 @@ def budget_maps(result: xr.Dataset) -> Figure:
         figure = Figure(figsize=(10.5, 3.9), layout="constrained")
         panels = figure.subplots(1, 3, sharey=True)
         for axes, (budget, shown) in zip(panels, maps.items(), strict=True):
-            _, x_edges = set_scale(axes, "x", "learning_rate", result["learning_rate"].values, max_ticks=6)
+            _, x_edges = set_scale(axes, "x", "learning_rate", result["learning_rate"].values, max_ticks=5)
             _, y_edges = set_scale(axes, "y", "batch_size", result["batch_size"].values)
             masked = np.ma.masked_invalid(shown)
             mesh = axes.pcolormesh(x_edges, y_edges, masked, cmap=colormap(), vmin=low, vmax=high)
@@ -140,7 +140,7 @@ def _hatch(axes: Axes, x_edges: np.ndarray, y_edges: np.ndarray, where: np.ndarr
 
 def _steps_map(figure: Figure, axes: Axes, result: xr.Dataset, table: pd.DataFrame) -> None:
     steps = table.pivot(index="batch_size", columns="learning_rate", values="steps").to_numpy()
-    _, x_edges = set_scale(axes, "x", "learning_rate", result["learning_rate"].values, max_ticks=6)
+    _, x_edges = set_scale(axes, "x", "learning_rate", result["learning_rate"].values, max_ticks=5)
     _, y_edges = set_scale(axes, "y", "batch_size", result["batch_size"].values)
     masked = np.ma.masked_invalid(steps)
     norm = LogNorm(max(masked.min(), 1), max(masked.max(), 2)) if masked.count() else None
@@ -160,7 +160,9 @@ def _against_batch_size(axes: Axes, best: pd.DataFrame, column: str) -> None:
     axes.plot(sizes, perfect, "--", color="0.5", linewidth=1.2, label="perfect scaling")
     if column == "steps":
         for size, value, rate in zip(sizes, values, best["learning_rate"], strict=True):
-            axes.annotate(f"{rate:.2g}", (size, value), xytext=(0, 7), textcoords="offset points", fontsize=7, ha="center")
+            axes.annotate(
+                f"{rate:.2g}", (size, value), xytext=(0, 7), textcoords="offset points", fontsize=7, ha="center"
+            )
     axes.set(xscale="log", yscale="log", xlabel="batch size (examples)", ylabel=f"{column} to the target")
     axes.set_xticks(sizes, [f"{size:.0f}" for size in sizes], fontsize=8)
     axes.set_xticks([], minor=True)
@@ -169,6 +171,6 @@ def _against_batch_size(axes: Axes, best: pd.DataFrame, column: str) -> None:
 
 def _law(best: pd.DataFrame) -> statistics.Scaling | None:
     try:
-        return statistics.fit_scaling(best["batch_size"], best["steps"])
+        return statistics.fit_scaling(best["batch_size"].tolist(), best["steps"].tolist())
     except ValueError:
         return None

@@ -63,7 +63,7 @@ def ties(result: xr.Dataset) -> pd.DataFrame:
     values = accuracy.to_numpy(np.float64)
     usable = (ranked["num_diverged"] == 0).to_numpy()
     if "pruned_step" in ranked:
-        usable &= ranked["pruned_step"].isna().to_numpy()
+        usable = usable & ranked["pruned_step"].isna().to_numpy()
     p_values = np.full(len(ranked), np.nan)
     for row in np.flatnonzero(usable[1:]) + 1 if usable[0] else ():
         both = np.isfinite(values[0]) & np.isfinite(values[row])

@@ -51,7 +51,7 @@ def swept(tmp_path_factory):
 def test_sweep_writes_results_and_figures(swept):
     folder, _, err = swept
     assert sorted(path.name for path in (folder / "out").iterdir()) == [
-        "config.json", "heatmap.png", "results.csv", "results.nc", "scatter.png",
+        "config.json", "heatmap.png", "heatmap.svg", "results.csv", "results.nc", "scatter.png", "scatter.svg",
     ]  # fmt: skip
     with (folder / "out" / "results.csv").open() as file:
         rows = list(csv.DictReader(file))
@@ -207,6 +207,9 @@ def test_short_and_wild_curves(tmp_path, arguments):
         ("sweep_grid", (*SMALL, "--shard", "3"), "shard is '3'"),
         ("sweep_grid", (*SMALL, "--shard", "3/2"), "shard is '3/2'"),
         ("sweep_grid", (*SMALL, "--shard", "2/2"), "shard 2/2 is empty"),
+        ("sweep_grid", (*SMALL, "--target", "90"), "target is 90.0"),
+        ("sweep_grid", (*SMALL, "--noise-scale"), "noise_scale needs"),
+        ("sweep_grid", (*SMALL, "--refine", "--num-samples", "3"), "refine needs a whole grid"),
         ("sweep_grid", (*SMALL, "--halving", "1"), "halving is 1"),
         ("sweep_grid", (*SMALL, "--rungs", "5"), "only --halving"),
         ("sweep_grid", (*SMALL, "--halving", "2", "--rungs", "20"), "below num_steps, 20"),
@@ -244,6 +247,36 @@ def test_every_option_of_the_cnn_scripts_has_a_help_text(tmp_path, script):
             word for word in option.split("(default:")[0].split() if re.fullmatch(r"[A-Za-z]?[a-z]{2,}[.,;]?", word)
         ]
         assert len(text) >= 2, option
+
+
+def test_what_the_curves_say(tmp_path):
+    arguments = (
+        *("--dataset", "digits", "--learning-rates", 0.02, 0.1, 0.5, "--batch-sizes", 8, 16, 32, 64, "--num-seeds", 3),
+        *("--num-steps", 60, "--num-evaluations", 20, "--noise-scale", "--refine", "--output-dir", "out"),
+    )
+    out, _ = run("sweep_grid", *arguments, cwd=tmp_path)
+    for name in ("heatmap", "scatter", "budgets", "steps_to_target", "noise_scale"):
+        assert min(picture_size(tmp_path / "out" / f"{name}.png")) > 500
+        assert "<svg" in (tmp_path / "out" / f"{name}.svg").read_text()[:1000]
+    target = float(re.search(r"steps to ([\d.]+) % validation accuracy", out)[1]) / 100
+    result = jm.load_results(tmp_path / "out")
+    assert target == pytest.approx(jm.default_target(result))
+    table = jm.best_rates(jm.target_table(result, target))
+    row = table.iloc[0]
+    assert f"  batch size {row['batch_size']:.0f}: {row['steps']:.0f}" in out and "critical batch size" in out
+    with (tmp_path / "out" / "noise_scale.csv").open() as file:
+        assert [int(row["step"]) for row in csv.DictReader(file)] == list(range(0, 61, 3))
+    finer = jm.load_results(tmp_path / "out" / "refined")
+    best = jm.best(result).setting
+    for name, value in best.items():
+        values = finer[name].values
+        assert values.min() <= value <= values.max() and len(values) > 1
+    assert np.ptp(np.log(finer["learning_rate"].values)) < np.ptp(np.log(result["learning_rate"].values)) + 1e-6
+    assert out.count("chosen on validation") == 2
+    again, err = run("sweep_grid", "--plot-only", "out", "--target", 0.5, cwd=tmp_path)
+    assert "steps to 50 % validation accuracy" in again and "sweep:" not in err
+    _, err = run("sweep_grid", "--resume", "out", cwd=tmp_path)
+    assert "sweep:" not in err
 
 
 def test_random_search(tmp_path):

@@ -173,3 +173,23 @@ def test_filters_show_each_kernel_once():
     kernel = np.random.default_rng(0).normal(size=(5, 5, 1, 11))
     shown = [axes.images[0].get_array() for axes in jm.filters(kernel, "kernels").axes if axes.images]
     np.testing.assert_array_equal(np.stack(shown[:11], axis=-1), kernel[:, :, 0])
+
+
+def test_settings_not_told_from_the_best_are_outlined():
+    accuracy = np.array([[0.9, 0.91, 0.92, 0.93], [0.9001, 0.9099, 0.9201, 0.9299], [0.5, 0.51, 0.52, 0.53]])
+    result = make_result(accuracy.ravel(), accuracy.ravel(), learning_rate=[0.1, 0.2, 0.3], batch_size=8, seed=range(4))
+    figure = jm.heatmap(result)
+    outlines = {patch.get_x() for patch in figure.axes[0].patches}
+    assert len(outlines) == 2 and "outlined: not told from the best" in figure.get_supxlabel().replace("\n", " ")
+
+
+def test_scaling_lines_go_through_the_best_of_the_smallest_batch():
+    rates, sizes = [0.01, 0.1, 1.0], [10, 100, 1000]
+    accuracy = np.full((3, 3), 0.5)
+    accuracy[1, 0] = 0.9
+    result = make_result(accuracy.ravel(), accuracy.ravel(), learning_rate=rates, batch_size=sizes, seed=0)
+    lines = {line.get_linestyle(): line for line in jm.heatmap(result).axes[0].lines}
+    for style, power in (("--", 1.0), (":", 0.5)):
+        x, y = lines[style].get_data()
+        assert (x[0], y[0]) == pytest.approx((0.1, 10))
+        np.testing.assert_allclose(np.log(x / 0.1), power * np.log(y / 10), atol=1e-9)

@@ -1,0 +1,53 @@
+import numpy as np
+from test_statistics import make_curves
+
+import jaxmnist as jm
+
+
+def curved(num_steps=8):
+    """Returns curves that need fewer steps where batches are larger."""
+    steps = np.arange(num_steps) * 10
+    sizes, rates, seeds = [8, 32, 128], [0.1, 1.0], range(3)
+    speed = np.array([1.0, 1.8, 2.4])
+    accuracy = [
+        np.minimum(0.9, 0.1 + 0.012 * (1 + 0.05 * seed) * speed[i] * (1 if rate == 0.1 else 0.3) * steps)
+        for rate in rates
+        for i, _ in enumerate(sizes)
+        for seed in seeds
+    ]
+    diverged = np.full(18, np.nan)
+    diverged[-1] = 4
+    return make_curves(
+        np.array(accuracy), diverged=diverged, steps=steps.tolist(), learning_rate=rates, batch_size=sizes, seed=seeds
+    )
+
+
+def test_three_budgets_share_one_scale_and_name_their_amounts():
+    result = curved()
+    figure = jm.budget_maps(result)
+    panels = figure.axes[:3]
+    assert [axes.get_title(loc="left") for axes in panels] == [
+        "equal steps: 70", "equal examples: 560", "equal epochs: 2",
+    ]  # fmt: skip
+    meshes = [axes.collections[0] for axes in panels]
+    assert len({mesh.get_clim() for mesh in meshes}) == 1
+    mean = 100 * result["validation_accuracy"].mean("seed").transpose("batch_size", "learning_rate").values
+    shown = meshes[0].get_array()
+    assert shown.mask.tolist() == [[False, False], [False, False], [False, True]]
+    np.testing.assert_allclose(shown.compressed(), mean.ravel()[:5])
+    assert "hatched: a run diverged" in figure.get_supxlabel().replace("\n", " ")
+
+
+def test_steps_to_target_names_what_was_not_reached_and_the_retuned_rates():
+    result = curved()
+    figure = jm.target_maps(result, 0.6)
+    shown = figure.axes[0].collections[0].get_array()
+    table = jm.target_table(result, 0.6).pivot(index="batch_size", columns="learning_rate", values="steps")
+    np.testing.assert_array_equal(shown.filled(np.nan), table.to_numpy())
+    assert np.isnan(table.to_numpy()).any()
+    middle = figure.axes[1]
+    assert [text.get_text() for text in middle.texts] == ["0.1"] * 3
+    perfect = next(line for line in middle.lines if line.get_label() == "perfect scaling")
+    np.testing.assert_allclose(perfect.get_ydata() * perfect.get_xdata(), table.to_numpy()[0, 0] * 8)
+    unreachable = jm.target_maps(result, 0.99)
+    assert "no setting reaches" in unreachable.axes[1].texts[0].get_text()
