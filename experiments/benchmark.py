@@ -6,6 +6,8 @@ of different runs do not compare: read the ratios. Needs the extra `bench` (pip 
 
 import dataclasses
 import functools
+import multiprocessing
+import resource
 import statistics
 import subprocess
 import sys
@@ -26,6 +28,8 @@ from jaxmnist import memory, planning, programs
 from jaxmnist.sweep import plan, put, segments, train
 
 LARGE_STEPS = 200
+SCALE_STEPS, SCALE_RUNS = 20, (2_000, 100_000)
+HALVING_STEPS = 500
 FLOPS_PER_EXAMPLE = 31_360  # two matrix products of 2 x 784 x 10: logits, and the gradient of the kernel
 SGEMM_SIZE = 2048
 # Rounding differs between libraries, and an image on the border between two classes may fall to either side.
@@ -36,6 +40,8 @@ MAX_DISAGREEMENT = 0.002
 class Options(common.DataOptions):
     num_rounds: int = 5
     """Warm rounds of each measurement."""
+    full: bool = False
+    """Measure also what takes minutes: 100,000 runs beside 2,000 of the same kind, and successive halving."""
     small: bool = False
     """A sweep of 32 runs in place of the one of 2,048: to see that everything works, not to measure."""
 
@@ -56,6 +62,9 @@ def main() -> None:
     measure_large_sweep(dataset, options.num_rounds, options.small)
     compare_cnns(dataset, options.num_rounds, options.small)
     measure_from_prompt(options)
+    if options.full:
+        compare_sizes(options)
+        compare_halving(dataset)
 
 
 def seconds(work: Callable[[], object]) -> float:
@@ -158,6 +167,61 @@ def print_ratios(compared: dict[str, Callable[[], object]], scale: dict[str, int
         ratio = statistics.median(row[name] / row[ours] for row in times)
         median = statistics.median(row[name] for row in times)
         print(f"  {name:36s} {1e3 * median:8.1f} ms   {ratio:5.2f} x ours   (first call {first[name]:.2f} s)")
+
+
+def compare_sizes(options: Options) -> None:
+    """Prints time and memory of sweeps of 2,000 and of 100,000 runs, each in a process of its own, and per run."""
+    print(f"runs of a sweep, {SCALE_STEPS} steps, batch sizes 32 and 64, training and evaluation without compilation")
+    costs = []
+    for num_runs in SCALE_RUNS:
+        with multiprocessing.get_context("spawn").Pool(1) as pool:
+            seconds_taken, peak = pool.apply(sweep_of, (options, num_runs))
+        costs.append(seconds_taken / num_runs)
+        print(f"  {num_runs:7,d} runs {seconds_taken:8.1f} s   {1e3 * costs[-1]:6.3f} ms a run   peak {peak:.2f} GiB")
+    print(f"  cost per run, most over fewest runs: {costs[-1] / costs[0]:.2f}")
+
+
+def sweep_of(options: Options, num_runs: int) -> tuple[float, float]:
+    """Returns the seconds of a sweep of so many runs, and the peak of this process's resident memory in GiB."""
+    dataset = options.load()
+    rates = np.geomspace(1e-3, 1, num_runs // 8)
+    runs = jm.grid(learning_rate=rates, batch_size=[32, 64], seed=range(4))
+    model = jm.SoftmaxRegression(len(dataset.class_names))
+    # Compiles what the sweep will need: its programs are all of a few shapes.
+    jm.estimate(model, optax.sgd, runs, dataset, num_steps=SCALE_STEPS)
+    taken = []
+    for _ in range(3 if num_runs == min(SCALE_RUNS) else 1):
+        start = time.perf_counter()
+        jm.sweep(model, optax.sgd, runs, dataset, num_steps=SCALE_STEPS, progress=False)
+        taken.append(time.perf_counter() - start)
+    return min(taken), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+
+
+def compare_halving(dataset: jm.Dataset) -> None:
+    """Prints the time and the choice of successive halving beside those of the whole sweep of 1,024 runs."""
+    runs = jm.grid(learning_rate=np.geomspace(1e-3, 10, 16), batch_size=np.arange(32, 513, 32), seed=range(4))
+    model = jm.SoftmaxRegression(len(dataset.class_names))
+    shared: dict = dict(num_steps=HALVING_STEPS, progress=False)
+    found = {}
+    for name, search in (("whole", jm.sweep), ("halving 4", functools.partial(jm.halve, factor=4))):
+        search(model, optax.sgd, runs, dataset, **shared)
+        start = time.perf_counter()
+        result = search(model, optax.sgd, runs, dataset, **shared)
+        found[name] = result, time.perf_counter() - start
+        mean, low, high, _ = jm.best(result).validation
+        print(
+            f"  {name:10s} {found[name][1]:7.2f} s   {jm.best(result).setting}, "
+            f"validation {100 * mean:.2f} % [{100 * low:.2f}, {100 * high:.2f}]"
+        )
+    (whole, whole_s), (halved, halved_s) = found.values()
+    winner = jm.best(halved).setting
+    tied = jm.ties(whole)
+    same = tied[(tied["learning_rate"] == winner["learning_rate"]) & (tied["batch_size"] == winner["batch_size"])]
+    place = "the whole sweep's winner" if same.index[0] == 0 else "another setting"
+    print(
+        f"  share of the time: {halved_s / whole_s:.2f}; chosen: {place}, "
+        f"{'' if same['is_tied'].iloc[0] else 'not '}tied with the winner"
+    )
 
 
 def measure_from_prompt(options: Options) -> None:
