@@ -55,17 +55,21 @@ def progress_bar(title: str, total: float, enabled: bool = True) -> Iterator[Cal
 
 
 def _plain_lines(title, total, console):
-    start = last = time.monotonic()
+    last = time.monotonic()
+    first = None
 
     def show(done, text, result=None):
-        nonlocal last
+        nonlocal first, last
         now = time.monotonic()
+        # What an earlier, interrupted process did, and compilation, say nothing of the time that is left.
+        if first is None or done <= first[1]:
+            first = now, done
         if now - last >= LINE_INTERVAL_S or done >= total:
             last = now
-            left = (now - start) * (total - done) / done if done else float("nan")
-            console.print(
-                f"{title}: {100 * done / total:.0f} %, {text}, {left:.0f} s left", highlight=False, soft_wrap=True
-            )
+            rate = (done - first[1]) / (now - first[0]) if done > first[1] else 0.0
+            left = f"{(total - done) / rate:.0f} s left" if rate else "time left not known yet"
+            words = f"{title}: {100 * done / total:.0f} %, {text}, {'0 s left' if done >= total else left}"
+            console.print(words, highlight=False, soft_wrap=True)
 
     return show
 
