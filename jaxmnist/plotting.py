@@ -23,7 +23,6 @@ MAX_LABELLED_CELLS = 64
 MAX_TICKS = 9
 MAX_GAP_RATIO = 3.0
 MIN_LOG_RANGE = 10
-LATE_SHARE, MIN_LATE_POINTS = 0.2, 8
 STYLE: Any = {"font.size": 10, "axes.titlesize": 11, "axes.spines.top": False, "axes.spines.right": False}
 LABELS = {"learning_rate": "learning rate", "batch_size": "batch size (examples)"}
 
@@ -121,44 +120,6 @@ def scatter(result: xr.Dataset, split: str = "test") -> Figure:
         figure.colorbar(dots, ax=axes, label=f"{split} accuracy (%)", extend=_extend(accuracy))
         crosses = "" if sane.all() else "crosses: a run diverged" + " or was pruned" * ("pruned_step" in table)
         _caption(figure, axes, result, split, _mean_words(result, half_width[sane]), crosses)
-    return figure
-
-
-def accuracy_curve(result: xr.Dataset, split: str = "test") -> Figure:
-    """Returns accuracy against training steps: the mean over seeds, and the band of one standard deviation.
-
-    Args:
-      result: with `recorded_{split}_accuracy` over `seed` and `step`; other dims of length 1.
-      split: `"test"`, as the original drew it, or `"validation"`.
-
-    Raises:
-      ValueError: there is no such curve, or more than one setting.
-    """
-    curve = results.curve_table(result, split)
-    steps, mean = curve["step"], 100 * curve[f"{split}_accuracy_mean"]
-    spread = 100 * curve[f"{split}_accuracy_std"]
-    with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(7.2, 4.4), layout="constrained")
-        axes = figure.subplots()
-        color = mpl.colormaps[COLORMAP](0.3)
-        # Nearly all of the rise is in the first steps: what comes after them is drawn once more, larger.
-        late = steps >= steps.iloc[-1] * LATE_SHARE
-        zoomed = axes.inset_axes((0.36, 0.12, 0.6, 0.56)) if late.sum() > MIN_LATE_POINTS else None
-        for part, shown in ((axes, steps >= 0), (zoomed, late)):
-            if part is not None:
-                around = (mean - spread)[shown], (mean + spread)[shown]
-                part.fill_between(steps[shown], *around, color=color, alpha=0.25, linewidth=0)
-                part.plot(steps[shown], mean[shown], "o-", color=color, markersize=3, linewidth=1.2, clip_on=False)
-                part.grid(alpha=0.3)
-        if zoomed is not None:
-            zoomed.tick_params(labelsize=8)
-        axes.set_xlim(0, steps.iloc[-1])
-        axes.set_ylim(0, 100)
-        axes.set_xlabel("training steps")
-        axes.set_ylabel(f"{split} accuracy (%)")
-        fixed = f"learning rate {result['learning_rate'].item():g}, batch size {result['batch_size'].item()}"
-        band = "mean and one standard deviation over " if result.sizes.get("seed", 1) > 1 else ""
-        _caption(figure, axes, result, split, fixed, f"{band}{_seeds(result)}")
     return figure
 
 
