@@ -4,54 +4,10 @@ from collections.abc import Mapping, Sequence
 
 import matplotlib as mpl
 import numpy as np
-import xarray as xr
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
-from jaxmnist import results
-from jaxmnist.style import COLORMAP, STYLE, caption, seeds_words
-from jaxmnist.style import title as title_of_result
-
-LATE_SHARE, MIN_LATE_POINTS = 0.2, 8
-
-
-def accuracy_curve(result: xr.Dataset, split: str = "test") -> Figure:
-    """Returns accuracy against training steps: the mean over seeds, and the band of one standard deviation.
-
-    Args:
-      result: with `recorded_{split}_accuracy` over `seed` and `step`; other dims of length 1.
-      split: `"test"`, as the original drew it, or `"validation"`.
-
-    Raises:
-      ValueError: there is no such curve, or more than one setting.
-    """
-    curve = results.curve_table(result, split)
-    steps, mean = curve["step"], 100 * curve[f"{split}_accuracy_mean"]
-    spread = 100 * curve[f"{split}_accuracy_std"]
-    with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(7.2, 4.4), layout="constrained")
-        axes = figure.subplots()
-        color = mpl.colormaps[COLORMAP](0.3)
-        # Nearly all of the rise is in the first steps: what comes after them is drawn once more, larger.
-        late = steps >= steps.iloc[-1] * LATE_SHARE
-        zoomed = axes.inset_axes((0.36, 0.12, 0.6, 0.56)) if late.sum() > MIN_LATE_POINTS else None
-        for part, shown in ((axes, steps >= 0), (zoomed, late)):
-            if part is not None:
-                around = (mean - spread)[shown], (mean + spread)[shown]
-                part.fill_between(steps[shown], *around, color=color, alpha=0.25, linewidth=0)
-                part.plot(steps[shown], mean[shown], "o-", color=color, markersize=3, linewidth=1.2, clip_on=False)
-                part.grid(alpha=0.3)
-        if zoomed is not None:
-            zoomed.tick_params(labelsize=8)
-        axes.set_xlim(0, steps.iloc[-1])
-        axes.set_ylim(0, 100)
-        axes.set_xlabel("training steps")
-        axes.set_ylabel(f"{split} accuracy (%)")
-        fixed = f"learning rate {result['learning_rate'].item():g}, batch size {result['batch_size'].item()}"
-        band = "mean and one standard deviation over " if result.sizes.get("seed", 1) > 1 else ""
-        title_of_result(axes, result, split)
-        caption(figure, result, fixed, f"{band}{seeds_words(result)}")
-    return figure
+from jaxmnist.style import COLORMAP, STYLE
 
 
 def training_curves(rows: Sequence[Mapping[str, float]], title: str) -> Figure:

@@ -7,9 +7,9 @@ validation split. Accuracies are fractions, losses nats per example.
 import json
 import math
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -135,30 +135,80 @@ def by_run(result: xr.Dataset, runs: Mapping[str, np.ndarray]) -> dict[str, np.n
     return {str(name): array.transpose("run", ...).values for name, array in result.data_vars.items()}
 
 
-def curve_table(result: xr.Dataset, split: str) -> pd.DataFrame:
-    """Returns one row per recorded step of a result with one setting.
+def curve_table(
+    result: xr.Dataset, splits: str | Sequence[str] = ("test",), metrics: str | Sequence[str] = ("accuracy",)
+) -> pd.DataFrame:
+    """Returns one row per setting and recorded step, settings in the order of their runs.
 
-    Columns: `step`, `num_seeds`, and mean, standard deviation, least and largest of `{split}_accuracy` over seeds.
+    A run counts as long as it has not diverged: where one of a setting's runs has, or is not finite, the setting has no
+    mean, and its statistics are nan.
+
+    Args:
+      result: with `recorded_{split}_{metric}` for each split and metric.
+      splits: of `"train"`, `"validation"` and `"test"`.
+      metrics: of `"accuracy"` and `"loss"`.
+
+    Returns:
+      Columns: the hyperparameters of several values, `step`, `num_seeds`; over seeds, of each `{split}_{metric}`, its
+      mean (`*_mean`), standard deviation (`*_std`), least and largest value (`*_min`, `*_max`), and half the width of
+      the mean's 95 % t interval (`*_half_width`), nan for one seed as is the deviation; `num_diverged`, the number of
+      runs that have diverged by this step.
 
     Raises:
-      ValueError: the result has no such curve, or more than one setting.
+      ValueError: the result has no such curve.
     """
-    name = f"recorded_{split}_accuracy"
-    result = with_all_dims(result)
-    if name not in result or any(len(axis) > 1 for axis_name, axis in axes(result).items() if axis_name != "seed"):
-        raise ValueError(f"a curve needs {name} of one setting; select one value of every hyperparameter")
-    curves = result[name].astype(np.float64).squeeze([axis_name for axis_name in axes(result) if axis_name != "seed"])
-    # A run that is not finite leaves no mean over all of them.
-    statistics = {
-        f"{split}_accuracy_mean": curves.mean("seed", skipna=False),
-        f"{split}_accuracy_std": curves.std("seed", ddof=1, skipna=False)
-        if curves.sizes["seed"] > 1
-        else curves.max("seed") * np.nan,
-        f"{split}_accuracy_min": curves.min("seed"),
-        f"{split}_accuracy_max": curves.max("seed"),
-    }
-    columns = {column: values.values for column, values in statistics.items()}
-    return pd.DataFrame({"step": result["step"].values, "num_seeds": curves.sizes["seed"], **columns})
+    from scipy import stats
+
+    splits, metrics = ([given] if isinstance(given, str) else list(given) for given in (splits, metrics))
+    columns = [f"{split}_{metric}" for split in splits for metric in metrics]
+    missing = [f"recorded_{column}" for column in columns if f"recorded_{column}" not in result]
+    if missing:
+        raise ValueError(f"a curve needs {missing[0]}, which this result does not have: record it in the sweep")
+    rows = table(result)
+    steps = result["step"].values
+    curves = {column: _curves(result, f"recorded_{column}") for column in columns}
+    # The loss of step s is that of the parameters which s - 1 steps had left.
+    first = rows["diverged_step"].astype(float).to_numpy() - 1
+    has_diverged = steps >= np.where(np.isnan(first), math.inf, first)[:, None]
+    names = wide_axes(result)
+    parts = []
+    for setting, places in _by_setting(rows, names):
+        num_seeds = len(places)
+        part = pd.DataFrame({**setting, "step": steps, "num_seeds": num_seeds})
+        for column in columns:
+            values = np.where(has_diverged[places], np.nan, curves[column][places])
+            deviation = values.std(axis=0, ddof=1) if num_seeds > 1 else np.full(len(steps), np.nan)
+            part[f"{column}_mean"] = values.mean(axis=0)
+            part[f"{column}_std"] = deviation
+            part[f"{column}_min"], part[f"{column}_max"] = values.min(axis=0), values.max(axis=0)
+            t = stats.t.ppf((1 + CONFIDENCE) / 2, num_seeds - 1) if num_seeds > 1 else math.nan
+            part[f"{column}_half_width"] = t * deviation / math.sqrt(num_seeds)
+        part["num_diverged"] = has_diverged[places].sum(axis=0)
+        parts.append(part)
+    return pd.concat(parts, ignore_index=True)
+
+
+def wide_axes(result: xr.Dataset) -> list[str]:
+    """Returns the hyperparameters, without the seed, of which a result has several values."""
+    return [name for name, axis in axes(result).items() if name != "seed" and len(axis) > 1]
+
+
+def _curves(result: xr.Dataset, name: str) -> np.ndarray:
+    """Returns recorded curves, `[R, E]` float64, in the order of the rows of `table`."""
+    curves = with_all_dims(result)[name].astype(np.float64)
+    if "run" in curves.dims:
+        return curves.transpose("run", "step").values
+    typed = axes(result)
+    return curves.sel(typed).transpose(*typed, "step").values.reshape(-1, curves.sizes["step"])
+
+
+def _by_setting(rows: pd.DataFrame, names: list[str]) -> Iterator[tuple[dict, np.ndarray]]:
+    """Yields each setting, and where its runs are among the rows."""
+    places: dict[tuple, list[int]] = {}
+    for place, values in enumerate(zip(*(rows[name] for name in names), strict=True) if names else [()] * len(rows)):
+        places.setdefault(values, []).append(place)
+    for values, of_setting in places.items():
+        yield dict(zip(names, values, strict=True)), np.array(of_setting)
 
 
 def settings(result: xr.Dataset) -> pd.DataFrame:
@@ -214,7 +264,7 @@ def best(result: xr.Dataset) -> Best | None:
     if ranked["num_diverged"].iloc[0] > 0:
         return None
     # Column by column: a row as a whole would turn batch sizes into floats.
-    setting = {name: ranked[name].iloc[0].item() for name in axes(result) if name != "seed"}
+    setting = {name: ranked[name].iloc[:1].tolist()[0] for name in axes(result) if name != "seed"}
     rows = table(result)
     chosen = rows[np.logical_and.reduce([rows[name] == value for name, value in setting.items()])]
     edges = [
@@ -228,6 +278,16 @@ def best(result: xr.Dataset) -> Best | None:
         interval(chosen["test_accuracy"], result.attrs["num_test"]),
         edges,
     )
+
+
+def best_of_each(result: xr.Dataset, name: str) -> dict[Any, Best | None]:
+    """Returns, for each value of one hyperparameter, the best setting among those that have it; as `best` chooses.
+
+    The edges are those of the values that occur together with it.
+    """
+    result = with_all_dims(result)
+    dim = "run" if "run" in result.dims else name
+    return {value: best(result.isel({dim: (result[name] == value).values})) for value in axes(result)[name]}
 
 
 def interval(accuracies: npt.ArrayLike, num_images: int) -> Interval:

@@ -130,19 +130,6 @@ def test_maps_refuse_what_they_cannot_show():
         jm.heatmap(result)
 
 
-def test_curve_shows_mean_and_spread():
-    result = make_result([0.5] * 2, [0.5] * 2, learning_rate=[0.1], batch_size=[10], seed=[0, 1])
-    curves = np.array([[0.1, 0.5], [0.1, 0.7]])[None, None]
-    result = result.assign(
-        recorded_test_accuracy=(("learning_rate", "batch_size", "seed", "step"), curves), step=[0, 3]
-    )
-    axes = jm.accuracy_curve(result).axes[0]
-    np.testing.assert_allclose(axes.lines[0].get_xydata(), [[0, 10], [3, 60]])
-    band = axes.collections[0].get_paths()[0].get_extents()
-    assert band.y1 == pytest.approx(60 + 100 * np.std([0.5, 0.7], ddof=1))
-    assert axes.get_ylabel() == "test accuracy (%)"
-
-
 def test_the_confusion_matrix_counts_every_image():
     labels, predicted = np.array([0, 0, 1, 2, 2, 2]), np.array([0, 1, 1, 2, 0, 0])
     figure = jm.confusion(labels, predicted, ["a", "b", "c"], "test split")

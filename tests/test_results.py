@@ -2,6 +2,7 @@ from pathlib import Path
 
 import numpy as np
 import optax
+import pandas as pd
 import pytest
 import xarray as xr
 from scipy import stats
@@ -134,9 +135,82 @@ def test_interval_of_one_seed_is_wilsons():
 def test_curve_table_has_a_row_per_recorded_step(swept):
     one = swept.sel(learning_rate=[0.1], batch_size=3)
     frame = jm.curve_table(one, "test")
+    assert frame.columns[:3].tolist() == ["step", "num_seeds", "test_accuracy_mean"]
     assert frame["step"].tolist() == [0, 2, 4, 6] and (frame["num_seeds"] == 2).all()
     curves = one["recorded_test_accuracy"].squeeze().values
     np.testing.assert_allclose(frame["test_accuracy_mean"], curves.mean(axis=0), rtol=1e-6)
     np.testing.assert_allclose(frame["test_accuracy_std"], curves.std(axis=0, ddof=1), rtol=1e-6)
-    with pytest.raises(ValueError, match="one setting"):
-        jm.curve_table(swept, "test")
+    with pytest.raises(ValueError, match="recorded_train_loss"):
+        jm.curve_table(swept, ("test", "train"), "loss")
+
+
+def test_curve_table_has_every_setting_in_the_order_typed(swept):
+    frame = jm.curve_table(swept, ["test"], ("accuracy", "loss"))
+    assert frame.columns[:4].tolist() == ["learning_rate", "batch_size", "step", "num_seeds"]
+    settings = frame[["learning_rate", "batch_size"]].drop_duplicates().values.tolist()
+    assert settings == [[rate, size] for rate in (1.0, 0.1, 1e6) for size in (5, 3)]
+    for (rate, size), rows in frame[frame["learning_rate"] < 2].groupby(["learning_rate", "batch_size"]):
+        loss = swept["recorded_test_loss"].sel(learning_rate=rate, batch_size=size).mean("seed").squeeze()
+        np.testing.assert_allclose(rows["test_loss_mean"], loss, rtol=1e-6)
+
+
+def test_a_sample_has_the_curves_of_its_grid(swept):
+    names = [name for name in results.axes(swept)]
+    sample = swept.stack(run=names).reset_index("run").transpose("run", ...)
+    by = ["learning_rate", "batch_size", "step"]
+    tables = (jm.curve_table(result, "test").sort_values(by, ignore_index=True) for result in (swept, sample))
+    pd.testing.assert_frame_equal(*tables)
+
+
+def with_curves(result, curves, split="test", metric="accuracy"):
+    """Returns the result with curves in the order of its sorted axes, recorded at the steps 0, 10, 20, ..."""
+    curves = np.asarray(curves, float)
+    shape = (*result["test_loss"].shape, curves.shape[-1])
+    variable = ((*result["test_loss"].dims, "step"), curves.reshape(shape))
+    return result.assign({f"recorded_{split}_{metric}": variable}).assign_coords(step=10 * np.arange(curves.shape[-1]))
+
+
+def test_curve_statistics_of_a_known_case():
+    result = make_result([0.5] * 4, [0.5] * 4, learning_rate=[0.1], seed=range(4))
+    frame = jm.curve_table(with_curves(result, [[0.1, 0.90], [0.1, 0.92], [0.1, 0.91], [0.1, 0.95]]), "test")
+    low, high = stats.t.interval(0.95, 3, 0.92, stats.sem([0.90, 0.92, 0.91, 0.95]))
+    last = frame.iloc[-1]
+    assert last["test_accuracy_mean"] == pytest.approx(0.92) and last["test_accuracy_min"] == 0.90
+    assert last["test_accuracy_half_width"] == pytest.approx((high - low) / 2) and last["test_accuracy_max"] == 0.95
+    assert frame["test_accuracy_half_width"][0] == 0 and (frame["num_diverged"] == 0).all()
+    one = jm.curve_table(with_curves(result, np.ones((4, 2))).sel(seed=[0]), "test")
+    assert one["test_accuracy_std"].isna().all() and one["test_accuracy_half_width"].isna().all()
+
+
+def test_no_mean_over_runs_of_which_one_has_diverged():
+    # The loss of step 12 is that of the parameters after 11 steps: at step 10 the run was sane, at step 20 not.
+    result = make_result([0.5] * 4, [0.5] * 4, [np.nan, 12, np.nan, np.nan], learning_rate=[0.1, 0.2], seed=[0, 1])
+    frame = jm.curve_table(with_curves(result, np.full((4, 4), 0.5)), "test")
+    of_both = [frame[frame["learning_rate"] == rate] for rate in (0.1, 0.2)]
+    assert of_both[0]["test_accuracy_mean"].isna().tolist() == [False, False, True, True]
+    assert of_both[0]["test_accuracy_min"].isna().tolist() == [False, False, True, True]
+    assert of_both[0]["num_diverged"].tolist() == [0, 0, 1, 1] and not of_both[1].isna().any(axis=None)
+    on_the_dot = make_result([0.5] * 2, [0.5] * 2, [np.nan, 11], learning_rate=[0.1], seed=[0, 1])
+    assert jm.curve_table(with_curves(on_the_dot, np.ones((2, 3))), "test")["num_diverged"].tolist() == [0, 1, 1]
+    not_finite = make_result([0.5] * 2, [0.5] * 2, learning_rate=[0.1], seed=[0, 1])
+    frame = jm.curve_table(with_curves(not_finite, [[0.1, 0.5], [0.1, np.nan]]), "test")
+    assert frame["test_accuracy_mean"].isna().tolist() == [False, True]
+
+
+def test_the_best_of_each_value_among_those_that_have_it():
+    validation = [0.5, 0.6, 0.7, 0.8, 0.9, 0.1, 0.2, 0.15]
+    values = dict(validation_accuracy=validation, validation_loss=validation, test_accuracy=validation)
+    values |= dict(test_loss=validation, diverged_step=[np.nan] * 6 + [3, 4])
+    parts = {"a": [1, 2, 3], "b": [10, 20, 30], "c": [5, 6]}
+    grids = [jm.grid(optimizer=[name], learning_rate=rates, seed=[0]) for name, rates in parts.items()]
+    arrays = {name: np.asarray(column, float) for name, column in values.items()}
+    result = results.label(jm.union(*grids), arrays, [], dict(num_validation=100, num_test=200))
+    best = jm.best_of_each(result, "optimizer")
+    assert best["a"].setting == {"optimizer": "a", "learning_rate": 3} and best["a"].edges == ["learning_rate"]
+    assert best["b"].setting == {"optimizer": "b", "learning_rate": 20} and best["b"].edges == []
+    assert best["b"].test.mean == 0.9 and best["c"] is None
+    full = make_result([0.1, 0.2, 0.4, 0.3], [0.5] * 4, learning_rate=[1, 2], batch_size=[8, 16], seed=[0])
+    assert {size: of.setting["learning_rate"] for size, of in jm.best_of_each(full, "batch_size").items()} == {
+        8: 2,
+        16: 2,
+    }

@@ -1,0 +1,32 @@
+import numpy as np
+import optax
+import pytest
+
+import jaxmnist as jm
+from jaxmnist.optimizers import OPTIMIZERS, OWNERS, named
+
+RATES = {"sgd": [0.1, 0.5], "momentum": [0.05], "adam": [0.01], "adamw": [0.01]}
+
+
+@pytest.fixture(scope="module")
+def swept(tiny):
+    fixed = dict(batch_size=[5], momentum=0.7, weight_decay=0.5, seed=[0, 1])
+    runs = jm.union(*[jm.grid(optimizer=[name], learning_rate=rates, **fixed) for name, rates in RATES.items()])
+    return jm.sweep(jm.SoftmaxRegression(4), named, runs, tiny, num_steps=6, progress=False)
+
+
+@pytest.mark.parametrize("name", RATES)
+def test_an_axis_of_optimizers_is_each_of_them(swept, tiny, name):
+    own = {own: value for own, value in (("momentum", 0.7), ("weight_decay", 0.5)) if OWNERS[own] == name}
+    factory = {"sgd": optax.sgd, "momentum": optax.sgd, "adam": optax.adam, "adamw": optax.adamw}[name]
+    runs = jm.grid(learning_rate=RATES[name], batch_size=[5], seed=[0, 1], **own)
+    alone = jm.sweep(jm.SoftmaxRegression(4), factory, runs, tiny, num_steps=6, progress=False)
+    together = swept["validation_loss"].values[(swept["optimizer"] == name).values]
+    np.testing.assert_allclose(together, alone["validation_loss"].values.ravel(), rtol=1e-5)
+
+
+def test_its_runs_are_saved_with_their_names(swept, tmp_path):
+    assert swept.attrs["optimizer"] == "named" and OPTIMIZERS["named"] is named
+    jm.save(swept, tmp_path)
+    assert jm.load_results(tmp_path).identical(swept)
+    assert set(jm.best_of_each(swept, "optimizer")) == set(RATES)
