@@ -273,9 +273,8 @@ def draw_targets(folder: Path, result, target: float | None) -> dict:
     best = jm.best_rates(table)
     print(f"steps to {100 * target:g} % validation accuracy, at the best learning rate of each batch size:")
     for row in best.itertuples():
-        print(
-            f"  batch size {row.batch_size}: {row.steps:.0f} steps ± {row.half_width:.0f}, rate {row.learning_rate:g}"
-        )
+        interval = "" if np.isnan(row.half_width) else f" ± {row.half_width:.0f}"
+        print(f"  batch size {row.batch_size}: {row.steps:.0f}{interval} steps, learning rate {row.learning_rate:g}")
     missed = sorted(set(table["batch_size"]) - set(best["batch_size"]))
     if missed:
         print(f"  not reached by every seed at batch sizes {', '.join(map(str, missed))}")

@@ -5,8 +5,8 @@ wrong places, which gave weights of standard deviation 1 and biases of 0; `--ini
 `--preset tutorial` trains it for 20,000 steps. `--preset best` is another network and recipe, of some 12 minutes on 2
 cores: five convolutions with standardised weights, random rotation, scale and shift, AdamW, a one-cycle learning rate.
 
-How `best` was chosen: by validation loss after 3 epochs (of 10), B being the batch size; one seed each, 2 for the
-chosen one. A prototype of the same layers was used, which differed in its initial weights and in standardising pixels.
+How `best` was chosen, by validation loss (nats) after 3 epochs with its own schedule, B being the batch size. First,
+one seed each of a prototype, which differed in its initial weights and in standardising pixels:
 
   B 100, rate 3e-3, weight decay 0.02, dropout 0.3, rotation 10, scale 0.1, shift 2:
     standardised weights 0.0180, batch normalisation 0.0192, group normalisation 0.0195, neither (rate 1e-3) 0.0248
@@ -15,6 +15,16 @@ chosen one. A prototype of the same layers was used, which differed in its initi
   B 50: 0.0143 and 0.0151, the chosen one; weight decay 0.1: 0.0177; dropout 0.5: 0.0143
   B 25, rate 2e-3: 0.0165
   the original network with 256 hidden units, no normalisation, B 100, rate 1e-3, 5 epochs: 0.0231
+
+Then this script, the mean over seeds 0, 1, 2 of the recipes that had come closest:
+
+  as chosen            0.0183 (0.0166 0.0188 0.0196)
+  B 100                0.0184 (0.0173 0.0184 0.0195)
+  dropout 0.5          0.0186 (0.0176 0.0186 0.0194)
+  weight decay 0.1     0.0187 (0.0166 0.0195 0.0200)
+
+So these four cannot be told apart, and the others were compared by one seed alone. After its 10 epochs the chosen one
+has, over seeds 0 to 4, a mean test accuracy of 99.644 % [99.613, 99.675] and as an ensemble 99.70 % [99.57, 99.79].
 """
 
 import argparse
