@@ -193,7 +193,10 @@ def _map(result: xr.Dataset, split: str) -> _Map:
         half_width[place] = 100 * (interval.high - interval.low) / 2
     mean = np.ma.masked_array(100 * accuracy.mean(axis=-1), mask=hidden)
     has_curves = "recorded_validation_loss" in result and "num_classes" in result.attrs
-    dead = statistics.is_dead(result).values.any(axis=-1) if has_curves else np.zeros(share.shape, bool)
+    dead = np.zeros(share.shape, bool)
+    if has_curves:
+        runs = statistics.is_dead(result).squeeze(others).transpose("batch_size", "learning_rate", "seed")
+        dead = runs.values.any(axis=-1)
     return _Map(mean, share, pruned & (share == 0), half_width, dead & ~hidden)
 
 

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 from test_results import make_result
+from test_statistics import make_curves
 
 import jaxmnist as jm
 
@@ -180,3 +181,16 @@ def test_scaling_lines_go_through_the_best_of_the_smallest_batch():
         x, y = lines[style].get_data()
         assert (x[0], y[0]) == pytest.approx((0.1, 10))
         np.testing.assert_allclose(np.log(x / 0.1), power * np.log(y / 10), atol=1e-9)
+
+
+def test_dead_settings_are_marked_whatever_the_order_of_dims():
+    loss = np.full((1, 3, 2, 2, 4), 1.0)
+    loss[0, 2, 1, 0] = [3.2, 2.9, np.log(10), np.log(10)]  # learning rate 0.3, batch size 20, one of its seeds
+    accuracy = np.full((12, 4), 0.5)
+    result = make_curves(
+        accuracy, loss.reshape(12, 4), steps=[0, 5, 10, 20], momentum=0.9, learning_rate=[0.1, 0.2, 0.3],
+        batch_size=[10, 20], seed=range(2),
+    )  # fmt: skip
+    figure = jm.heatmap(result)
+    assert [text.get_position() for text in figure.axes[0].texts if "dead" in text.get_text()] == [(0.3, 20)]
+    assert "stuck at log(classes)" in figure.get_supxlabel().replace("\n", " ")
