@@ -64,11 +64,12 @@ class Options(common.DataOptions):
 
     def setting(self) -> str:
         """Returns in words what is not on an axis."""
-        words = [f"{self.hidden_size} hidden units"]
-        for name in ("first_learning_rate", "last_learning_rate"):
-            if not {name, "learning_rate"} & set(self.axes):
-                words.append(f"{boundary.AXES[name].words} {boundary.DEFAULT_LEARNING_RATE:g}")
-        return ", ".join(words)
+        words = f"{self.hidden_size} hidden units"
+        missing = {"first_learning_rate", "last_learning_rate"} - set(self.axes)
+        if missing and "learning_rate" not in self.axes:
+            name = missing.pop() if len(missing) == 1 else "learning_rate"
+            words += f"; {boundary.AXES[name].words} {boundary.DEFAULT_LEARNING_RATE:g}"
+        return words
 
 
 def main() -> None:

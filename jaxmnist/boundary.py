@@ -56,7 +56,7 @@ AXES: dict[str, Axis] = {
     "first_learning_rate": Axis("learning rate of the first layer", -2, 4),
     "last_learning_rate": Axis("learning rate of the last layer", -2, 4),
     "learning_rate": Axis("learning rate of both layers", -2, 4),
-    "init_scale": Axis("scale of the initial weights", -2, 2),
+    "init_scale": Axis("scale of the initial weights (1 / √fan-in)", -2, 2),
     "momentum": Axis("momentum", 0, 1, logarithmic=False),
 }
 assert set(AXES) == set(get_args(AxisName))

@@ -80,17 +80,13 @@ def figure(
         _bar(upper, DIVERGED, measure[measure >= 0], "do not converge:\nsum of initial loss / loss")
         _bar(lower, CONVERGED, -measure[measure < 0], "converge:\nsum of loss / initial loss")
         share = 100 * (measure < 0).mean()
-        parts = (
-            "tanh network, SGD, full batch, seed 0",
-            setting,
-            f"{share:.1f} % of the runs converge: mean loss of the",
+        lines = (
+            f"tanh network, SGD, full batch, seed 0{'; ' * bool(setting)}{setting}",
+            f"{share:.1f} % of the runs converge: "
+            f"mean loss of the last {boundary.LAST_STEPS} steps below the initial one",
+            "sums are over steps; colours by rank, bars marked at quartiles",
         )
-        caption = "; ".join(part for part in parts if part)
-        drawn.supxlabel(
-            f"{caption}\nlast {boundary.LAST_STEPS} steps below the initial one; sums are over steps; "
-            "colours by rank, bars marked at quartiles",
-            fontsize=8, color="0.35",
-        )  # fmt: skip
+        drawn.supxlabel("\n".join(lines), fontsize=8, color="0.35")
     return drawn
 
 
