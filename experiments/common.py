@@ -5,6 +5,7 @@ import contextlib
 import dataclasses
 import functools
 import json
+import shutil
 import signal
 import sys
 import tempfile
@@ -17,6 +18,7 @@ import optax
 import tyro
 
 import jaxmnist as jm
+from jaxmnist import sweep_folder
 from jaxmnist.files import write_atomically, write_text
 from jaxmnist.optimizers import OPTIMIZERS
 
@@ -131,6 +133,30 @@ def seeds(num_seeds: int) -> range:
     if num_seeds < 1:
         raise ValueError(f"num_seeds is {num_seeds}; at least 1 seed is needed")
     return range(num_seeds)
+
+
+def begin_folder(options, dataset: jm.Dataset, places: Sequence[Path], files: Sequence[str]) -> None:
+    """Puts away what earlier sweeps left, and saves the options; from here on, the sweep can be resumed.
+
+    Args:
+      options: those of the script.
+      dataset: what they stand for.
+      places: the folders of the script's sweeps, the output folder among them.
+      files: what they write there.
+
+    Raises:
+      ValueError: a folder holds a sweep that could be resumed.
+    """
+    folder = options.output_dir
+    if any(sweep_folder.is_unfinished(place) for place in places):
+        raise ValueError(
+            f"output_dir {folder} holds an interrupted sweep: go on with it by --resume {folder}, or remove the folder"
+        )
+    for place in places:
+        for name in files:
+            (place / name).unlink(missing_ok=True)
+        shutil.rmtree(place / sweep_folder.FOLDER, ignore_errors=True)
+    save_config(options, dataset)
 
 
 def make_output_dir(folder: Path, files: Sequence[str] = ()) -> None:

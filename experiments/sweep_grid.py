@@ -9,7 +9,6 @@ import dataclasses
 import math
 import re
 import shlex
-import shutil
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -124,6 +123,7 @@ def main() -> None:
             report(jm.load_results(options.output_dir))
             return
         check(options)
+        folder = options.output_dir
         runs = options.runs()
         if not options.dry_run:
             common.make_output_dir(options.output_dir, FILES)
@@ -135,7 +135,8 @@ def main() -> None:
             print(jm.estimate(model, optimizer, runs, dataset, memory=options.memory_bytes(), **budget))
             return
         if options.resume is None:
-            begin_folder(options, dataset)
+            places = [place for root in (folder, folder / "refined") for place in (root, *root.glob("rung_*"))]
+            common.begin_folder(options, dataset, places, (*FILES, NOISE_FILE))
     try:
         result = sweep(options, runs, dataset, options.output_dir)
         if options.shard is not None:
@@ -227,25 +228,6 @@ def is_finished(options: Options) -> bool:
     folder = options.output_dir
     asked = [folder, *([folder / "refined"] if options.refine else [])]
     return all((place / "scatter.png").is_file() and not sweep_folder.is_begun(place) for place in asked)
-
-
-def begin_folder(options: Options, dataset: jm.Dataset) -> None:
-    """Puts away what an earlier sweep left, and saves the options; from here on, the sweep can be resumed.
-
-    Raises:
-      ValueError: the folder holds a sweep that could be resumed.
-    """
-    folder = options.output_dir
-    begun = [place for root in (folder, folder / "refined") for place in (root, *root.glob("rung_*"))]
-    if any(sweep_folder.is_unfinished(place) for place in begun):
-        raise ValueError(
-            f"output_dir {folder} holds an interrupted sweep: go on with it by --resume {folder}, or remove the folder"
-        )
-    for place in begun:
-        for name in (*FILES, NOISE_FILE):
-            (place / name).unlink(missing_ok=True)
-        shutil.rmtree(place / sweep_folder.FOLDER, ignore_errors=True)
-    common.save_config(options, dataset)
 
 
 def draw(folder: Path, target: float | None) -> None:

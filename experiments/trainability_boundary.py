@@ -9,7 +9,6 @@ interrupted goes on with --resume to the same numbers.
 import dataclasses
 import functools
 import math
-import shutil
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,7 +18,7 @@ import common
 import tyro
 
 import jaxmnist as jm
-from jaxmnist import boundary, sweep_folder
+from jaxmnist import boundary
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -95,7 +94,10 @@ def main() -> None:
             print(jm.estimate(model, boundary.layered_sgd, runs, dataset, **arguments))
             return
         if options.resume is None:
-            begin_folder(options, dataset)
+            frames = options.output_dir / "frames"
+            for picture in frames.glob("[0-9][0-9].*"):
+                picture.unlink()
+            common.begin_folder(options, dataset, [options.output_dir, *frames.glob("[0-9][0-9]/")], FILES)
     sweep = functools.partial(jm.sweep, model, boundary.layered_sgd, dataset=dataset, record=("train",), **arguments)
     try:
         for _ in pictures(options, lambda window, folder: train(options, sweep, window, folder)):
@@ -124,27 +126,6 @@ def check(options: Options) -> None:
     if options.estimate_dimension:
         boundary.box_sizes(options.resolution)
     boundary.check_frames(options.axes, options.window(), options.resolution, options.frames, options.factor)
-
-
-def begin_folder(options: Options, dataset: jm.Dataset) -> None:
-    """Puts away what an earlier picture left, and saves the options; from here on, it can be resumed.
-
-    Raises:
-      ValueError: the folder holds a sweep that could be resumed.
-    """
-    folder = options.output_dir
-    begun = [folder, *folder.glob("frames/[0-9][0-9]/")]
-    if any(sweep_folder.is_unfinished(place) for place in begun):
-        raise ValueError(
-            f"output_dir {folder} holds an interrupted sweep: go on with it by --resume {folder}, or remove the folder"
-        )
-    for place in begun:
-        for name in FILES[:2]:
-            (place / name).unlink(missing_ok=True)
-        shutil.rmtree(place / sweep_folder.FOLDER, ignore_errors=True)
-    for picture in (folder / FILES[-1], *folder.glob("frames/[0-9][0-9].png")):
-        picture.unlink(missing_ok=True)
-    common.save_config(options, dataset)
 
 
 def frame_folder(options: Options, index: int) -> Path:
@@ -194,8 +175,7 @@ def draw(options: Options) -> None:
         frame = f"frame {index + 1} of {options.frames}, {options.factor**index:g}x" if options.frames > 1 else ""
         draw_one = functools.partial(boundary_plotting.figure, result, options.axes, window, options.setting())
         if index == 0:
-            for suffix in ("png", "svg"):
-                common.save_figure(draw_one(), folder / f"boundary.{suffix}")
+            common.save_figure(draw_one(), folder / "boundary.png")
         if options.frames > 1:
             (folder / "frames").mkdir(exist_ok=True)
             written.append(folder / "frames" / f"{index:02d}.png")

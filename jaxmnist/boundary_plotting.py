@@ -15,7 +15,7 @@ from PIL import Image
 
 from jaxmnist import boundary
 from jaxmnist.files import write_atomically
-from jaxmnist.plotting import STYLE
+from jaxmnist.style import STYLE
 
 # Two halves, each monotone in lightness, palest and darkest where they meet: converging runs stay light, the others
 # dark, in greyscale too; blue and red differ for the colour-blind.

@@ -193,11 +193,10 @@ def _map(result: xr.Dataset, split: str) -> _Map:
         half_width[place] = 100 * (interval.high - interval.low) / 2
     mean = np.ma.masked_array(100 * accuracy.mean(axis=-1), mask=hidden)
     has_curves = "recorded_validation_loss" in result and "num_classes" in result.attrs
-    dead = np.zeros(share.shape, bool)
+    dead = nowhere
     if has_curves:
-        runs = statistics.is_dead(result).squeeze(others).transpose("batch_size", "learning_rate", "seed")
-        dead = runs.values.any(axis=-1)
-    return _Map(mean, share, pruned & (share == 0), half_width, dead & ~hidden)
+        dead = statistics.is_dead(result).squeeze(others).transpose("batch_size", "learning_rate", "seed").values
+    return _Map(mean, share, pruned & (share == 0), half_width, dead.any(axis=-1) & ~hidden)
 
 
 def _map_figure(result: xr.Dataset):
