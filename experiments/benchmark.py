@@ -98,7 +98,7 @@ def measure_large_sweep(dataset: jm.Dataset, num_rounds: int, small: bool) -> No
     runs = jm.grid(learning_rate=learning_rates, batch_size=batch_sizes, seed=range(num_seeds))
     model = jm.SoftmaxRegression(len(dataset.class_names))
     checked = jm.check(model, optax.sgd, runs, dataset, num_steps)
-    planned = plan(model, optax.sgd, checked, dataset, memory.DEFAULT_BYTES)
+    planned = plan(model, optax.sgd, checked, dataset, memory.DEFAULT_BYTES, num_steps)
     mesh = programs.local_mesh()
     data = put(mesh, dataset)
     boundaries, _ = segments(num_steps, 1)

@@ -117,7 +117,7 @@ def _static_names(model, optimizer, arrays, dataset) -> tuple[str, ...]:
 
     def is_traceable(traced):
         try:
-            _shape_of_logits(model, optimizer, fixed, traced, dataset)
+            _shape_of_logits(model, optimizer, tuple(fixed.items()), tuple(traced), dataset.train.images.shape[1:])
         except Exception:  # flax and optax raise many kinds where a traced value meets Python's `if` or a shape
             return False
         return True
@@ -133,7 +133,8 @@ def _check_static(model, optimizer, arrays, values: Static, dataset) -> None:
     fixed = {name: arrays[name][0].item() for name in names} | dict(values)
     traced = [name for name in names if name not in dict(values)]
     try:
-        shape = _shape_of_logits(model, optimizer, fixed, traced, dataset)
+        image_shape = dataset.train.images.shape[1:]
+        shape = _shape_of_logits(model, optimizer, tuple(fixed.items()), tuple(traced), image_shape)
     except Exception as error:  # whatever it is, it is about these values
         shown = ", ".join(f"{name}={value!r}" for name, value in fixed.items())
         reason = str(error).strip().splitlines()[0]
@@ -148,16 +149,17 @@ def _check_static(model, optimizer, arrays, values: Static, dataset) -> None:
         )
 
 
-def _shape_of_logits(model, optimizer, fixed: dict, traced: list[str], dataset) -> tuple[int, ...]:
+@functools.lru_cache(maxsize=64)
+def _shape_of_logits(model, optimizer, fixed: Static, traced: tuple[str, ...], image_shape) -> tuple[int, ...]:
     """Returns the shape of one image's logits, after building one training step with these names traced."""
 
     def step(values, pixels):
-        configured = programs.configure(model, optimizer, fixed | values)
+        configured = programs.configure(model, optimizer, dict(fixed) | values)
         params = configured.model.init(jax.random.key(0), pixels)
         logits = configured.model.apply(params, pixels, rngs={"dropout": jax.random.key(0)})
         return logits, configured.optimizer.update(params, configured.optimizer.init(params), params)
 
-    image = jax.ShapeDtypeStruct((1, *dataset.train.images.shape[1:]), jnp.float32)
+    image = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
     values = {name: jax.ShapeDtypeStruct((), jnp.float32) for name in traced}
     return jax.eval_shape(step, values, image)[0].shape
 
@@ -200,6 +202,7 @@ def describe(job: Job, dataset: Dataset) -> dict:
     }
 
 
+@functools.cache
 def _versions() -> dict[str, str]:
     packages = ("jaxmnist", "jax", "flax", "optax", "numpy", "xarray", "tensorflow-datasets")
     return {"python": platform.python_version(), **{name: importlib.metadata.version(name) for name in packages}}

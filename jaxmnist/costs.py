@@ -69,7 +69,8 @@ def estimate(
       ValueError: as `sweep`.
     """
     checked = check(model, optimizer, runs, dataset, num_steps, num_evaluations)
-    planned = plan(model, optimizer, checked, dataset, room.available() if memory is None else memory)
+    memory = room.available() if memory is None else memory
+    planned = plan(model, optimizer, checked, dataset, memory, num_steps)
     mesh = programs.local_mesh()
     data = put(mesh, dataset)
     kinds = Counter(_kind(program) for program in planned)

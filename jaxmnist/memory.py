@@ -40,10 +40,12 @@ class Room(NamedTuple):
     Attributes:
       runs: in one program.
       group: in one group of it, so that they stay in a CPU's cache.
+      num_params: of the largest run.
     """
 
     runs: int
     group: float
+    num_params: int
 
 
 def find_room(
@@ -69,10 +71,11 @@ def find_room(
     """
     first = {name: values[0].item() for name, values in checked.arrays.items() if name not in ("batch_size", "seed")}
     image_shape = dataset.train.images.shape[1:]
-    per_run = max(
-        programs.run_bytes(model, optimizer, first | dict(values), image_shape)
+    largest = [
+        programs.sizes(model, optimizer, tuple((first | dict(values)).items()), image_shape)
         for values in static_values(checked.arrays, checked.static)
-    )
+    ]
+    per_run, num_params = max(size.state_bytes for size in largest), max(size.num_params for size in largest)
     data = sum(np.asarray(array).nbytes for split in SPLIT_NAMES for array in getattr(dataset, split))
     sharing = num_devices if jax.default_backend() == "cpu" else 1
     fixed = sharing * (data + programs.MAX_ACTIVATION_BYTES)
@@ -84,6 +87,6 @@ def find_room(
             "a time, the data, and what is computed from them"
         )
     if jax.default_backend() != "cpu":
-        return Room(room, math.inf)
+        return Room(room, math.inf, num_params)
     runs = min(room, max(MAX_STATE_BYTES // per_run, 1), MAX_RUNS)
-    return Room(runs, max(programs.CACHE_BYTES // per_run, 1))
+    return Room(runs, max(programs.CACHE_BYTES // per_run, 1), num_params)

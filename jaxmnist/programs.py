@@ -183,13 +183,25 @@ def activation_bytes(model: nn.Module, image_shape: tuple[int, ...]) -> float:
     return max(total(2, 2) - total(1, 2) - total(2, 1) + total(1, 1), 1)
 
 
-def run_bytes(model: nn.Module, optimizer: OptimizerFactory, values: Mapping, image_shape: tuple[int, ...]) -> int:
-    """Returns the bytes of one run's state: parameters and the optimizer's."""
+class Sizes(NamedTuple):
+    """Of one run: its parameters, and the bytes of its state, parameters and the optimizer's."""
+
+    num_params: int
+    state_bytes: int
+
+
+@functools.lru_cache(maxsize=64)
+def sizes(
+    model: nn.Module, optimizer: OptimizerFactory, values: planning.Static, image_shape: tuple[int, ...]
+) -> Sizes:
+    """Returns how large one run is."""
     image = jax.ShapeDtypeStruct((1, *image_shape), jnp.uint8)
-    configured = configure(model, optimizer, values)
+    configured = configure(model, optimizer, dict(values))
     init = functools.partial(training.init_state, configured.model, configured.optimizer, 0)
     state = jax.eval_shape(init, image)
-    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves((state.params, state.opt_state)))
+    leaves = jax.tree.leaves((state.params, state.opt_state))
+    num_params = sum(leaf.size for leaf in jax.tree.leaves(state.params))
+    return Sizes(num_params, sum(leaf.size * leaf.dtype.itemsize for leaf in leaves))
 
 
 def _spread(recipe: Recipe, function: Callable, num_spread: int, num_same: int = 0) -> Callable:

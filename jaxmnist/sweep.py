@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 MIN_SEGMENTS = 20
 MAX_SEGMENT_STEPS = 500
+LARGE_FLOPS, LARGE_PADDING = 1e12, 1.25
 SECONDS_PER_CHECKPOINT = 10.0
 SECONDS_PER_REFRESH = 10.0
 # Of a program's time, as far as the progress bar is concerned; the rest is evaluation.
@@ -97,7 +98,7 @@ def sweep(
     job = Job(model, optimizer, checked.arrays, num_steps, num_evaluations, tuple(record))
     if memory is None:
         memory = room.available() if shard is None else room.DEFAULT_BYTES
-    planned = plan(model, optimizer, checked, dataset, memory)
+    planned = plan(model, optimizer, checked, dataset, memory, num_steps)
     described = describe(job, dataset)
     if shard is not None:
         described |= {"shard": f"{shard[0]}/{shard[1]}", "plan_crc32": planning.fingerprint(planned)}
@@ -137,18 +138,29 @@ def sweep(
 
 
 def plan(
-    model: nn.Module, optimizer: programs.OptimizerFactory, checked: Checked, dataset: Dataset, memory: float
+    model: nn.Module,
+    optimizer: programs.OptimizerFactory,
+    checked: Checked,
+    dataset: Dataset,
+    memory: float,
+    num_steps: int,
 ) -> list[planning.Program]:
     """Returns the programs of a sweep in the order they are trained in: shuffled, so that a part shows the whole.
+
+    They are the fewest whose padded work is at most twice the useful work; where the work is so large that compiling a
+    few more is nothing beside it, at most a quarter more than the useful work.
 
     Raises:
       ValueError: there is no room for a single run.
     """
     num_devices = len(jax.local_devices())
     most = room.find_room(model, optimizer, checked, dataset, memory, num_devices)
+    # A matrix product forward and one backward: a lower bound, since convolutions use their weights many times.
+    flops = 4.0 * most.num_params * num_steps * float(checked.arrays["batch_size"].sum(dtype=np.float64))
     planned = planning.plan(
-        checked.arrays, static=checked.static, max_runs=most.runs, max_group=most.group, num_devices=num_devices
-    )
+        checked.arrays, static=checked.static, max_runs=most.runs, max_group=most.group, num_devices=num_devices,
+        max_padding=LARGE_PADDING if flops > LARGE_FLOPS else planning.MAX_PADDING,
+    )  # fmt: skip
     return [planned[index] for index in np.random.default_rng(0).permutation(len(planned))]
 
 
