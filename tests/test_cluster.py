@@ -29,7 +29,8 @@ def workers() -> list[int]:
 
 
 def test_without_ray_a_sentence_says_what_to_install(tiny, monkeypatch):
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    real = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *args: None if name == "ray" else real(name, *args))
     with pytest.raises(ValueError, match=r"ray is not installed; install it by pip install 'jaxmnist\[distributed\]'"):
         cluster.check_installed()
     with pytest.raises(ValueError, match="ray is not installed"):
