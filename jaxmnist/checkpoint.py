@@ -144,6 +144,10 @@ def save_model(folder: Path, classifier: Classifier, seeds: Sequence[int]) -> No
     write_text(folder / "model.json", json.dumps(description, indent=2) + "\n")
 
 
+def _shapes(tree: Any) -> Any:
+    return jax.tree.map(lambda leaf: list(leaf.shape), tree)
+
+
 def load_model(folder: str | Path) -> Classifier:
     """Returns the trained model in the output folder of `experiments/train_cnn.py`, ready to be called on images.
 
@@ -161,7 +165,13 @@ def load_model(folder: str | Path) -> Classifier:
         image = np.zeros((1, *shape), np.float32)
         like = jax.eval_shape(model.init, jax.random.key(0), image)
         with ocp.StandardCheckpointer() as checkpointer:
-            params = [checkpointer.restore(place / f"params_{int(seed)}", like) for seed in description["seeds"]]
+            params = []
+            for seed in description["seeds"]:
+                saved = place / f"params_{int(seed)}"
+                # Where shapes differ, orbax raises too, but leaves work behind that complains at some later time.
+                if _shapes(checkpointer.metadata(saved).item_metadata.tree) != _shapes(like):
+                    raise ValueError(f"{saved.name} has not the shapes of the {description['model']} described there")
+                params.append(checkpointer.restore(saved, like))
         return Classifier(model, tuple(params), shape, tuple(description["class_names"]))
     except FileNotFoundError:
         raise ValueError(
