@@ -5,6 +5,7 @@ import contextlib
 import dataclasses
 import functools
 import json
+import shlex
 import shutil
 import signal
 import sys
@@ -185,6 +186,17 @@ def save_figure(figure: "Figure", path: Path) -> None:
     write_atomically(path, functools.partial(figure.savefig, dpi=150))
     # Without the date, the same picture is the same file.
     write_atomically(path.with_suffix(".svg"), functools.partial(figure.savefig, metadata={"Date": None}))
+
+
+@contextlib.contextmanager
+def resumable(folder: Path) -> Iterator[None]:
+    """Says how to go on, where Ctrl-C or the file system ends what saves itself in a folder."""
+    try:
+        yield
+    except (KeyboardInterrupt, OSError):
+        command = shlex.join(["python", sys.argv[0], "--resume", str(folder)])
+        print(f"to go on: {command}", file=sys.stderr)
+        raise
 
 
 @contextlib.contextmanager

@@ -8,7 +8,6 @@ whatever moment, goes on with --resume to the same numbers.
 import dataclasses
 import math
 import re
-import shlex
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -137,7 +136,7 @@ def main() -> None:
         if options.resume is None:
             places = [place for root in (folder, folder / "refined") for place in (root, *root.glob("rung_*"))]
             common.begin_folder(options, dataset, places, (*FILES, NOISE_FILE))
-    try:
+    with common.resumable(options.output_dir):
         result = sweep(options, runs, dataset, options.output_dir)
         if options.shard is not None:
             print(
@@ -150,9 +149,6 @@ def main() -> None:
         report(result)
         if options.refine:
             refine(options, result, dataset)
-    except (KeyboardInterrupt, OSError):
-        print(f"to go on: python {sys.argv[0]} --resume {shlex.quote(str(options.output_dir))}", file=sys.stderr)
-        raise
 
 
 def sweep(options: Options, runs: dict, dataset: jm.Dataset, folder: Path):

@@ -184,13 +184,9 @@ def main() -> None:
             jm.check(model, optax.sgd, runs, dataset, num_steps)
         if not options.resume:
             begin_folder(options, dataset)
-    try:
+    with common.resumable(options.output_dir):
         train(options, model, optimizer, num_steps, dataset)
         draw(options.output_dir)
-    except (KeyboardInterrupt, OSError):
-        command = shlex.join(["python", sys.argv[0], "--resume", str(options.output_dir)])
-        print(f"to go on: {command}", file=sys.stderr)
-        raise
     print_report(options.output_dir)
 
 

@@ -95,18 +95,15 @@ def main() -> None:
             return
         if options.resume is None:
             frames = options.output_dir / "frames"
+            common.begin_folder(options, dataset, [options.output_dir, *frames.glob("[0-9][0-9]/")], FILES)
+            # Only now, since an interrupted sequence is refused and stays as it is.
             for picture in frames.glob("[0-9][0-9].*"):
                 picture.unlink()
-            common.begin_folder(options, dataset, [options.output_dir, *frames.glob("[0-9][0-9]/")], FILES)
     sweep = functools.partial(jm.sweep, model, boundary.layered_sgd, dataset=dataset, record=("train",), **arguments)
-    try:
+    # What can be known only here is too little memory.
+    with common.resumable(options.output_dir), common.usage_errors((ValueError,)):
         for _ in pictures(options, lambda window, folder: train(options, sweep, window, folder)):
             pass
-    except ValueError as error:  # of what can be known only here: too little memory
-        common.fail(str(error))
-    except (KeyboardInterrupt, OSError):
-        print(f"to go on: python {sys.argv[0]} --resume {options.output_dir}", file=sys.stderr)
-        raise
     with common.usage_errors():
         draw(options)
 

@@ -289,6 +289,8 @@ class Collected:
         self._finished = np.zeros(len(job.arrays["seed"]), bool)
         self._work = [job.num_steps * planning.useful_examples(program) for program in planned]
         self._work_done = 0.0
+        # The sweep's runs, or its shard's.
+        self._rows = np.unique(np.concatenate([program.rows.ravel() for program in planned]))
         self._last_refresh = time.monotonic()
         self.total_work = sum(self._work)
 
@@ -310,7 +312,7 @@ class Collected:
 
         def report(index: int | None = None, step: int = 0) -> None:
             num_programs = len(self._planned)
-            text = f"{self._finished.sum()}/{self._num_runs()} runs"
+            text = f"{self._finished.sum()}/{len(self._rows)} runs"
             running = 0.0
             if index is not None:
                 text += f", program {index + 1}/{num_programs}, step {step}/{self._job.num_steps}"
@@ -319,15 +321,12 @@ class Collected:
 
         return report
 
-    def _num_runs(self) -> int:
-        return len(np.unique(np.concatenate([program.rows.ravel() for program in self._planned])))
-
     def result(self) -> "xr.Dataset":
         """Returns the labelled results; those of runs that have not ended are nan, and `finished` says which."""
         from jaxmnist import results
 
         job = self._job
-        rows = np.unique(np.concatenate([program.rows.ravel() for program in self._planned]))
+        rows = self._rows
         values = dict(self._values)
         if not self._finished[rows].all():
             values["finished"] = self._finished
