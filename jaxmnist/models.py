@@ -10,8 +10,9 @@ from collections.abc import Callable
 
 import flax.linen as nn
 import jax
-import jax.custom_batching
 import jax.numpy as jnp
+
+from jaxmnist.convolution import convolve
 
 # 1 / the standard deviation of max(x, 0) for a standard normal x.
 RECTIFIER_GAIN = math.sqrt(2 / (1 - 1 / math.pi))
@@ -117,70 +118,12 @@ class Conv(nn.Module):
         return convolve(inputs, kernel) + bias[None, None, None, :]
 
 
-@jax.custom_vjp
-def convolve(images: jax.Array, kernel: jax.Array) -> jax.Array:
-    """Returns the convolution of stride 1 with zeros beyond the border.
-
-    It is written in two ways. Where there are gradients, and under `vmap`, it is one matrix product of patches and
-    kernel: inside `lax.scan` on CPU, XLA's own convolution is ten times slower (its filter gradient;
-    https://github.com/jax-ml/jax/issues/12868), and under `vmap` it becomes a slow grouped one. For one run's forward
-    pass, XLA's own is half again as fast as the patches.
-
-    Args:
-      images: `[B, H, W, C]` float32.
-      kernel: `[height, width, C, F]` float32, height and width odd.
-
-    Returns:
-      `[B, H, W, F]` float32.
-    """
-    return _convolve_by_xla(images, kernel)
-
-
-def _convolve_by_patches(images, kernel):
-    columns = patches(images, kernel.shape[:2])
-    outputs = columns.reshape(-1, columns.shape[-1]) @ kernel.reshape(-1, kernel.shape[-1])
-    return outputs.reshape(*images.shape[:-1], kernel.shape[-1])
-
-
-@jax.custom_batching.custom_vmap
-def _convolve_by_xla(images, kernel):
-    return jax.lax.conv_general_dilated(images, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
-
-
-@_convolve_by_xla.def_vmap
-def _convolve_under_vmap(axis_size, in_batched, images, kernel):
-    in_axes = tuple(0 if batched else None for batched in in_batched)
-    return jax.vmap(_convolve_by_patches, in_axes)(images, kernel), True
-
-
-# Reverse mode asks for the outputs and a function from their gradient to those of the inputs: `jax.vjp`'s, as it is.
-convolve.defvjp(
-    lambda images, kernel: jax.vjp(_convolve_by_patches, images, kernel), lambda pullback, grad: pullback(grad)
-)
-
-
-def patches(images: jax.Array, size: tuple[int, int]) -> jax.Array:
-    """Returns the patch around each pixel, zeros beyond the border.
-
-    Args:
-      images: `[B, H, W, C]`.
-      size: height and width of a patch, odd.
-
-    Returns:
-      `[B, H, W, height * width * C]`, in the order of a convolution's kernel.
-    """
-    height, width = images.shape[1:3]
-    margins = [(extent // 2, extent // 2) for extent in size]
-    padded = jnp.pad(images, [(0, 0), *margins, (0, 0)])
-    shifted = [padded[:, i : i + height, j : j + width] for i in range(size[0]) for j in range(size[1])]
-    return jnp.concatenate(shifted, axis=-1)
-
-
 def max_pool(images: jax.Array) -> jax.Array:
     """Returns the maxima of 2x2 blocks, `[B, H, W, C]` to `[B, H // 2, W // 2, C]`; an odd last row is left out."""
     batch, height, width, channels = images.shape
     even = images[:, : height // 2 * 2, : width // 2 * 2]
-    return even.reshape(batch, height // 2, 2, width // 2, 2, channels).max(axis=(2, 4))
+    blocks = even.reshape(batch, height // 2, 2, width // 2, 2, channels)
+    return blocks.max(axis=(2, 4))
 
 
 def standardise(kernel: jax.Array) -> jax.Array:
@@ -259,7 +202,7 @@ class CNN(nn.Module):
             images = jnp.maximum(max_pool(images) if index in self.pool_after else images, 0.0)
         hidden = images.reshape(images.shape[0], -1)
         if self.hidden_size:
-            hidden = jnp.maximum(Dense(self.hidden_size, **init)(hidden), 0.0)
+            hidden = jnp.maximum(nn.Dense(self.hidden_size, **init)(hidden), 0.0)
         if self.has_rng("dropout"):
             hidden = dropout(self.make_rng("dropout"), hidden, self.dropout_rate)
-        return Dense(self.num_classes, **init)(hidden)
+        return nn.Dense(self.num_classes, **init)(hidden)

@@ -127,39 +127,3 @@ def test_pooling_that_leaves_no_pixel_is_named():
     jm.CNN(**layers, pool_after=(1, 2)).init(jax.random.key(0), images)
     with pytest.raises(ValueError, match=r"pool_after \(1, 2, 3\) leaves no pixel of images of 8 x 7"):
         jm.CNN(**layers, pool_after=(1, 2, 3)).init(jax.random.key(0), images)
-
-
-def by_xla(images, kernel):
-    return jax.lax.conv_general_dilated(images, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
-
-
-def test_each_way_to_convolve_gives_the_same():
-    images = jax.random.normal(jax.random.key(0), (3, 2, 7, 6, 2))
-    kernels = jax.random.normal(jax.random.key(1), (3, 5, 3, 2, 4))
-    expected = jax.vmap(by_xla)(images, kernels)
-    alone = [models.convolve(*pair) for pair in zip(images, kernels, strict=True)]
-    np.testing.assert_allclose(np.stack(alone), expected, rtol=1e-4, atol=1e-5)
-    np.testing.assert_allclose(jax.vmap(models.convolve)(images, kernels), expected, rtol=1e-4, atol=1e-5)
-    shared = jax.vmap(models.convolve, in_axes=(None, 0))(images[0], kernels)
-    np.testing.assert_allclose(shared, jax.vmap(by_xla, in_axes=(None, 0))(images[0], kernels), rtol=1e-4, atol=1e-5)
-    twice = jax.vmap(jax.vmap(models.convolve, in_axes=(None, 0)), in_axes=(0, None))(images, kernels)
-    np.testing.assert_allclose(twice[1, 2], by_xla(images[1], kernels[2]), rtol=1e-4, atol=1e-5)
-
-
-def test_gradients_of_the_convolution_under_vmap_are_those_of_xla():
-    images = jax.random.normal(jax.random.key(0), (3, 2, 7, 6, 2))
-    kernels = jax.random.normal(jax.random.key(1), (3, 5, 3, 2, 4))
-
-    def gradients(convolve):
-        return jax.vmap(jax.grad(lambda x, k: jnp.sum(jnp.sin(convolve(x, k))), argnums=(0, 1)))(images, kernels)
-
-    for ours, theirs in zip(gradients(models.convolve), gradients(by_xla), strict=True):
-        np.testing.assert_allclose(ours, theirs, rtol=1e-3, atol=1e-4)
-
-
-def test_no_convolution_of_xla_is_left_where_it_is_slow():
-    images, kernels = jnp.ones((3, 2, 7, 6, 2)), jnp.ones((3, 5, 3, 2, 4))
-    gradient = jax.grad(lambda kernel: models.convolve(images[0], kernel).sum())
-    assert "conv_general_dilated" not in str(jax.make_jaxpr(gradient)(kernels[0]))
-    assert "conv_general_dilated" not in str(jax.make_jaxpr(jax.vmap(models.convolve))(images, kernels))
-    assert "conv_general_dilated" in str(jax.make_jaxpr(models.convolve)(images[0], kernels[0]))

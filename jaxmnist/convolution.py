@@ -1,0 +1,201 @@
+"""Convolutions of stride 1, fast where XLA's own are slow: inside loops on CPU, and under `vmap`.
+
+Shapes: R runs, B examples of a batch, H x W pixels, C and F channels in and out.
+
+XLA's convolution inside `lax.scan` on CPU is ten times slower than outside (its filter gradient;
+https://github.com/jax-ml/jax/issues/12868), and under `vmap` it becomes a slow grouped one. So where there are
+gradients, and under `vmap`, a convolution is written as matrix products, in one of two ways:
+
+- patches times kernel: for every kernel; it copies each pixel as often as the kernel has weights;
+- tiles: Winograd's minimal filtering, for square kernels of size 3 and 5 on CPU: 2.25 and 4 products an output in
+  place of 9 and 25. The original CNN's second convolution takes half the time of patches, forward and backward.
+
+For one run's forward pass, XLA's own is the fastest.
+"""
+
+import functools
+from typing import NamedTuple
+
+import jax
+import jax.custom_batching
+import jax.numpy as jnp
+import numpy as np
+
+TILE_OUTPUTS = 4
+# Where polynomials are evaluated, besides infinity: the first 5 for size 3, all for size 5. Of those tried, these have
+# the smallest rounding errors, relative to the largest output 1.5e-6 and 5e-6.
+POINTS = (0.0, 1.0, -1.0, 0.5, -2.0, 2.0, -0.5)
+TILED_KERNEL_SIZES = (3, 5)
+# With fewer channels, moving tiles takes longer than multiplying them.
+MIN_TILED_CHANNELS = 8
+
+
+@jax.custom_vjp
+def convolve(images: jax.Array, kernel: jax.Array) -> jax.Array:
+    """Returns the convolution of stride 1 with zeros beyond the border.
+
+    Args:
+      images: `[B, H, W, C]` float32.
+      kernel: `[height, width, C, F]` float32, height and width odd.
+
+    Returns:
+      `[B, H, W, F]` float32.
+    """
+    return _convolve_by_xla(images, kernel)
+
+
+def _forward(images, kernel):
+    return _convolve_by_products(images, kernel), (images, kernel)
+
+
+def _backward(saved, grad):
+    images, kernel = saved
+    if _is_tiled(kernel.shape):
+        return tuple(each[0] for each in _tiled_gradients(images[None], kernel[None], grad[None]))
+    return jax.vjp(convolve_by_patches, images, kernel)[1](grad)
+
+
+convolve.defvjp(_forward, _backward)
+
+
+def _convolve_by_products(images, kernel):
+    return (convolve_by_tiles if _is_tiled(kernel.shape) else convolve_by_patches)(images, kernel)
+
+
+def _is_tiled(kernel_shape):
+    height, width, channels, _ = kernel_shape
+    fits = height == width and height in TILED_KERNEL_SIZES and channels >= MIN_TILED_CHANNELS
+    # The transforms would multiply the rounding errors of a GPU's default products.
+    return fits and jax.default_backend() == "cpu"
+
+
+@jax.custom_batching.custom_vmap
+def _convolve_by_xla(images, kernel):
+    return jax.lax.conv_general_dilated(images, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+
+
+@_convolve_by_xla.def_vmap
+def _convolve_under_vmap(axis_size, in_batched, images, kernel):
+    in_axes = tuple(0 if batched else None for batched in in_batched)
+    return jax.vmap(_convolve_by_products, in_axes)(images, kernel), True
+
+
+def convolve_by_patches(images: jax.Array, kernel: jax.Array) -> jax.Array:
+    """Returns what `convolve` does, as one matrix product of patches and kernel."""
+    columns = patches(images, kernel.shape[:2])
+    outputs = columns.reshape(-1, columns.shape[-1]) @ kernel.reshape(-1, kernel.shape[-1])
+    return outputs.reshape(*images.shape[:-1], kernel.shape[-1])
+
+
+def patches(images: jax.Array, size: tuple[int, ...]) -> jax.Array:
+    """Returns the patch around each pixel, zeros beyond the border.
+
+    Args:
+      images: `[B, H, W, C]`.
+      size: height and width of a patch, odd.
+
+    Returns:
+      `[B, H, W, height * width * C]`, in the order of a convolution's kernel.
+    """
+    height, width = images.shape[1:3]
+    margins = [(extent // 2, extent // 2) for extent in size]
+    padded = jnp.pad(images, [(0, 0), *margins, (0, 0)])
+    shifted = [padded[:, i : i + height, j : j + width] for i in range(size[0]) for j in range(size[1])]
+    return jnp.concatenate(shifted, axis=-1)
+
+
+def convolve_by_tiles(images: jax.Array, kernel: jax.Array) -> jax.Array:
+    """Returns what `convolve` does for a square kernel, by Winograd's minimal filtering F(4x4, size x size).
+
+    Tiles of the images and the kernel are evaluated as polynomials at n = 3 + size points per axis, multiplied there,
+    and brought back to 4x4 outputs each (Lavin & Gray 2016, arXiv:1509.09308, equations 8 and 12).
+    """
+    return _tiled(images[None], kernel[None])[0]
+
+
+def _with_runs(function):
+    """Makes `vmap` of a function of arrays `[R, ...]` that function of the arrays of all runs, `[runs * R, ...]`.
+
+    By itself, `vmap` would put the runs before the points, and copy all arrays for each product with a transform.
+    """
+    mapped = jax.custom_batching.custom_vmap(function)
+
+    @mapped.def_vmap
+    def over_runs(axis_size, in_batched, *arrays):
+        whole = [
+            array if batched else jnp.broadcast_to(array, (axis_size, *array.shape))
+            for array, batched in zip(arrays, in_batched, strict=True)
+        ]
+        outputs = mapped(*(array.reshape(-1, *array.shape[2:]) for array in whole))
+        outputs = jax.tree.map(lambda each: each.reshape(axis_size, -1, *each.shape[1:]), outputs)
+        return outputs, jax.tree.map(lambda _: True, outputs)
+
+    return mapped
+
+
+def _convolve_runs_by_tiles(images, kernel):
+    num_runs, batch, height, width, channels = images.shape
+    size, features = kernel.shape[1], kernel.shape[-1]
+    transforms = _transforms(size)
+    num_points = len(transforms.inputs)
+    tiles = _tiles(images.reshape(num_runs * batch, height, width, channels), size)
+    at_points = (transforms.inputs @ tiles.reshape(num_points, -1)).reshape(num_points, num_runs, -1, channels)
+    weights = kernel.transpose(1, 2, 0, 3, 4).reshape(size * size, -1)
+    weights_at_points = (transforms.kernel @ weights).reshape(num_points, num_runs, channels, features)
+    products = jnp.matmul(at_points, weights_at_points)
+    outputs = _from_blocks(transforms.outputs @ products.reshape(num_points, -1), (num_runs * batch, height, width))
+    return outputs.reshape(num_runs, batch, height, width, features)
+
+
+# What the gradients compute again of the forward pass is the same to the compiler, which does it once.
+_tiled = _with_runs(_convolve_runs_by_tiles)
+_tiled_gradients = _with_runs(lambda images, kernel, grad: jax.vjp(_convolve_runs_by_tiles, images, kernel)[1](grad))
+
+
+class _Transforms(NamedTuple):
+    """Matrices of n^2 points: from the pixels of a tile, from the weights of a kernel, and to 4x4 outputs."""
+
+    inputs: np.ndarray
+    kernel: np.ndarray
+    outputs: np.ndarray
+
+
+@functools.cache
+def _transforms(size: int) -> _Transforms:
+    num_points = TILE_OUTPUTS + size - 1
+
+    def powers(count):
+        at_infinity = np.eye(count)[-1:]
+        return np.concatenate([np.vander(POINTS[: num_points - 1], count, increasing=True), at_infinity])
+
+    kernel, inputs = powers(size), np.linalg.inv(powers(num_points)).T
+    # Any factor may go from one to the other; with rows of like size, rounding errors are smallest.
+    balance = np.sqrt(np.abs(inputs).sum(1, keepdims=True) / np.abs(kernel).sum(1, keepdims=True))
+    one_axis = inputs / balance, kernel * balance, powers(TILE_OUTPUTS).T
+    return _Transforms(*(np.kron(matrix, matrix).astype(np.float32) for matrix in one_axis))
+
+
+def _tiles(images, size):
+    """Returns the pixels under the tiles, `[n, n, B, rows, columns, C]`: blocks of 4x4, and what of the next ones."""
+    batch, height, width, channels = images.shape
+    rows, columns = -(-height // TILE_OUTPUTS), -(-width // TILE_OUTPUTS)
+    num_points = TILE_OUTPUTS + size - 1
+    reach = -(-num_points // TILE_OUTPUTS)
+    margins = [
+        (size // 2, (count + reach - 1) * TILE_OUTPUTS - extent - size // 2)
+        for count, extent in ((rows, height), (columns, width))
+    ]
+    padded = jnp.pad(images, [(0, 0), *margins, (0, 0)])
+    shape = (batch, rows + reach - 1, TILE_OUTPUTS, columns + reach - 1, TILE_OUTPUTS, channels)
+    blocks = padded.reshape(shape).transpose(2, 4, 0, 1, 3, 5)
+    below = jnp.concatenate([blocks[:, :, :, i : i + rows] for i in range(reach)], axis=0)[:num_points]
+    return jnp.concatenate([below[:, :, :, :, j : j + columns] for j in range(reach)], axis=1)[:, :num_points]
+
+
+def _from_blocks(outputs, extents):
+    """Returns images `[B, H, W, F]` from blocks `[4 * 4, B * rows * columns * F]`; what reaches beyond is cut off."""
+    batch, height, width = extents
+    rows, columns = -(-height // TILE_OUTPUTS), -(-width // TILE_OUTPUTS)
+    blocks = outputs.reshape(TILE_OUTPUTS, TILE_OUTPUTS, batch, rows, columns, -1).transpose(2, 3, 0, 4, 1, 5)
+    whole = blocks.reshape(batch, rows * TILE_OUTPUTS, columns * TILE_OUTPUTS, -1)
+    return whole[:, :height, :width]
