@@ -33,7 +33,7 @@ class Affine:
           key: what the amounts are drawn from.
           images: `[B, H, W, C]` float32.
         """
-        amounts = jax.random.uniform(key, (5, images.shape[0], 1, 1), minval=-1.0, maxval=1.0)
+        amounts = jax.random.uniform(key, (5, images.shape[0], 1, 1), jnp.float32, minval=-1.0, maxval=1.0)
         angle = amounts[0] * math.radians(self.rotation)
         scale_y, scale_x = jnp.exp(amounts[1:3] * self.scale)
         shift_y, shift_x = amounts[3:] * self.shift

@@ -80,7 +80,7 @@ class TanhNetwork(nn.Module):
         """Maps images `[B, H, W, C]` float32 in `[0, 1]` to logits `[B, K]` float32."""
 
         def normal(key, shape):
-            return self.init_scale / math.sqrt(shape[1]) * jax.random.normal(key, shape)
+            return self.init_scale / math.sqrt(shape[1]) * jax.random.normal(key, shape, jnp.float32)
 
         pixels = images.reshape(images.shape[0], -1)
         first = self.param("first", normal, (self.hidden_size, pixels.shape[1]))
