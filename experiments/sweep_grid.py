@@ -18,10 +18,11 @@ import pandas as pd
 import tyro
 
 import jaxmnist as jm
-from jaxmnist import sweep_folder
+from jaxmnist import arguments, sweep_folder
 from jaxmnist.cluster import check_installed
 from jaxmnist.files import write_atomically
 from jaxmnist.halving import check_rungs
+from jaxmnist.runs import MAX_RUNS
 
 NUM_SHOWN = 5
 SAMPLE_SEED = 0
@@ -81,6 +82,7 @@ class Options(common.TrainingOptions):
             return jm.grid(
                 learning_rate=self.learning_rates, batch_size=self.batch_sizes, seed=seeds, **self.further_axes()
             )
+        arguments.whole("num_samples", self.num_samples, 1, MAX_RUNS)
         jm.grid(learning_rate=self.learning_rates, batch_size=self.batch_sizes)  # the same rules for their values
         positive = [rate for rate in self.learning_rates if rate > 0]
         if len(positive) < 2:

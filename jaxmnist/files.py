@@ -80,7 +80,11 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
                 check_room(sum(member.file_size for member in archive.infolist()), path.stat().st_size)
             file.seek(0)
             with np.load(file, allow_pickle=False) as arrays:
-                return dict(arrays)
+                found = dict(arrays)
+            # Of what is no array, numpy returns the bytes.
+            if not all(isinstance(array, np.ndarray) for array in found.values()):
+                raise ValueError("it holds something else than arrays")
+            return found
         except OSError:
             raise
         except Exception as error:  # of broken files, zipfile and numpy raise whatever their parsing runs into

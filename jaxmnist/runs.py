@@ -5,6 +5,7 @@ factory, a field of the model, or `label_smoothing`. Shapes: R runs.
 """
 
 import dataclasses
+import itertools
 import math
 import zlib
 from collections.abc import Iterable, Mapping
@@ -16,7 +17,7 @@ from jaxmnist.arguments import MAX_SEED, shown
 
 Runs = Mapping[str, np.ndarray]
 Value = float | int | bool | str
-MAX_RUNS = 2**31 - 1
+MAX_RUNS = 2**24
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,6 +87,7 @@ def grid(**axes: Value | Iterable[Value]) -> dict[str, np.ndarray]:
     values = {name: _axis(name, axis) for name, axis in axes.items()}
     if not values:
         raise ValueError("grid() needs at least one axis, such as learning_rate=[0.1, 0.5]")
+    _check_count("grid", math.prod(map(len, values.values())))
     mesh = np.meshgrid(*values.values(), indexing="ij")
     return {name: points.reshape(-1) for name, points in zip(values, mesh, strict=True)}
 
@@ -103,7 +105,7 @@ def sample(num_runs: int, seed: int, /, **axes: Distribution | Value | Iterable[
     Raises:
       ValueError: `num_runs` or `seed` is not a whole number in range, or an axis is not as `grid` takes it.
     """
-    arguments.whole("num_runs", num_runs, 1, MAX_RUNS, "2**31 - 1")
+    arguments.whole("num_runs", num_runs, 1, MAX_RUNS)
     arguments.seed(seed)
     if not axes:
         raise ValueError("sample() needs at least one axis, such as learning_rate=loguniform(1e-4, 1)")
@@ -158,6 +160,7 @@ def with_seeds(runs: Runs, seeds: Iterable[int]) -> dict[str, np.ndarray]:
         arguments.refuse("seeds", seeds, "a sequence of distinct whole numbers")
     axis = _whole("seeds", _axis("seeds", seeds), 0, MAX_SEED, "2**31 - 1")
     num_runs = len(next(iter(runs.values())))
+    _check_count("seeds", num_runs * len(axis))
     repeated = {name: np.repeat(np.asarray(column), len(axis)) for name, column in runs.items()}
     return {**repeated, "seed": np.tile(axis, num_runs)}
 
@@ -215,7 +218,10 @@ def hyperparameter_names(runs: Runs) -> list[str]:
 
 def _axis(name: str, axis: Value | Iterable[Value]) -> np.ndarray:
     """Returns one axis as an array, checked."""
-    given = list(axis) if isinstance(axis, Iterable) and not isinstance(axis, str) else [axis]
+    # One more than there may be: an axis could have no end.
+    is_several = isinstance(axis, Iterable) and not isinstance(axis, str)
+    given = list(itertools.islice(axis, MAX_RUNS + 1)) if is_several else [axis]  # type: ignore[arg-type]
+    _check_count(name, len(given))
     if not given:
         raise ValueError(f"{name} is empty: an axis needs at least one value")
     given = [value.item() if isinstance(value, np.generic) else value for value in given]
@@ -239,6 +245,11 @@ def _axis(name: str, axis: Value | Iterable[Value]) -> np.ndarray:
             f"{name} has a value twice in {shown(given)}; the values of an axis are distinct, as float32 too"
         )
     return values
+
+
+def _check_count(name: str, count: int) -> None:
+    if count > MAX_RUNS:
+        raise ValueError(f"{name} makes {count:,} runs or more; at most {MAX_RUNS:,} are allowed")
 
 
 def _single(values: np.ndarray) -> np.ndarray:
