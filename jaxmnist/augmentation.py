@@ -38,8 +38,8 @@ class Affine:
         scale_y, scale_x = jnp.exp(amounts[1:3] * self.scale)
         shift_y, shift_x = amounts[3:] * self.shift
         center_y, center_x = (images.shape[1] - 1) / 2, (images.shape[2] - 1) / 2
-        y = (jnp.arange(images.shape[1]) - center_y)[None, :, None]
-        x = (jnp.arange(images.shape[2]) - center_x)[None, None, :]
+        y = (jnp.arange(images.shape[1], dtype=jnp.float32) - center_y)[None, :, None]
+        x = (jnp.arange(images.shape[2], dtype=jnp.float32) - center_x)[None, None, :]
         source_y = (jnp.sin(angle) * x + jnp.cos(angle) * y) * scale_y + shift_y + center_y
         source_x = (jnp.cos(angle) * x - jnp.sin(angle) * y) * scale_x + shift_x + center_x
         return sample(images, source_y, source_x)

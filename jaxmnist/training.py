@@ -224,7 +224,9 @@ def train_step(
 
     (loss, logits), grads = jax.value_and_grad(loss_and_logits, has_aux=True)(state.params)
     try:
-        updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+        # Adam's bias correction would else be of 64 bits where JAX_ENABLE_X64 is set, and runs differ by rounding.
+        with jax.enable_x64(False):
+            updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
     except (TypeError, ValueError, AttributeError) as error:
         raise ValueError(f"state.opt_state is not one of this optimizer and params: {_reason(error)}") from error
     step = state.step + 1

@@ -4,6 +4,7 @@ import io
 import json
 import os
 import pickle
+import shutil
 import struct
 import subprocess
 import zipfile
@@ -43,12 +44,18 @@ def pickled(trace):
     return array
 
 
-@pytest.fixture
-def trained(tmp_path):
-    """The folder of a trained model."""
+@pytest.fixture(scope="module")
+def model_folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("trained")
     params = MODEL.init(jax.random.key(0), np.zeros((1, 6, 5, 1), np.float32))
-    jm.save_model(tmp_path / "model", jm.Classifier(MODEL, (params,), (6, 5, 1), tuple("abcd")), [0])
-    return tmp_path
+    jm.save_model(folder / "model", jm.Classifier(MODEL, (params,), (6, 5, 1), tuple("abcd")), [0])
+    return folder
+
+
+@pytest.fixture
+def trained(model_folder, tmp_path):
+    """The folder of a trained model, which may be changed."""
+    return shutil.copytree(model_folder, tmp_path / "trained")
 
 
 @pytest.fixture
