@@ -263,9 +263,9 @@ def draw_targets(folder: Path, result, target: float | None) -> dict:
         critical = jm.fit_scaling(best["batch_size"].tolist(), best["steps"].tolist()).critical_batch_size
         print(f"observed critical batch size: {critical:.0f} examples")
     figures = {"steps_to_target": jm.target_maps(result, target)}
-    if (folder / NOISE_FILE).is_file():
+    chosen = jm.best(result)
+    if chosen is not None and (folder / NOISE_FILE).is_file():
         noise = pd.read_csv(folder / NOISE_FILE)
-        chosen = jm.best(result)
         setting = ", ".join(f"{LABELS.get(name, name)} {value:g}" for name, value in chosen.setting.items())
         figures["noise_scale"] = jm.noise_curve(noise, critical, result, setting)
         print(f"gradient noise scale: median {noise['noise_scale'].median():.0f} examples")

@@ -232,12 +232,16 @@ numbers = {}
 batches = jm.Split(split.images[:6].reshape(2, 3, 6, 5, 1), split.labels[:6].reshape(2, 3))
 softmax = jm.SoftmaxRegression(4, 0.1)
 for name, model, optimizer in (("softmax", softmax, optax.sgd(0.5, 0.9)), ("cnn", cnn, optax.adam(0.01))):
-    state = jm.init_state(model, optimizer, 2, split.images)
-    order = jm.example_order(47, 2, 8 * 6)
-    state, losses = jm.fit(model, optimizer, state, split, order, 6, num_steps=8, augment=Affine(), label_smoothing=0.1)
-    metrics = jm.evaluate(model, state.params, tiny.test)
-    numbers |= {f"{name}_{i}": leaf for i, leaf in enumerate(jax.tree.leaves((state.params, losses, metrics)))}
-    numbers |= {f"{name}_trace": jm.estimate_noise(model, state.params, batches).trace}
+    @jax.jit
+    def run(split, order, test):
+        state = jm.init_state(model, optimizer, 2, split.images)
+        more = dict(num_steps=8, augment=Affine(), label_smoothing=0.1)
+        state, losses = jm.fit(model, optimizer, state, split, order, 6, **more)
+        trace = jm.estimate_noise(model, state.params, batches).trace
+        return state.params, losses, jm.evaluate(model, state.params, test), trace
+
+    leaves = jax.tree.leaves(run(split, jm.example_order(47, 2, 8 * 6), tiny.test))
+    numbers |= {f"{name}_{i}": leaf for i, leaf in enumerate(leaves)}
 runs = jm.grid(learning_rate=[0.01, 0.1], batch_size=[3, 8], seed=[0, 1], label_smoothing=0.1)
 result = jm.sweep(jm.MLP(5, 4), optax.adam, runs, tiny, num_steps=8, progress=False)
 numbers |= {name: result[name].values for name in result.data_vars if name != "diverged_step"}

@@ -221,12 +221,13 @@ def test_arrays_from_strangers_are_numbers_of_bounded_size(tmp_path, kind):
     if kind == "pickle":
         np.savez(path, allow_pickle=True, x=pickled(trace))
     elif kind == "bomb":
-        write_archive(path, {"x.npy": bytes(files.MAX_BYTES + 1)})
+        num_numbers = files.MAX_BYTES // 4
+        write_archive(path, {"x.npy": header_of((num_numbers,)) + bytes(4 * num_numbers)})
         assert path.stat().st_size < 2**20
     else:
         shape = {"declared": (2**50,), "negative": (-5,)}.get(kind, (3,))
         write_archive(path, {"x.npy": b"text" if kind == "text" else header_of(shape)})
-    assert_refused(lambda: files.read_arrays(path), "x.npz cannot be read")
+    assert_refused(lambda: files.read_arrays(path), "x.npz cannot be read", "are allowed" if kind == "bomb" else "")
     assert not trace.exists()
 
 
