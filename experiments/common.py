@@ -10,6 +10,8 @@ import shutil
 import signal
 import sys
 import tempfile
+import types
+import typing
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, NoReturn, TypeVar
@@ -19,9 +21,10 @@ import optax
 import tyro
 
 import jaxmnist as jm
-from jaxmnist import sweep_folder
-from jaxmnist.files import write_atomically, write_text
+from jaxmnist import arguments, sweep_folder
+from jaxmnist.files import read_json, write_atomically, write_text
 from jaxmnist.optimizers import OPTIMIZERS
+from jaxmnist.runs import MAX_RUNS
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -117,12 +120,42 @@ def load_config(options: type[Options], folder: Path) -> Options:
     """
     path = folder / CONFIG_NAME
     try:
-        config = json.loads(path.read_text())
+        config = read_json(path)
+        check_config(options, config)
         as_tuples = {name: tuple(value) if isinstance(value, list) else value for name, value in config.items()}
         data_dir = config["data_dir"] and Path(config["data_dir"])
         return options(**as_tuples | {"data_dir": data_dir, "output_dir": folder, "resume": folder})
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise ValueError(f"resume: the options in {path} cannot be read: {error}") from None
+
+
+def check_config(options: type, config: dict) -> None:
+    """Raises ValueError where saved options are not of their types, as a stranger's may be, or of one call alone."""
+    hints = typing.get_type_hints(options, include_extras=True)
+    for name, value in config.items():
+        if name not in hints or name in OF_THE_CALL:
+            raise ValueError(f"{arguments.shown(name)} is no option that is saved")
+        if not fits(value, hints[name]):
+            raise ValueError(f"{name} is {arguments.shown(value)}, which is of another type")
+
+
+def fits(value: object, hint) -> bool:
+    """Returns whether a value from a JSON file is of an option's type."""
+    origin, inner = typing.get_origin(hint), typing.get_args(hint)
+    if origin is Annotated:
+        return fits(value, inner[0])
+    if origin in (typing.Union, types.UnionType):
+        return any(fits(value, each) for each in inner)
+    if origin is Literal:
+        return isinstance(value, str) and value in inner
+    if origin is tuple:
+        each = inner[:1] * len(value) if inner[-1] is Ellipsis and isinstance(value, list) else inner
+        return isinstance(value, list) and len(value) == len(each) and all(map(fits, value, each))
+    if hint is Path:
+        return isinstance(value, str)
+    if hint in (int, float):
+        return isinstance(value, int | hint) and not isinstance(value, bool)
+    return isinstance(value, hint)
 
 
 def seeds(num_seeds: int) -> range:
@@ -131,8 +164,7 @@ def seeds(num_seeds: int) -> range:
     Raises:
       ValueError: there is none.
     """
-    if num_seeds < 1:
-        raise ValueError(f"num_seeds is {num_seeds}; at least 1 seed is needed")
+    arguments.whole("num_seeds", num_seeds, 1, MAX_RUNS)
     return range(num_seeds)
 
 

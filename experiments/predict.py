@@ -20,7 +20,7 @@ class Options:
     folder: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="DIR")] = Path("results/train_cnn")
     """Output folder of a finished experiments/train_cnn.py."""
     pictures: Annotated[tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(metavar="PICTURE...")] = ()
-    """The pictures, in any format that pillow reads."""
+    """The pictures: PNG, JPEG, WebP, GIF, BMP, TIFF and the like."""
     output: Annotated[Path, tyro.conf.arg(metavar="FILE")] = Path("results/predictions.png")
     """Where the figure goes."""
 

@@ -18,10 +18,11 @@ import pandas as pd
 import tyro
 
 import jaxmnist as jm
-from jaxmnist import sweep_folder
+from jaxmnist import arguments, sweep_folder
 from jaxmnist.cluster import check_installed
 from jaxmnist.files import write_atomically
 from jaxmnist.halving import check_rungs
+from jaxmnist.runs import MAX_RUNS
 
 NUM_SHOWN = 5
 SAMPLE_SEED = 0
@@ -81,6 +82,7 @@ class Options(common.TrainingOptions):
             return jm.grid(
                 learning_rate=self.learning_rates, batch_size=self.batch_sizes, seed=seeds, **self.further_axes()
             )
+        arguments.whole("num_samples", self.num_samples, 1, MAX_RUNS)
         jm.grid(learning_rate=self.learning_rates, batch_size=self.batch_sizes)  # the same rules for their values
         positive = [rate for rate in self.learning_rates if rate > 0]
         if len(positive) < 2:
@@ -261,9 +263,9 @@ def draw_targets(folder: Path, result, target: float | None) -> dict:
         critical = jm.fit_scaling(best["batch_size"].tolist(), best["steps"].tolist()).critical_batch_size
         print(f"observed critical batch size: {critical:.0f} examples")
     figures = {"steps_to_target": jm.target_maps(result, target)}
-    if (folder / NOISE_FILE).is_file():
+    chosen = jm.best(result)
+    if chosen is not None and (folder / NOISE_FILE).is_file():
         noise = pd.read_csv(folder / NOISE_FILE)
-        chosen = jm.best(result)
         setting = ", ".join(f"{LABELS.get(name, name)} {value:g}" for name, value in chosen.setting.items())
         figures["noise_scale"] = jm.noise_curve(noise, critical, result, setting)
         print(f"gradient noise scale: median {noise['noise_scale'].median():.0f} examples")

@@ -44,12 +44,14 @@ import tyro
 
 import jaxmnist as jm
 from jaxmnist import report
-from jaxmnist.checking import MAX_STEPS
+from jaxmnist.arguments import MAX_SEED, MAX_STEPS
+from jaxmnist.checkpoint import MAX_LAYERS
 from jaxmnist.loop import train_run
 from jaxmnist.progress import progress_bar
 from jaxmnist.training import NEVER
 
 DESCRIPTION = __doc__.split("\n\nHow")[0] if __doc__ else None
+MAX_MEMBERS, MAX_FEATURES, MAX_HIDDEN_SIZE = 1000, 2**12, 2**16
 MILESTONES = (0.99, 0.992)
 FILES = ("metrics.csv", "config.json", "predictions.npz", "curves.png", "confusion.png", "mistakes.png", "filters.png")
 PRESETS: dict[str, dict[str, Any]] = {
@@ -179,7 +181,7 @@ def main() -> None:
         common.make_output_dir(options.output_dir, FILES)
         dataset = options.load()
         model, optimizer, num_steps = build(options, dataset)
-        for seed in range(options.seed, options.seed + options.members):
+        for seed in {options.seed, options.seed + options.members - 1}:
             runs = jm.grid(learning_rate=options.learning_rate, batch_size=options.batch_size, seed=seed)
             jm.check(model, optax.sgd, runs, dataset, num_steps)
         if not options.resume:
@@ -202,14 +204,18 @@ def check(options: Options) -> None:
     """Raises ValueError where an option alone, or two together, make no sense."""
     depth = len(options.features)
     limits: dict[str, tuple[bool, str]] = {
-        "members": (options.members >= 1, "at least 1"),
-        "features": (depth >= 1 and min(options.features) >= 1, "at least one number, each at least 1"),
+        "members": (1 <= options.members <= MAX_MEMBERS, f"from 1 to {MAX_MEMBERS}"),
+        "seed": (0 <= options.seed <= MAX_SEED + 1 - options.members, "from 0 on, and no member's above 2**31 - 1"),
+        "features": (
+            1 <= depth <= MAX_LAYERS and all(1 <= count <= MAX_FEATURES for count in options.features),
+            f"1 to {MAX_LAYERS} numbers, each from 1 to {MAX_FEATURES}",
+        ),
         "kernel_sizes": (
-            len(options.kernel_sizes) == depth and all(size % 2 and size >= 1 for size in options.kernel_sizes),
-            f"{depth} odd numbers from 1, one for each of features",
+            len(options.kernel_sizes) == depth and all(size % 2 and 1 <= size <= 99 for size in options.kernel_sizes),
+            f"{depth} odd numbers from 1 to 99, one for each of features",
         ),
         "pool_after": (set(options.pool_after) <= set(range(1, depth + 1)), f"numbers from 1 to {depth}"),
-        "hidden_size": (options.hidden_size >= 0, "a number, or 0 for none"),
+        "hidden_size": (0 <= options.hidden_size <= MAX_HIDDEN_SIZE, f"from 1 to {MAX_HIDDEN_SIZE}, or 0 for none"),
         "dropout_rate": (0 <= options.dropout_rate < 1, "in [0, 1)"),
         "init_std": (0 < options.init_std < math.inf, "above 0"),
         "init_bias": (math.isfinite(options.init_bias), "a finite number"),

@@ -18,11 +18,14 @@ import common
 import tyro
 
 import jaxmnist as jm
-from jaxmnist import boundary
+from jaxmnist import arguments, boundary
+from jaxmnist.arguments import MAX_STEPS
 
 if TYPE_CHECKING:
     import xarray as xr
 
+# Frames are numbered by two digits.
+MAX_FRAMES, MAX_HIDDEN_SIZE = 99, 2**16
 FILES = ("results.nc", "results.csv", "boundary.png", "boundary.svg", "frames.gif")
 
 
@@ -76,6 +79,7 @@ def main() -> None:
     with common.usage_errors():
         if options.plot_only is not None:
             saved = common.load_config(Options, options.plot_only)
+            check(saved)
             draw(dataclasses.replace(saved, estimate_dimension=options.estimate_dimension))
             return
         check(options)
@@ -111,9 +115,14 @@ def main() -> None:
 def check(options: Options) -> None:
     """Raises ValueError where an option alone, or two together, make no sense."""
     boundary.check_axes(options.axes)
-    for name, least in (("resolution", 2), ("hidden_size", 1), ("num_steps", 1), ("frames", 1)):
-        if getattr(options, name) < least:
-            raise ValueError(f"{name} is {getattr(options, name)}; a whole number from {least} on is needed")
+    limits = (
+        ("resolution", 2, boundary.MAX_RESOLUTION),
+        ("hidden_size", 1, MAX_HIDDEN_SIZE),
+        ("num_steps", 1, MAX_STEPS),
+        ("frames", 1, MAX_FRAMES),
+    )
+    for name, least, most in limits:
+        arguments.whole(name, getattr(options, name), least, most)
     if options.memory is not None and not 0 < options.memory < math.inf:
         raise ValueError(f"memory is {options.memory}; a number of GiB above 0 is needed")
     if not 1 < options.factor <= options.resolution:

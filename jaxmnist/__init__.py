@@ -1,6 +1,7 @@
 """Hyperparameter sweeps in JAX: training is written once, for one run; a sweep is `jit(vmap(...))` of it."""
 
 import importlib
+import types
 
 from jaxmnist.augmentation import Affine as Affine
 from jaxmnist.checking import check as check
@@ -45,9 +46,9 @@ _LATE = {
     "best_of_each": "results",
     "curve_table": "results",
     "interval": "results",
-    "load_results": "results",
-    "merge": "results",
-    "save": "results",
+    "load_results": "result_files",
+    "merge": "result_files",
+    "save": "result_files",
     "settings": "results",
     "at_budget": "statistics",
     "best_rates": "statistics",
@@ -72,6 +73,13 @@ _LATE = {
     "heatmap": "maps",
     "scatter": "maps",
 }
+
+_NOW = {name for name, value in globals().items() if not (name.startswith("_") or isinstance(value, types.ModuleType))}
+__all__ = sorted(_NOW | set(_LATE))
+
+
+def __dir__() -> list[str]:
+    return __all__
 
 
 def __getattr__(name: str):

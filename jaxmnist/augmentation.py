@@ -33,13 +33,13 @@ class Affine:
           key: what the amounts are drawn from.
           images: `[B, H, W, C]` float32.
         """
-        amounts = jax.random.uniform(key, (5, images.shape[0], 1, 1), minval=-1.0, maxval=1.0)
+        amounts = jax.random.uniform(key, (5, images.shape[0], 1, 1), jnp.float32, minval=-1.0, maxval=1.0)
         angle = amounts[0] * math.radians(self.rotation)
         scale_y, scale_x = jnp.exp(amounts[1:3] * self.scale)
         shift_y, shift_x = amounts[3:] * self.shift
         center_y, center_x = (images.shape[1] - 1) / 2, (images.shape[2] - 1) / 2
-        y = (jnp.arange(images.shape[1]) - center_y)[None, :, None]
-        x = (jnp.arange(images.shape[2]) - center_x)[None, None, :]
+        y = (jnp.arange(images.shape[1], dtype=jnp.float32) - center_y)[None, :, None]
+        x = (jnp.arange(images.shape[2], dtype=jnp.float32) - center_x)[None, None, :]
         source_y = (jnp.sin(angle) * x + jnp.cos(angle) * y) * scale_y + shift_y + center_y
         source_x = (jnp.cos(angle) * x - jnp.sin(angle) * y) * scale_x + shift_x + center_x
         return sample(images, source_y, source_x)

@@ -28,6 +28,7 @@ NUM_IMAGES = 16
 IMAGE_SIZE = 4
 DEFAULT_LEARNING_RATE = 1.0
 MAX_RECORDS = 100
+MAX_RESOLUTION = 2**12
 # Both from the notebook's `convergence_measure`.
 LAST_STEPS = 20
 MAX_LOSS_RATIO = 1e6
@@ -80,7 +81,7 @@ class TanhNetwork(nn.Module):
         """Maps images `[B, H, W, C]` float32 in `[0, 1]` to logits `[B, K]` float32."""
 
         def normal(key, shape):
-            return self.init_scale / math.sqrt(shape[1]) * jax.random.normal(key, shape)
+            return self.init_scale / math.sqrt(shape[1]) * jax.random.normal(key, shape, jnp.float32)
 
         pixels = images.reshape(images.shape[0], -1)
         first = self.param("first", normal, (self.hidden_size, pixels.shape[1]))
@@ -149,8 +150,8 @@ def points(name: str, low: float, high: float, resolution: int) -> np.ndarray:
     Raises:
       ValueError: the window is empty or not of this axis, or float32 cannot tell its pixels apart.
     """
-    if resolution < 2:
-        raise ValueError(f"resolution is {resolution}; at least 2 points on each axis are needed")
+    if not 2 <= resolution <= MAX_RESOLUTION:
+        raise ValueError(f"resolution is {resolution}; from 2 to {MAX_RESOLUTION} points on each axis are allowed")
     axis = AXES[name]
     if not -math.inf < low < high < math.inf:
         raise ValueError(f"zoom is from {low:g} to {high:g} for {name}; a window begins below its end")

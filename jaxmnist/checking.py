@@ -14,12 +14,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxmnist import programs
-from jaxmnist.data import SPLIT_NAMES, Dataset
+from jaxmnist import arguments, programs
+from jaxmnist.arguments import MAX_STEPS
+from jaxmnist.data import SPLIT_NAMES, Dataset, check_dataset
 from jaxmnist.planning import Static
 from jaxmnist.runs import Runs, check_runs, hyperparameter_names
 
-MAX_STEPS = 2**31 - 1
 RESERVED_NAMES = frozenset({"step", "run", "row", "finished"})
 
 
@@ -70,12 +70,12 @@ def check(
     Raises:
       ValueError: as `sweep`.
     """
-    if not _is_whole(num_steps) or not 1 <= num_steps <= MAX_STEPS:
-        raise ValueError(f"num_steps is {num_steps!r}; a whole number from 1 to 2**31 - 1 is needed")
-    if not _is_whole(num_evaluations) or not 1 <= num_evaluations <= num_steps:
-        raise ValueError(f"num_evaluations is {num_evaluations!r}; it lies between 1 and num_steps, {num_steps}")
-    if isinstance(record, str) or not set(record) <= set(SPLIT_NAMES):
-        raise ValueError(f"record is {record!r}; it names splits among {', '.join(SPLIT_NAMES)}, such as ('test',)")
+    check_model(model)
+    arguments.function("optimizer", optimizer)
+    check_dataset(dataset)
+    arguments.whole("num_steps", num_steps, 1, MAX_STEPS, "2**31 - 1")
+    arguments.whole("num_evaluations", num_evaluations, 1, num_steps, f"num_steps, {num_steps},")
+    arguments.choices("record", record, SPLIT_NAMES, least=0)
     arrays = check_runs(runs, len(dataset.train.labels))
     reserved = RESERVED_NAMES & set(arrays)
     if reserved:
@@ -97,8 +97,10 @@ def check(
     return Checked(arrays, static)
 
 
-def _is_whole(value: object) -> bool:
-    return isinstance(value, int | np.integer) and not isinstance(value, bool)
+def check_model(model: nn.Module) -> None:
+    """Raises ValueError where a model is no linen module."""
+    if not isinstance(model, nn.Module):
+        arguments.refuse("model", model, "a flax linen module")
 
 
 def static_values(arrays: Runs, static: tuple[str, ...]) -> list[Static]:
@@ -137,14 +139,14 @@ def _check_static(model, optimizer, arrays, values: Static, dataset) -> None:
         shape = _shape_of_logits(model, optimizer, tuple(fixed.items()), tuple(traced), image_shape)
     except Exception as error:  # whatever it is, it is about these values
         shown = ", ".join(f"{name}={value!r}" for name, value in fixed.items())
-        reason = str(error).strip().splitlines()[0]
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ValueError(
-            f"{type(model).__name__} and {_called(optimizer)} cannot be built with {shown}: {reason}"
+            f"model {type(model).__name__} and optimizer {_called(optimizer)} cannot be built with {shown}: {reason}"
         ) from None
     num_classes = len(dataset.class_names)
     if shape != (1, num_classes):
         raise ValueError(
-            f"{type(model).__name__} gives logits of shape {shape} for an image of {dataset.name}, which has "
+            f"model {type(model).__name__} gives logits of shape {shape} for an image of {dataset.name}, which has "
             f"{num_classes} classes: set num_classes={num_classes}"
         )
 

@@ -13,9 +13,11 @@ import jax
 import numpy as np
 import optax
 
-from jaxmnist import models, training
-from jaxmnist.files import write_text
+from jaxmnist import arguments, models, training
+from jaxmnist.files import check_links, check_room, read_json, stored_bytes, write_text
 
+# More than any sensible model has.
+MAX_EXTENT, MAX_LAYERS = 2**12, 100
 # A folder names its model; only these can be named, so that a stranger's folder runs no code of the stranger's.
 MODELS: dict[str, type[nn.Module]] = {
     model.__name__: model for model in (models.SoftmaxRegression, models.MLP, models.CNN)
@@ -112,17 +114,32 @@ class Classifier:
 _probabilities = jax.jit(training.probabilities, static_argnums=0)
 
 
-def save_model(folder: Path, classifier: Classifier, seeds: Sequence[int]) -> None:
+def save_model(folder: str | Path, classifier: Classifier, seeds: Sequence[int]) -> None:
     """Writes `model.json` and, by seed, the parameters; `load_model` reads them.
 
     Args:
       folder: is made where it is not there; an older model in it is replaced.
       classifier: what to save.
       seeds: that of each of its parameters, distinct.
+
+    Raises:
+      ValueError: an argument is none of these.
     """
     import orbax.checkpoint as ocp
 
-    folder = folder.absolute()
+    arguments.path("folder", folder)
+    if not isinstance(classifier, Classifier):
+        arguments.refuse("classifier", classifier, "a Classifier")
+    if type(classifier.model).__name__ not in MODELS:
+        arguments.refuse("classifier.model", classifier.model, f"one of {', '.join(MODELS)}")
+    count = len(classifier.params)
+    if not arguments.is_sequence(seeds) or not len(seeds) == count > 0:
+        arguments.refuse("seeds", seeds, f"a sequence of {count} seeds, one for each of the parameters,")
+    for seed in seeds:
+        arguments.seed(seed, "seeds")
+    if len(set(seeds)) < count:
+        arguments.refuse("seeds", seeds, "a sequence of distinct seeds")
+    folder = Path(folder).absolute()
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     with ocp.StandardCheckpointer() as checkpointer:
@@ -136,7 +153,7 @@ def save_model(folder: Path, classifier: Classifier, seeds: Sequence[int]) -> No
     description = {
         "model": type(classifier.model).__name__,
         "fields": fields,
-        "seeds": list(seeds),
+        "seeds": [int(seed) for seed in seeds],
         "image_shape": classifier.image_shape,
         "class_names": classifier.class_names,
     }
@@ -151,19 +168,22 @@ def _shapes(tree: Any) -> Any:
 def load_model(folder: str | Path) -> Classifier:
     """Returns the trained model in the output folder of `experiments/train_cnn.py`, ready to be called on images.
 
+    A stranger's folder executes nothing: it names one of this package's models, and holds numbers. What leads out of
+    the folder is not read.
+
     Raises:
       ValueError: the folder holds no model, or a broken one.
     """
     import orbax.checkpoint as ocp
 
+    arguments.path("folder", folder)
     place = Path(folder).absolute() / "model"
     try:
-        description = json.loads((place / "model.json").read_text())
-        as_tuples = {name: tuple(v) if isinstance(v, list) else v for name, v in description["fields"].items()}
-        model = MODELS[description["model"]](**as_tuples)
-        shape = tuple(description["image_shape"])
-        image = np.zeros((1, *shape), np.float32)
-        like = jax.eval_shape(model.init, jax.random.key(0), image)
+        description = read_json(place / "model.json")
+        check_links(place)
+        model, shape, class_names = _described(description)
+        like = jax.eval_shape(model.init, jax.random.key(0), jax.ShapeDtypeStruct((1, *shape), np.float32))
+        check_room(sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(like)), stored_bytes(place))
         with ocp.StandardCheckpointer() as checkpointer:
             params = []
             for seed in description["seeds"]:
@@ -172,10 +192,33 @@ def load_model(folder: str | Path) -> Classifier:
                 if _shapes(checkpointer.metadata(saved).item_metadata.tree) != _shapes(like):
                     raise ValueError(f"{saved.name} has not the shapes of the {description['model']} described there")
                 params.append(checkpointer.restore(saved, like))
-        return Classifier(model, tuple(params), shape, tuple(description["class_names"]))
+        return Classifier(model, tuple(params), shape, class_names)
     except FileNotFoundError:
         raise ValueError(
             f"{folder} holds no trained model: the training has not ended or diverged, or it is another folder"
         ) from None
-    except (KeyError, TypeError, AttributeError, ValueError, OSError) as error:
-        raise ValueError(f"the model in {folder} cannot be read: {error}") from None
+    except Exception as error:  # of broken files, orbax raises whatever its parsing runs into
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise ValueError(f"the model in {folder} cannot be read: {reason}") from None
+
+
+def _described(description: dict) -> tuple[nn.Module, tuple[int, int, int], tuple[str, ...]]:
+    """Returns the model, the shape of its images and its class names, of which a stranger may have written anything."""
+    as_tuples = {name: tuple(v) if isinstance(v, list) else v for name, v in description["fields"].items()}
+    kind = MODELS.get(str(description["model"]))
+    if kind is None:
+        raise ValueError(
+            f"it names the model {arguments.shown(description['model'])}; it is one of {', '.join(MODELS)}"
+        )
+    shape, class_names = tuple(description["image_shape"]), tuple(description["class_names"])
+    if len(shape) != 3 or not all(arguments.is_whole(extent) and 1 <= extent <= MAX_EXTENT for extent in shape):
+        raise ValueError(
+            f"its image_shape is {arguments.shown(shape)}; three whole numbers up to {MAX_EXTENT} are needed"
+        )
+    if len(as_tuples.get("features", ())) > MAX_LAYERS:
+        raise ValueError(f"it has {len(as_tuples['features'])} layers; {MAX_LAYERS} are allowed")
+    model = kind(**as_tuples)
+    arguments.texts("its class_names", class_names, model.num_classes)
+    if not description["seeds"]:
+        raise ValueError("it has no seeds")
+    return model, shape, class_names

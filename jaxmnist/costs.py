@@ -18,7 +18,7 @@ from jaxmnist import planning, programs, training
 from jaxmnist.checking import check
 from jaxmnist.data import Dataset
 from jaxmnist.runs import Runs
-from jaxmnist.sweep import Data, plan, put, segments
+from jaxmnist.sweep import Data, check_memory, plan, put, segments
 
 
 class Cost(NamedTuple):
@@ -68,6 +68,7 @@ def estimate(
     Raises:
       ValueError: as `sweep`.
     """
+    check_memory(memory)
     checked = check(model, optimizer, runs, dataset, num_steps, num_evaluations)
     memory = room.available() if memory is None else memory
     planned = plan(model, optimizer, checked, dataset, memory, num_steps)

@@ -16,18 +16,15 @@ from matplotlib import ticker
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from jaxmnist import results
+from jaxmnist import arguments, results
+from jaxmnist.data import SPLIT_NAMES
 from jaxmnist.optimizers import OWNERS
-from jaxmnist.style import COLORMAP, LABELS, STYLE
+from jaxmnist.result_checks import SETTINGS, WORDS, check, check_numbers
+from jaxmnist.style import LABELS, STYLE, line_style, log_ticks
 
 LATE_SHARE, MIN_LATE_POINTS = 0.2, 8
-DASHES = ("-", (0, (5, 1.5)), (0, (1, 1)), (0, (6, 1.5, 1, 1.5)))
-MARKERS = "os^DvPX*"
 MANY_POINTS = 8
 MARKER_GAP = 0.09  # of the diagonal of a panel
-MAX_COLOR = 0.75  # the end of the colour map is too light for a line on white
-# A logarithmic axis that spans at most the first factor gets evenly spaced ticks, up to the second one many.
-EVEN_TICKS, MANY_TICKS = 1.6, 6.0
 CAPTION_WIDTH = 105
 BANDS = {"std": "one standard deviation", "half_width": "95 % t interval"}
 Band = Literal["std", "half_width"]
@@ -61,6 +58,8 @@ def accuracy_curve(result: xr.Dataset, split: str = "test", *, log_log: bool = F
     Raises:
       ValueError: there is no such curve.
     """
+    arguments.choice("split", split, SPLIT_NAMES)
+    _check_style(result, log_log, band)
     table = results.curve_table(result, split)
     lines = [_Line(label, rows, split) for label, rows in _settings(result, table)]
     with mpl.rc_context(STYLE):
@@ -105,6 +104,9 @@ def learning_curves(
     Raises:
       ValueError: there is no such curve.
     """
+    arguments.choices("splits", splits, SPLIT_NAMES)
+    arguments.choices("metrics", metrics, ("accuracy", "loss"))
+    _check_style(result, log_log, band)
     table = results.curve_table(result, splits, metrics)
     settings = _settings(result, table)
     is_single = len(settings) == 1
@@ -155,6 +157,15 @@ def rate_curve(
     Raises:
       ValueError: something else differs, too.
     """
+    arguments.choice("split", split, ("validation", "test"))
+    check(result, SETTINGS, WORDS)
+    names = [name for name in results.axes(result) if name not in ("seed", "learning_rate")]
+    arguments.choice("by", by, names)
+    check_numbers(result, "learning_rate")
+    if not isinstance(chosen, Mapping) or not all(
+        best is None or (isinstance(best, results.Best) and "learning_rate" in best.setting) for best in chosen.values()
+    ):
+        arguments.refuse("chosen", chosen, f"a setting for each {by}, as best_of_each returns them,")
     others = sorted(set(results.wide_axes(result)) - {by, "learning_rate"})
     if others:
         raise ValueError(f"a rate curve shows {by} and learning_rate; select one value of {', '.join(others)}")
@@ -169,7 +180,7 @@ def rate_curve(
             has_diverged = rows["num_diverged"].to_numpy() > 0
             mean = np.where(has_diverged, np.nan, 100 * rows[f"{split}_accuracy"].to_numpy(float))
             half_width = np.where(has_diverged, np.nan, 100 * rows[f"{split}_accuracy_half_width"].to_numpy(float))
-            style = _style(place, len(values))
+            style = line_style(place, len(values))
             counts = int(rows["num_diverged"].sum()), int(rows["num_seeds"].sum())
             name = f"{value} ({_diverged_words(*counts)})" if counts[0] else str(value)
             bars = None if np.isnan(half_width).all() else half_width
@@ -194,6 +205,15 @@ def rate_curve(
             notes.append("cross: runs of this setting diverged")
         _write_caption(figure, result, notes)
     return figure
+
+
+def _check_style(result: xr.Dataset, log_log: bool, band: Band) -> None:
+    """Raises ValueError where a figure of curves cannot be of this kind, or its result not be named."""
+    arguments.flag("log_log", log_log)
+    arguments.choice("band", band, tuple(BANDS))
+    check(result, (), WORDS)
+    if log_log and "step" in result.coords and not (result["step"] > 0).any():
+        raise ValueError("log_log is True, but the result records no step above 0, where its axes begin")
 
 
 def _settings(result: xr.Dataset, table: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
@@ -224,21 +244,6 @@ def _label(metric: str, log_log: bool) -> str:
     return {"accuracy": "error (%)" if log_log else "accuracy (%)", "loss": "loss (nats per example)"}[metric]
 
 
-def _style(place: int, count: int) -> dict:
-    """Returns what tells a line from the others, for the eye, in greyscale, and for the colour blind.
-
-    Of lines that coincide the lower ones, wider and with larger markers, can still be seen.
-    """
-    above = count - 1 - place
-    return dict(
-        color=mpl.colormaps[COLORMAP](0.3 if count == 1 else MAX_COLOR * place / (count - 1)),
-        linestyle=DASHES[place % len(DASHES)],
-        marker=MARKERS[place % len(MARKERS)],
-        linewidth=1.2 + 0.4 * above,
-        markersize=3.0 if count == 1 else 4.0 + above,
-    )
-
-
 def _values(line: _Line, metric: str, band: Band, log_log: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Returns steps, mean and half the width of the band; accuracies and errors in per cent."""
     rows = line.rows[line.rows["step"] > 0] if log_log else line.rows
@@ -254,7 +259,7 @@ def _draw(axes: Axes, lines: list[_Line], metric: str, band: Band, log_log: bool
         steps, mean, width = _values(line, metric, band, log_log)
         shown = steps >= first
         steps, mean, width = steps[shown], mean[shown], width[shown]
-        style = _style(place, len(lines))
+        style = line_style(place, len(lines))
         low = np.maximum(mean - width, 0.02 * mean) if log_log else mean - width
         axes.fill_between(steps, low, mean + width, color=style["color"], alpha=0.2, linewidth=0)
         # Few markers, and those of different lines at different places.
@@ -269,26 +274,16 @@ def _draw(axes: Axes, lines: list[_Line], metric: str, band: Band, log_log: bool
         axes.set(xscale="log", yscale="log")
         first = min(line.rows["step"][line.rows["step"] > 0].min() for line in lines)
         axes.set_xlim(first / 1.1, last * 1.1)
-        _log_ticks(axes, "x", first, last)
+        log_ticks(axes, "x", first, last)
         drawn = np.concatenate([_values(line, metric, band, True)[1] for line in lines])
         drawn = drawn[np.isfinite(drawn) & (drawn > 0)]
         if drawn.size:
-            _log_ticks(axes, "y", drawn.min(), drawn.max())
+            log_ticks(axes, "y", drawn.min(), drawn.max())
         else:
             axes.set_ylim(1, 100)  # matplotlib finds no logarithmic scale for nothing
     elif not first:
         axes.set_xlim(0, last)
         axes.xaxis.set_major_locator(ticker.MaxNLocator("auto", steps=[1, 2, 5, 10], integer=True))
-
-
-def _log_ticks(axes: Axes, which: str, low: float, high: float) -> None:
-    """Gives a logarithmic axis ticks that can be read, the fewer the longer it is."""
-    axis = getattr(axes, f"{which}axis")
-    digits = (1.0, 2.0, 5.0) if high > MANY_TICKS * low else (1.0, 2.0, 3.0, 4.0, 6.0, 8.0)
-    even = high < EVEN_TICKS * low
-    axis.set_major_locator(ticker.MaxNLocator(5) if even else ticker.LogLocator(subs=digits, numticks=20))
-    axis.set_major_formatter("{x:g}")
-    axis.set_minor_locator(ticker.NullLocator())
 
 
 def _set_limits(panels: list[Axes], shown: list[tuple[str, list[_Line]]], band: Band, log_log: bool) -> None:

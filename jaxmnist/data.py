@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from jaxmnist import arguments
 from jaxmnist.files import write_atomically
 
 DEFAULT_DATASET = "mnist"
@@ -29,6 +30,7 @@ ALIGNMENT = 64
 SPLIT_NAMES = ("train", "validation", "test")
 # A validation split is this share of train: 5,000 of MNIST's 60,000, as in the original.
 VALIDATION_SHARE = 1 / 12
+MAX_EXAMPLES = 2**31 - 1
 
 
 class DataError(ValueError):
@@ -70,6 +72,47 @@ class Dataset:
     test: Split
 
 
+def check_split(name: str, split: Split, num_classes: int | None = None, image_shape=(None, None, None)) -> None:
+    """Raises ValueError where a split is none.
+
+    Args:
+      name: what to call it.
+      split: images and labels, which may be traced; then their values are not looked at.
+      num_classes: K, where it is known.
+      image_shape: H, W and C, where they are known.
+    """
+    if not isinstance(split, Split):
+        arguments.refuse(name, split, "a Split of images and labels")
+    images = f"uint8 [N, {', '.join(str(extent or letter) for extent, letter in zip(image_shape, 'HWC', strict=True))}]"
+    arguments.array(f"{name}.images", split.images, f"an array {images}, N from 1 on,", "u", None, *image_shape)
+    if split.images.dtype != np.uint8:
+        arguments.refuse(f"{name}.images", split.images, f"an array {images}")
+    check_labels(f"{name}.labels", split.labels, split.images.shape[0], num_classes)
+
+
+def check_labels(name: str, labels: Any, num_examples: int, num_classes: int | None = None) -> None:
+    """Raises ValueError where labels are not `[num_examples]` whole numbers from 0 to below `num_classes`."""
+    top = "K" if num_classes is None else str(num_classes)
+
+    def is_in_range(values):
+        return values.min() >= 0 and (num_classes is None or values.max() < num_classes)
+
+    allowed = f"an integer array [{num_examples}] of labels in [0, {top})"
+    arguments.array(name, labels, allowed, "iu", num_examples, is_allowed=is_in_range)
+
+
+def check_dataset(dataset: Dataset) -> None:
+    """Raises ValueError where a data set is none that can be trained and evaluated on."""
+    if not isinstance(dataset, Dataset):
+        arguments.refuse("dataset", dataset, "a Dataset, as load returns it,")
+    arguments.text("dataset.name", dataset.name)
+    arguments.texts("dataset.class_names", dataset.class_names)
+    image_shape: tuple = (None, None, None)
+    for split in SPLIT_NAMES:
+        check_split(f"dataset.{split}", getattr(dataset, split), len(dataset.class_names), image_shape)
+        image_shape = dataset.train.images.shape[1:]
+
+
 def load(name: str = DEFAULT_DATASET, data_dir: str | os.PathLike | None = None) -> Dataset:
     """Returns a data set, preparing it first where that was not done yet.
 
@@ -83,7 +126,10 @@ def load(name: str = DEFAULT_DATASET, data_dir: str | os.PathLike | None = None)
       DataError: it is unknown, of another kind, or its files are damaged.
     """
     if not isinstance(name, str) or not re.fullmatch(r"[a-z]\w*(/[\w.-]*\w[\w.-]*)?", name, re.ASCII):
-        raise DataError(f"dataset {name!r} is not a name such as 'mnist', 'fashion_mnist' or 'emnist/digits'")
+        named = arguments.shown(name)
+        raise DataError(f"dataset {named} is not a name such as 'mnist', 'fashion_mnist' or 'emnist/digits'")
+    if data_dir is not None:
+        arguments.path("data_dir", data_dir)
     if name == "digits":
         return _digits()
     root = Path(data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
@@ -129,7 +175,16 @@ def example_order(num_examples: int, seed: int, length: int, start: int = 0) -> 
 
     Returns:
       `[length]` int32 in `[0, N)`.
+
+    Raises:
+      ValueError: a number is no whole one, or out of range.
     """
+    arguments.whole("num_examples", num_examples, 1, MAX_EXAMPLES, "2**31 - 1")
+    arguments.seed(seed)
+    arguments.whole("length", length, 0, MAX_EXAMPLES, "2**31 - 1")
+    arguments.whole("start", start, 0)
+    # Of numpy's 32 bits, sums could be beyond them.
+    num_examples, seed, length, start = int(num_examples), int(seed), int(length), int(start)
     first, offset = divmod(start, num_examples)
     last = -(-(start + length) // num_examples)
     epochs = [_permutation(num_examples, seed, epoch) for epoch in range(first, last)]
@@ -155,11 +210,15 @@ def batches(split: Split, batch_size: int, seed: int = 0) -> Iterator[Split]:
       seed: the run's seed.
 
     Raises:
-      ValueError: the batch size is not in that range.
+      ValueError: the batch size is not in that range, the seed is none, or there is no split.
     """
+    check_split("split", split)
     num_examples = len(split.labels)
-    if not 1 <= batch_size <= num_examples:
-        raise ValueError(f"batch_size {batch_size} is not between 1 and the {num_examples} training images")
+    if not arguments.is_whole(batch_size) or not 1 <= batch_size <= num_examples:
+        raise ValueError(
+            f"batch_size {arguments.shown(batch_size)} is not between 1 and the {num_examples} training images"
+        )
+    arguments.seed(seed)
     orders = (example_order(num_examples, seed, batch_size, step * batch_size) for step in itertools.count())
     return (Split(split.images[rows], split.labels[rows]) for rows in orders)
 

@@ -1,9 +1,21 @@
-"""Files that are whole or not there."""
+"""Files that are whole or not there; and strangers' files, read without executing anything they say.
 
+A file that a person got from somebody else may claim anything. What reads one here takes at most `MAX_BYTES`, or
+`MAX_EXPANSION` times the file's own size, and raises nothing but ValueError and OSError.
+"""
+
+import json
 import os
 import tempfile
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
+
+import numpy as np
+
+MAX_BYTES = 2**28
+MAX_EXPANSION = 16
+MAX_TEXT_BYTES = 2**24
 
 
 def write_atomically(path: Path, write: Callable[[str], object]) -> None:
@@ -25,3 +37,68 @@ def write_atomically(path: Path, write: Callable[[str], object]) -> None:
 def write_text(path: Path, text: str) -> None:
     """Writes a text file atomically."""
     write_atomically(path, lambda passing: Path(passing).write_text(text))
+
+
+def check_room(declared: int, stored: int) -> None:
+    """Raises ValueError where what a file holds would take much more room than the file: a decompression bomb."""
+    most = max(MAX_BYTES, MAX_EXPANSION * stored)
+    if declared > most:
+        raise ValueError(f"{stored:,} bytes claim to hold {declared:,}, of which {most:,} are allowed")
+
+
+def read_json(path: Path) -> dict:
+    """Returns the JSON object in a text file.
+
+    Raises:
+      OSError: it cannot be read.
+      ValueError: it is something else, or larger than 16 MiB.
+    """
+    with path.open("rb") as file:
+        text = file.read(MAX_TEXT_BYTES + 1)
+    if len(text) > MAX_TEXT_BYTES:
+        raise ValueError(f"{path.name} is larger than {MAX_TEXT_BYTES:,} bytes")
+    try:
+        found = json.loads(text)
+    except RecursionError:
+        raise ValueError(f"{path.name} is nested too deeply") from None
+    if not isinstance(found, dict):
+        raise ValueError(f"{path.name} holds no JSON object")
+    return found
+
+
+def read_arrays(path: Path) -> dict[str, np.ndarray]:
+    """Returns the arrays in an `.npz` file; those that would need pickle are refused.
+
+    Raises:
+      OSError: it cannot be read.
+      ValueError: it is damaged, something else, or a decompression bomb.
+    """
+    # Opened here: numpy leaves a file open that it cannot read.
+    with path.open("rb") as file:
+        try:
+            with zipfile.ZipFile(file) as archive:
+                check_room(sum(member.file_size for member in archive.infolist()), path.stat().st_size)
+            file.seek(0)
+            with np.load(file, allow_pickle=False) as arrays:
+                found = dict(arrays)
+            # Of what is no array, numpy returns the bytes.
+            if not all(isinstance(array, np.ndarray) for array in found.values()):
+                raise ValueError("it holds something else than arrays")
+            return found
+        except OSError:
+            raise
+        except Exception as error:  # of broken files, zipfile and numpy raise whatever their parsing runs into
+            raise ValueError(f"{path.name} cannot be read: {str(error).strip() or type(error).__name__}") from None
+
+
+def check_links(folder: Path) -> None:
+    """Raises ValueError where something in a folder leads out of it."""
+    root = folder.resolve()
+    for path in folder.rglob("*"):
+        if path.is_symlink() and not path.resolve().is_relative_to(root):
+            raise ValueError(f"{path.relative_to(folder)} leads out of the folder")
+
+
+def stored_bytes(folder: Path) -> int:
+    """Returns how large the files of a folder are together."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())

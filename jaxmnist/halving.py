@@ -10,7 +10,7 @@ import flax.linen as nn
 import numpy as np
 import xarray as xr
 
-from jaxmnist import programs, results
+from jaxmnist import arguments, programs, result_files, results
 from jaxmnist.checking import check
 from jaxmnist.data import Dataset
 from jaxmnist.runs import Runs, hyperparameter_names
@@ -58,6 +58,11 @@ def halve(
     """
     arrays = check(model, optimizer, runs, dataset, num_steps).arrays
     steps = check_rungs(num_steps, factor, rungs)
+    if folder is not None:
+        arguments.path("folder", folder)
+    for name in ("num_evaluations", "record", "shard"):
+        if options.get(name) is not None:
+            raise ValueError(f"{name} is {options[name]!r}; halve takes none: it evaluates at its rungs, of all runs")
     stages = []
     rows = np.arange(len(arrays["seed"]))
     for stage, stop in enumerate([*steps, num_steps]):
@@ -71,7 +76,7 @@ def halve(
             rows = rows[survivors(of_stage, result, factor)]
     merged = _merge(arrays, stages)
     if folder is not None:
-        results.save(merged, folder)
+        result_files.save(merged, folder)
     return merged
 
 
@@ -81,15 +86,23 @@ def check_rungs(num_steps: int, factor: int, rungs: Sequence[int] | None) -> lis
     Raises:
       ValueError: the factor is below 2, or rungs are not ascending whole numbers between 0 and `num_steps`.
     """
-    if factor < 2:
-        raise ValueError(f"halving is {factor}; one setting in 2 or more is kept")
+    if not arguments.is_whole(factor) or factor < 2:
+        shown = arguments.shown(factor)
+        raise ValueError(f"halving is {shown}; factor is a whole number: one setting in 2 or more is kept")
     if rungs is None:
         default = {num_steps // factor**power for power in range(1, NUM_DEFAULT_RUNGS + 1)} - {0}
         return sorted(default)
-    steps = list(rungs)
-    if not steps or steps != sorted(set(steps)) or steps[0] < 1 or steps[-1] >= num_steps:
+    steps = list(rungs) if arguments.is_sequence(rungs) else []
+    if (
+        not steps
+        or not all(map(arguments.is_whole, steps))
+        or steps != sorted(set(steps))
+        or steps[0] < 1
+        or steps[-1] >= num_steps
+    ):
         raise ValueError(
-            f"rungs are {steps}; they are ascending numbers of steps from 1 to below num_steps, {num_steps}"
+            f"rungs are {arguments.shown(rungs)}; they are ascending numbers of steps from 1 to below num_steps, "
+            f"{num_steps}"
         )
     return steps
 

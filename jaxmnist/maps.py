@@ -13,7 +13,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from jaxmnist import results, statistics
+from jaxmnist import arguments, results, statistics
+from jaxmnist.result_checks import SETTINGS, WORDS, check, check_numbers
 from jaxmnist.style import (
     DIVERGED_COLOR,
     STYLE,
@@ -28,6 +29,8 @@ from jaxmnist.style import (
 )
 
 MAX_LABELLED_CELLS = 64
+SPLITS = ("validation", "test")
+NEEDED = (*WORDS, "num_validation", "num_test")
 
 
 class _Map(NamedTuple):
@@ -64,6 +67,8 @@ def heatmap(result: xr.Dataset, split: str = "validation") -> Figure:
     Raises:
       ValueError: the result has other long dims.
     """
+    arguments.choice("split", split, SPLITS)
+    check(result, SETTINGS, NEEDED)
     shown = _map(result, split)
     labelled = shown.share.size <= MAX_LABELLED_CELLS
     with mpl.rc_context(STYLE):
@@ -143,6 +148,9 @@ def scatter(result: xr.Dataset, split: str = "test") -> Figure:
     Raises:
       ValueError: the settings differ in something else.
     """
+    arguments.choice("split", split, SPLITS)
+    check(result, SETTINGS, NEEDED)
+    check_numbers(result, "learning_rate", "batch_size")
     table = results.settings(result)
     if len(table) != len(table[["learning_rate", "batch_size"]].drop_duplicates()):
         raise ValueError("a scatter shows learning_rate and batch_size; select one value of every other hyperparameter")
@@ -176,6 +184,7 @@ def _map(result: xr.Dataset, split: str) -> _Map:
     result = results.with_all_dims(result)
     others = [name for name in results.axes(result) if name not in ("learning_rate", "batch_size", "seed")]
     wide = [name for name in others if result.sizes.get(name, 1) > 1]
+    check_numbers(result, "learning_rate", "batch_size")
     missing = sorted({"learning_rate", "batch_size", "seed"} - set(result.dims))
     if missing or wide:
         problem = f"without the dims {missing}" if missing else f"with several values of {wide}"

@@ -40,9 +40,9 @@ class Dense(nn.Module):
     def __call__(self, inputs: jax.Array) -> jax.Array:
         """Maps `[B, inputs]` float32 to `[B, features]` float32."""
         kernel = self.param(
-            "kernel", lambda key, shape: self.kernel_init(key, shape).T, (inputs.shape[-1], self.features)
+            "kernel", lambda key, shape: self.kernel_init(key, shape, jnp.float32).T, (inputs.shape[-1], self.features)
         )
-        bias = self.param("bias", self.bias_init, (self.features,))
+        bias = self.param("bias", self.bias_init, (self.features,), jnp.float32)
         return (kernel @ inputs.T + bias[:, None]).T
 
 
@@ -110,10 +110,11 @@ class Conv(nn.Module):
     @nn.compact
     def __call__(self, inputs: jax.Array) -> jax.Array:
         """Maps `[B, H, W, C]` float32 to `[B, H, W, F]` float32."""
-        kernel = self.param("kernel", self.kernel_init, (*self.kernel_size, inputs.shape[-1], self.features))
-        bias = self.param("bias", self.bias_init, (self.features,))
+        shape = (*self.kernel_size, inputs.shape[-1], self.features)
+        kernel = self.param("kernel", self.kernel_init, shape, jnp.float32)
+        bias = self.param("bias", self.bias_init, (self.features,), jnp.float32)
         if self.standardised:
-            gain = self.param("gain", nn.initializers.ones, (self.features,))
+            gain = self.param("gain", nn.initializers.ones, (self.features,), jnp.float32)
             kernel = standardise(kernel) * gain[None, None, None, :]
         return convolve(inputs, kernel) + bias[None, None, None, :]
 
@@ -149,7 +150,7 @@ def dropout(key: jax.Array, inputs: jax.Array, rate: jax.typing.ArrayLike) -> ja
       inputs: of any shape, float32.
       rate: `[]` float, in `[0, 1)`; may be traced.
     """
-    kept = jax.random.bernoulli(key, 1 - rate, inputs.shape)
+    kept = jax.random.bernoulli(key, jnp.asarray(1 - rate, jnp.float32), inputs.shape)
     return jnp.where(kept, inputs / (1 - rate), 0.0)
 
 

@@ -14,8 +14,9 @@ import numpy as np
 import optax
 import pandas as pd
 
-from jaxmnist import losses, training
-from jaxmnist.data import Dataset, Split, example_order
+from jaxmnist import arguments, losses, training
+from jaxmnist.checking import check_model
+from jaxmnist.data import Dataset, Split, check_dataset, check_labels, check_split, example_order
 
 SMALL_BATCH_SIZE = 100
 
@@ -41,12 +42,22 @@ def estimate_noise(model: nn.Module, params: optax.Params, batches: Split) -> No
       model: a linen module from images to logits.
       params: its parameters.
       batches: images `[M, B, H, W, C]` uint8 and labels `[M, B]` int32, of distinct examples; M at least 2.
+
+    Raises:
+      ValueError: an argument is none of these, or the parameters are not of this model and such images.
     """
+    check_model(model)
+    if not isinstance(batches, Split) or getattr(batches.labels, "ndim", None) != 2 or batches.labels.shape[0] < 2:
+        arguments.refuse("batches", batches, "a Split of batches [M, B, H, W, C], M from 2 on,")
+    images = batches.images.reshape(-1, *batches.images.shape[2:])
+    check_split("batches", Split(images, batches.labels.reshape(-1)))
+    training.check_params(params)
     num_batches, batch_size = batches.labels.shape
 
     def loss(params, batch):
         logits = training.predict(model, params, batch.images)
-        return losses.cross_entropy(logits, batch.labels, jnp.ones(batch_size))
+        check_labels("batches.labels", batches.labels.reshape(-1), images.shape[0], logits.shape[-1])
+        return losses.cross_entropy(logits, batch.labels, jnp.ones(batch_size, jnp.float32))
 
     def add(total, batch):
         grads = jax.grad(loss)(params, batch)
@@ -60,6 +71,23 @@ def estimate_noise(model: nn.Module, params: optax.Params, batches: Split) -> No
         trace=(of_small - of_large) / (1 / small - 1 / large),
         squared_norm=(large * of_large - small * of_small) / (large - small),
     )
+
+
+def _check_walk(dataset: Dataset, batch_size: int, steps: Sequence[int]) -> None:
+    """Raises ValueError where there is no such training to go along."""
+    check_dataset(dataset)
+    num_train = len(dataset.train.labels)
+    if num_train < 2:
+        raise ValueError(f"dataset {dataset.name} has {num_train} training image; the noise of gradients needs 2")
+    arguments.whole("batch_size", batch_size, 1, num_train, f"the {num_train} training images")
+    if (
+        not arguments.is_sequence(steps)
+        or not len(steps)
+        or not all(map(arguments.is_whole, steps))
+        or list(steps) != sorted(set(steps))
+        or not 0 <= steps[0] <= steps[-1] <= arguments.MAX_STEPS
+    ):
+        arguments.refuse("steps", steps, "a sequence of ascending whole numbers from 0 to 2**31 - 1")
 
 
 def noise_scale_along_training(
@@ -84,7 +112,11 @@ def noise_scale_along_training(
     Returns:
       One row per step: `step`, `trace`, `squared_norm` and `noise_scale` in examples; nan where the estimate of the
       squared norm is not above 0, as happens near a minimum.
+
+    Raises:
+      ValueError: an argument is none of these, or there are fewer than 2 training images.
     """
+    _check_walk(dataset, batch_size, steps)
     split = jax.device_put(dataset.train)
     num_batches = len(dataset.train.labels) // SMALL_BATCH_SIZE
     small = SMALL_BATCH_SIZE if num_batches >= 2 else max(len(dataset.train.labels) // 2, 1)

@@ -10,9 +10,13 @@ from typing import Any
 
 import numpy as np
 
+from jaxmnist import arguments
+
 SIZE = 28
 BOX = 20
 MAX_PIXELS = 50_000_000
+# Not all that pillow reads: its EPS reader starts another program on the file.
+FORMATS = ("PNG", "JPEG", "WEBP", "AVIF", "GIF", "BMP", "TIFF", "PPM", "TGA", "ICO", "JPEG2000")
 # Larger pictures are averaged down to this side: 12 times MNIST's, enough for a digit that fills a tenth of the area.
 WORKING_SIDE = 360
 # Ink is what stands out from the paper by more than this share of the picture's contrast.
@@ -40,11 +44,12 @@ def read_digit(path: str | Path) -> np.ndarray:
     (LeCun et al. 1998, section III.A).
 
     Args:
-      path: of a picture in a format that pillow reads.
+      path: of a picture, such as a PNG, JPEG, WebP, GIF, BMP or TIFF file.
 
     Raises:
       ValueError: the file is no picture, is larger than 50 million pixels, or shows nothing.
     """
+    arguments.path("path", path)
     return centre(_read(Path(path)), str(path))
 
 
@@ -79,11 +84,14 @@ def _read(path: Path) -> np.ndarray:
     from PIL import Image, ImageOps
     from scipy import ndimage
 
+    if path.exists() and not path.is_file():
+        raise ValueError(f"{path} is no file")  # reading from a pipe could take for ever
     try:
         with warnings.catch_warnings():
             # Sizes are judged here, before anything is decoded.
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(path) as opened:
+            Image.init()
+            with Image.open(path, formats=[name for name in FORMATS if name in Image.OPEN]) as opened:
                 width, height = opened.size
                 if allowed := width * height <= MAX_PIXELS:
                     picture = _eight_bits(ImageOps.exif_transpose(opened))
@@ -92,7 +100,9 @@ def _read(path: Path) -> np.ndarray:
     except Image.DecompressionBombError as error:
         raise ValueError(f"{path} has too many pixels; {MAX_PIXELS} are allowed: {error}") from None
     except Exception as error:  # Of a broken file, pillow's decoders raise whatever their parsing ran into.
-        raise ValueError(f"{path} is no picture that can be read: {error}") from None
+        raise ValueError(
+            f"{path} is no picture that can be read: {str(error).strip() or type(error).__name__}"
+        ) from None
     if not allowed:
         raise ValueError(f"{path} has {width} x {height} pixels; {MAX_PIXELS} are allowed")
     # Dithering: many dots of two colours, whose local density is the shade.

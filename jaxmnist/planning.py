@@ -13,7 +13,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jaxmnist.runs import Runs, Value
+from jaxmnist import arguments
+from jaxmnist.runs import Runs, Value, check_runs, hyperparameter_names
 
 MAX_PADDING = 2.0
 # What drawing a batch costs, in runs that train on it; measured on CPU with softmax regressions.
@@ -67,7 +68,16 @@ def plan(
       max_group: how many runs of a group work well together.
       num_devices: the groups of a program are divisible by this.
       max_padding: at least 1. What is done twice to make programs of a slice equal comes on top of it.
+
+    Raises:
+      ValueError: a number is out of range, or the runs have no such names.
     """
+    arrays = check_runs(runs, arguments.MAX_STEPS)
+    arguments.choices("static", static, hyperparameter_names(arrays), least=0)
+    arguments.whole("num_devices", num_devices, 1)
+    for name, value in (("max_runs", max_runs), ("max_group", max_group), ("max_padding", max_padding)):
+        if not (isinstance(value, float) and value == math.inf):
+            arguments.number(name, value, "a number from 1 on", lambda number: number >= 1)
     most = max(int(min(max_runs, MANY)), 1)
     longest = max(int(min(max_group, most)), 1)
     parts = defaultdict(list)
@@ -179,6 +189,24 @@ def shard(programs: list[Program], part: int, num_parts: int) -> list[Program]:
     if part > len(programs):
         raise ValueError(f"shard {part}/{num_parts} is empty: the sweep has {len(programs)} programs")
     return programs[part - 1 :: num_parts]
+
+
+def hold_the_same(some: list[Program], others: list[Program]) -> bool:
+    """Returns whether two plans train the same runs, each with the same batch size, seed and static values."""
+    held = []
+    for programs in (some, others):
+        runs = set()
+        for program in programs:
+            if not program.rows.shape[:1] == program.batch_size.shape == program.seed.shape or program.rows.ndim != 2:
+                return False
+            if program.padded_batch_size < program.batch_size.max(initial=1):
+                return False
+            columns = np.broadcast_arrays(program.rows.T, program.batch_size, program.seed)
+            runs |= {
+                (*run, program.static) for run in zip(*(column.ravel().tolist() for column in columns), strict=True)
+            }
+        held.append(runs)
+    return held[0] == held[1]
 
 
 def fingerprint(programs: list[Program]) -> int:

@@ -1,13 +1,18 @@
 """Figures of training, and of what a network makes of images. Each function returns a `Figure`; none trains."""
 
-from collections.abc import Mapping, Sequence
+import numbers
+from collections.abc import Iterable, Mapping, Sequence
 
 import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
+from jaxmnist import arguments
+from jaxmnist.data import check_labels
 from jaxmnist.style import COLORMAP, STYLE
+
+NUM_PLACES = 25
 
 
 def training_curves(rows: Sequence[Mapping[str, float]], title: str) -> Figure:
@@ -16,7 +21,17 @@ def training_curves(rows: Sequence[Mapping[str, float]], title: str) -> Figure:
     Args:
       rows: with `seed`, `step`, `validation_loss`, `validation_accuracy`; what training did at step 0 is left out.
       title: of the figure.
+
+    Raises:
+      ValueError: an argument is none of these.
     """
+    arguments.text("title", title)
+    names = ("seed", "step", "validation_loss", "validation_accuracy")
+    # A loss of nan or infinity is what a diverged run has.
+    if not arguments.is_sequence(rows) or not all(
+        isinstance(row, Mapping) and _are_numbers(map(row.get, names)) for row in rows
+    ):
+        arguments.refuse("rows", rows, f"a sequence of mappings with numbers for {', '.join(names)}")
     panels = (("validation_loss", "validation loss (nats)"), ("validation_accuracy", "validation error (%)"))
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(7.2, 3.6), layout="constrained")
@@ -44,8 +59,17 @@ def confusion(labels: np.ndarray, predicted: np.ndarray, class_names: Sequence[s
       predicted: `[N]` int.
       class_names: `[K]`.
       title: of the figure.
+
+    Raises:
+      ValueError: an argument is none of these.
     """
+    arguments.texts("class_names", class_names)
+    arguments.text("title", title)
     num_classes = len(class_names)
+    labels = np.asarray(labels)
+    check_labels("labels", labels, labels.size, num_classes)
+    predicted = np.asarray(predicted)
+    check_labels("predicted", predicted, len(labels), num_classes)
     counts = np.zeros((num_classes, num_classes), int)
     np.add.at(counts, (labels, predicted), 1)
     wrong = np.ma.masked_array(counts, mask=np.eye(num_classes, dtype=bool))
@@ -77,10 +101,20 @@ def mistakes(
       probabilities: `[N, K]`.
       class_names: `[K]`.
       title: of the figure.
+
+    Raises:
+      ValueError: an argument is none of these.
     """
+    arguments.texts("class_names", class_names)
+    arguments.text("title", title)
+    arguments.array("images", images, "a uint8 array [N, H, W, C], N from 1 on,", "u", None, None, None, None)
+    if len(images) > NUM_PLACES or images.shape[-1] not in (1, 3, 4):
+        arguments.refuse("images", images, f"at most {NUM_PLACES} images of 1, 3 or 4 channels")
+    check_labels("labels", labels, len(images), len(class_names))
+    _check_probabilities(probabilities, len(images), len(class_names))
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(7.2, 8.2), layout="constrained")
-        for axes in figure.subplots(5, 5).flat:
+        for axes in figure.subplots(5, NUM_PLACES // 5).flat:
             axes.set_axis_off()
         for axes, image, label, row in zip(figure.axes, images, labels, probabilities, strict=False):
             axes.imshow(image.squeeze(), cmap="gray_r", vmin=0, vmax=255)
@@ -108,7 +142,14 @@ def predictions(
       probabilities: `[N, K]`.
       class_names: `[K]`.
       names: `[N]`, a title for each.
+
+    Raises:
+      ValueError: an argument is none of these.
     """
+    arguments.array("images", images, "a uint8 array [N, H, W], N from 1 on,", "u", None, None, None)
+    arguments.texts("class_names", class_names)
+    arguments.texts("names", names, len(images))
+    _check_probabilities(probabilities, len(images), len(class_names))
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(7.2, 2.0 * len(images)), layout="constrained")
         rows = figure.subplots(len(images), 2, squeeze=False, width_ratios=(1, 3))
@@ -129,7 +170,19 @@ def filters(kernel: np.ndarray, title: str) -> Figure:
     Args:
       kernel: `[height, width, C, F]`.
       title: of the figure.
+
+    Raises:
+      ValueError: an argument is none of these.
     """
+    arguments.array(
+        "kernel",
+        kernel,
+        "a float array [height, width, C, F] of finite numbers",
+        "f",
+        *[None] * 4,
+        is_allowed=lambda values: bool(np.isfinite(values).all()),
+    )
+    arguments.text("title", title)
     num_filters = kernel.shape[-1]
     columns = min(8, num_filters)
     rows = -(-num_filters // columns)
@@ -144,6 +197,20 @@ def filters(kernel: np.ndarray, title: str) -> Figure:
         figure.colorbar(picture, ax=grid, label="weight", shrink=0.8)
         figure.suptitle(title, x=0.01, ha="left", fontsize=11)
     return figure
+
+
+def _are_numbers(values: Iterable) -> bool:
+    return all(isinstance(value, numbers.Real) and not isinstance(value, bool) for value in values)
+
+
+def _check_probabilities(probabilities: np.ndarray, num_images: int, num_classes: int) -> None:
+    """Raises ValueError where these are no probabilities; nan is what a diverged network gives."""
+    allowed = f"a float array [{num_images}, {num_classes}] of numbers in [0, 1]"
+
+    def is_share(values):
+        return bool((np.isnan(values) | ((values >= 0) & (values <= 1 + 1e-5))).all())
+
+    arguments.array("probabilities", probabilities, allowed, "f", num_images, num_classes, is_allowed=is_share)
 
 
 def _log_locator(low: float, high: float) -> MaxNLocator | LogLocator:

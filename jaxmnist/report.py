@@ -5,18 +5,16 @@ Shapes: M seeds, N test images, K classes, a first convolution's kernel `[height
 
 import csv
 import io
-import zipfile
-import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from jaxmnist import models, results
+from jaxmnist import arguments, models, results
 from jaxmnist.checkpoint import Classifier
-from jaxmnist.data import Dataset
-from jaxmnist.files import write_atomically, write_text
+from jaxmnist.data import Dataset, check_labels
+from jaxmnist.files import read_arrays, write_atomically, write_text
 from jaxmnist.training import NEVER
 
 if TYPE_CHECKING:
@@ -116,10 +114,9 @@ def load_predictions(folder: Path) -> Predictions:
     if not path.is_file():
         raise ValueError(f"{folder} holds no finished training: it has no {FILE_NAME}")
     try:
-        if not zipfile.is_zipfile(path):
-            raise zipfile.BadZipFile
-        with np.load(path) as file:
-            found = Predictions(**{name: file[name] for name in Predictions._fields})
+        arrays: dict[str, Any] = read_arrays(path)
+        found = Predictions(**{name: arrays[name] for name in Predictions._fields})
+        _check(found)
         return found._replace(
             recipe=str(found.recipe),
             dataset=str(found.dataset),
@@ -127,10 +124,29 @@ def load_predictions(folder: Path) -> Predictions:
             num_steps=int(found.num_steps),
             batch_size=int(found.batch_size),
         )
-    except (OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile, zlib.error):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         raise ValueError(
             f"{path} is damaged or of an earlier version: remove it, and --resume makes it again from the checkpoints"
         ) from None
+
+
+def _check(found: Predictions) -> None:
+    """Raises ValueError where arrays are not those of `Predictions`; a stranger may have written any."""
+    num_seeds, num_images, num_classes = found.probabilities.shape
+    arguments.array("probabilities", found.probabilities, "floats", "f", None, None, None)
+    check_labels("labels", found.labels, num_images, num_classes)
+    for name, kinds, extent in (("seeds", "iu", num_seeds), ("diverged_steps", "iu", num_seeds)):
+        arguments.array(name, getattr(found, name), f"an array [{extent}]", kinds, extent)
+    arguments.array("class_names", found.class_names, f"an array [{num_classes}]", "U", num_classes)
+    for name in ("recipe", "dataset"):
+        arguments.array(name, getattr(found, name), "a string", "U")
+    for name in ("num_steps", "batch_size"):
+        arguments.array(name, getattr(found, name), "a whole number", "iu")
+    if found.usable.any():
+        count = len(found.worst)
+        check_labels("worst", found.worst, count, num_images)
+        arguments.array("worst_images", found.worst_images, "images", "u", count, None, None, None)
+        arguments.array("filters", found.filters, "a kernel", "f", None, None, None, None)
 
 
 def write_metrics(folder: Path, rows: Sequence[Mapping[str, Any]]) -> None:

@@ -1,4 +1,4 @@
-"""Labelled results: from arrays of runs to `xarray`, to files and back, and the statistics read off them.
+"""Labelled results: from arrays of runs to `xarray`, and the statistics read off them.
 
 A setting is one combination of hyperparameters; its runs differ in the seed alone. Every choice is made on the
 validation split. Accuracies are fractions, losses nats per example.
@@ -6,9 +6,7 @@ validation split. Accuracies are fractions, losses nats per example.
 
 import json
 import math
-import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,9 +14,10 @@ import numpy.typing as npt
 import pandas as pd
 import xarray as xr
 
-from jaxmnist.files import write_atomically
+from jaxmnist import arguments
+from jaxmnist.data import SPLIT_NAMES
+from jaxmnist.result_checks import SETTINGS, check, typed_axes
 
-FILE_NAME = "results.nc"
 METRICS = ("validation_accuracy", "validation_loss", "test_accuracy", "test_loss", "diverged_step", "pruned_step")
 STEPS = ("diverged_step", "pruned_step")
 CONFIDENCE = 0.95
@@ -103,7 +102,7 @@ def label(
 
 def axes(result: xr.Dataset) -> dict[str, list]:
     """Returns the hyperparameters of a result, `seed` among them, with those of their values that it has, as typed."""
-    typed = json.loads(result.attrs["axes"])
+    typed = typed_axes(result)
     held = {name: set(np.atleast_1d(result[name].values).tolist()) for name in typed}
     return {name: [value for value in values if value in held[name]] for name, values in typed.items()}
 
@@ -114,7 +113,12 @@ def with_all_dims(result: xr.Dataset) -> xr.Dataset:
 
 
 def table(result: xr.Dataset) -> pd.DataFrame:
-    """Returns one row per run in the order of the runs: hyperparameters, seed, then the metrics."""
+    """Returns one row per run in the order of the runs: hyperparameters, seed, then the metrics.
+
+    Raises:
+      ValueError: it is no result.
+    """
+    check(result, [name for name in METRICS if name in result] if isinstance(result, xr.Dataset) else ())
     names = list(axes(result))
     result = with_all_dims(result)
     metrics = result[[name for name in METRICS if name in result]]
@@ -159,11 +163,11 @@ def curve_table(
     """
     from scipy import stats
 
-    splits, metrics = ([given] if isinstance(given, str) else list(given) for given in (splits, metrics))
+    splits, metrics = ([given] if isinstance(given, str) else given for given in (splits, metrics))
+    arguments.choices("splits", splits, SPLIT_NAMES)
+    arguments.choices("metrics", metrics, ("accuracy", "loss"))
     columns = [f"{split}_{metric}" for split in splits for metric in metrics]
-    missing = [f"recorded_{column}" for column in columns if f"recorded_{column}" not in result]
-    if missing:
-        raise ValueError(f"a curve needs {missing[0]}, which this result does not have: record it in the sweep")
+    check(result, [*(f"recorded_{column}" for column in columns), "diverged_step"])
     rows = table(result)
     steps = result["step"].values
     curves = {column: _curves(result, f"recorded_{column}") for column in columns}
@@ -219,13 +223,19 @@ def settings(result: xr.Dataset) -> pd.DataFrame:
     (`*_half_width`), both nan for one seed; `pruned_step` where there was pruning.
     Settings of which a run diverged come last: their mean describes no run. Before them come those that were pruned,
     the later the better. Runs that have not ended are left out.
+
+    Raises:
+      ValueError: it is no result, or none of its runs has ended.
     """
     from scipy import stats
 
+    check(result, SETTINGS)
     names = [name for name in axes(result) if name != "seed"]
     rows = table(result)
     if "finished" in result:
         rows = rows[rows["validation_loss"].notna() | rows["diverged_step"].notna()]
+        if not len(rows):
+            raise ValueError("result holds no run that has ended")
     rows["diverged"] = rows["diverged_step"].notna()
     columns = ("validation_accuracy", "validation_loss", "test_accuracy")
     aggregations: dict[str, tuple[str, str | Callable]] = {
@@ -259,7 +269,11 @@ def best(result: xr.Dataset) -> Best | None:
     """Returns the setting of the highest mean validation accuracy, or None where every setting diverged.
 
     Ties go to the lower validation loss. Settings of which a run diverged are not considered.
+
+    Raises:
+      ValueError: as `settings`.
     """
+    check(result, SETTINGS, ("num_validation", "num_test"))
     ranked = settings(result)
     if ranked["num_diverged"].iloc[0] > 0:
         return None
@@ -284,7 +298,12 @@ def best_of_each(result: xr.Dataset, name: str) -> dict[Any, Best | None]:
     """Returns, for each value of one hyperparameter, the best setting among those that have it; as `best` chooses.
 
     The edges are those of the values that occur together with it.
+
+    Raises:
+      ValueError: as `settings`, or there is no such hyperparameter.
     """
+    check(result, SETTINGS, ("num_validation", "num_test"))
+    arguments.choice("name", name, [each for each in axes(result) if each != "seed"])
     result = with_all_dims(result)
     dim = "run" if "run" in result.dims else name
     return {value: best(result.isel({dim: (result[name] == value).values})) for value in axes(result)[name]}
@@ -296,10 +315,15 @@ def interval(accuracies: npt.ArrayLike, num_images: int) -> Interval:
     Args:
       accuracies: one fraction per seed.
       num_images: size of the split.
+
+    Raises:
+      ValueError: there is no accuracy, one is below 0 or above 1, or the split has no size.
     """
     from scipy import stats
 
-    values = np.asarray(accuracies, np.float64)
+    arguments.whole("num_images", num_images, 1)
+    allowed = "a sequence of fractions in [0, 1], or nan,"
+    values = arguments.numbers_of("accuracies", accuracies, allowed, lambda x: np.isnan(x) | ((x >= 0) & (x <= 1)))
     mean = float(values.mean())
     if len(values) == 1:
         if math.isnan(mean):
@@ -311,70 +335,3 @@ def interval(accuracies: npt.ArrayLike, num_images: int) -> Interval:
     half_width = float(stats.t.ppf((1 + CONFIDENCE) / 2, len(values) - 1) * stats.sem(values))
     low, high = max(mean - half_width, 0.0), min(mean + half_width, 1.0)
     return Interval(mean, low, high, f"t interval over {len(values)} seeds")
-
-
-def save(result: xr.Dataset, folder: str | os.PathLike) -> None:
-    """Writes `results.nc` (everything) and `results.csv` (a row per run) into a folder, each atomically."""
-    write(result, folder)
-    write_atomically(Path(folder) / "results.csv", lambda path: table(result).to_csv(path, index=False))
-
-
-def write(result: xr.Dataset, folder: str | os.PathLike) -> None:
-    """Writes `results.nc` into a folder, atomically."""
-    write_atomically(Path(folder) / FILE_NAME, lambda path: result.to_netcdf(path, engine="h5netcdf"))
-
-
-def merge(files: Iterable[str | os.PathLike]) -> xr.Dataset:
-    """Returns the result of a whole sweep from those of its shards.
-
-    Args:
-      files: each shard's `results.nc`, or the folder that holds it, in any order.
-
-    Raises:
-      ValueError: a shard is missing, there twice or not finished, or the shards are not of one sweep.
-    """
-    paths = [Path(file) for file in files]
-    parts = [load_results(path if path.is_dir() else path.parent) for path in paths]
-    if not parts:
-        raise ValueError("merge() needs the files of the shards")
-    first = parts[0].attrs
-    found: dict[str, Path] = {}
-    for path, part in zip(paths, parts, strict=True):
-        shard = part.attrs.get("shard")
-        if shard is None or "finished" in part:
-            raise ValueError(f"{path} is not {'a shard' if shard is None else 'finished'}")
-        if shard in found:
-            raise ValueError(f"{path} and {found[shard]} are both the shard {shard}")
-        found[shard] = path
-        for name in set(first) - {"shard", "axes", "versions", "backend", "num_devices"}:
-            if part.attrs.get(name) != first[name]:
-                raise ValueError(f"{path} and {paths[0]} are not of one sweep: {name} differs")
-    num_shards = int(first["shard"].split("/")[1])
-    missing = [f"{i}/{num_shards}" for i in range(1, num_shards + 1) if f"{i}/{num_shards}" not in found]
-    if missing:
-        raise ValueError(f"shards are missing: {', '.join(missing)}")
-    whole = xr.concat(parts, "run", combine_attrs="override").sortby("row")
-    if not np.array_equal(whole["row"], np.arange(first["num_runs"])):
-        raise ValueError("the shards do not hold each run once")
-    runs = {name: whole[name].values for name in axes(whole)}
-    values = {str(name): array.values for name, array in whole.data_vars.items()}
-    steps = whole["step"].values.tolist() if "step" in whole else ()
-    attrs = {name: value for name, value in first.items() if name not in ("shard", "plan_crc32", "axes")}
-    return label(runs, values, steps, attrs)
-
-
-def load_results(folder: str | os.PathLike) -> xr.Dataset:
-    """Returns the result that `save` wrote into a folder.
-
-    Raises:
-      ValueError: there is none, or it is damaged.
-    """
-    path = Path(folder) / FILE_NAME
-    if not path.is_file():
-        raise ValueError(f"{folder} has no {FILE_NAME}; it is not the output folder of a finished sweep")
-    try:
-        result = xr.load_dataset(path, engine="h5netcdf")
-        axes(result)
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
-        raise ValueError(f"{path} is damaged, or was not written by jaxmnist: {error}") from None
-    return result

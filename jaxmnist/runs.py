@@ -5,16 +5,19 @@ factory, a field of the model, or `label_smoothing`. Shapes: R runs.
 """
 
 import dataclasses
+import itertools
 import math
-import numbers
 import zlib
 from collections.abc import Iterable, Mapping
 
 import numpy as np
 
+from jaxmnist import arguments
+from jaxmnist.arguments import MAX_SEED, shown
+
 Runs = Mapping[str, np.ndarray]
 Value = float | int | bool | str
-MAX_SEED = 2**31 - 1
+MAX_RUNS = 2**24
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,9 +62,11 @@ def loguniform(low: float, high: float) -> Distribution:
 
 def _distribution(name: str, low: float, high: float, logarithmic: bool) -> Distribution:
     least = 0.0 if logarithmic else -math.inf
-    if not (_is_number(low) and _is_number(high) and least < low < high):
+    if not (arguments.is_number(low) and arguments.is_number(high) and least < low < high < low + math.inf):
         positive = " above 0" if logarithmic else ""
-        raise ValueError(f"{name}({low!r}, {high!r}) needs two finite numbers{positive}, the lower one first")
+        raise ValueError(
+            f"{name}(low={shown(low)}, high={shown(high)}) needs two finite numbers{positive}, the lower one first"
+        )
     return Distribution(float(low), float(high), logarithmic)
 
 
@@ -82,6 +87,7 @@ def grid(**axes: Value | Iterable[Value]) -> dict[str, np.ndarray]:
     values = {name: _axis(name, axis) for name, axis in axes.items()}
     if not values:
         raise ValueError("grid() needs at least one axis, such as learning_rate=[0.1, 0.5]")
+    _check_count("grid", math.prod(map(len, values.values())))
     mesh = np.meshgrid(*values.values(), indexing="ij")
     return {name: points.reshape(-1) for name, points in zip(values, mesh, strict=True)}
 
@@ -99,8 +105,8 @@ def sample(num_runs: int, seed: int, /, **axes: Distribution | Value | Iterable[
     Raises:
       ValueError: `num_runs` or `seed` is not a whole number in range, or an axis is not as `grid` takes it.
     """
-    _check_int("num_runs", num_runs, 1)
-    _check_int("seed", seed, 0)
+    arguments.whole("num_runs", num_runs, 1, MAX_RUNS)
+    arguments.seed(seed)
     if not axes:
         raise ValueError("sample() needs at least one axis, such as learning_rate=loguniform(1e-4, 1)")
     runs = {}
@@ -121,8 +127,9 @@ def union(*parts: Runs) -> dict[str, np.ndarray]:
     """
     if not parts:
         raise ValueError("union() needs at least one set of runs")
-    names = list(parts[0])
-    for part in parts[1:]:
+    names = list(parts[0]) if isinstance(parts[0], Mapping) else []
+    for part in parts:
+        check_columns("parts", part)
         if set(part) != set(names):
             raise ValueError(f"runs of {sorted(part)} cannot be united with runs of {sorted(names)}")
     joined = {name: np.concatenate([np.asarray(part[name]) for part in parts]) for name in names}
@@ -146,10 +153,14 @@ def with_seeds(runs: Runs, seeds: Iterable[int]) -> dict[str, np.ndarray]:
     Raises:
       ValueError: the runs have a seed, or the seeds are not as `grid` takes them.
     """
+    check_columns("runs", runs)
     if "seed" in runs:
         raise ValueError("the runs have a seed already; with_seeds gives one to runs without")
-    axis = _axis("seed", seeds)
+    if isinstance(seeds, str) or not isinstance(seeds, Iterable):
+        arguments.refuse("seeds", seeds, "a sequence of distinct whole numbers")
+    axis = _whole("seeds", _axis("seeds", seeds), 0, MAX_SEED, "2**31 - 1")
     num_runs = len(next(iter(runs.values())))
+    _check_count("seeds", num_runs * len(axis))
     repeated = {name: np.repeat(np.asarray(column), len(axis)) for name, column in runs.items()}
     return {**repeated, "seed": np.tile(axis, num_runs)}
 
@@ -164,13 +175,11 @@ def check_runs(runs: Runs, num_train: int) -> dict[str, np.ndarray]:
     Raises:
       ValueError: a name is missing, lengths differ, or a value is out of range.
     """
-    arrays = {name: np.asarray(values) for name, values in runs.items()}
+    arguments.mapping("runs", runs, "a mapping of names to arrays, from grid, sample or union,")
     for name in ("batch_size", "seed"):
-        if name not in arrays:
+        if name not in runs:
             raise ValueError(f"{name} is missing from the runs; add it, for example {name}=[1]")
-    shapes = {values.shape for values in arrays.values()}
-    if len(shapes) != 1 or len(next(iter(shapes))) != 1 or 0 in next(iter(shapes)):
-        raise ValueError(f"runs need one flat, non-empty array per name, all of one length, not {shapes}")
+    arrays = check_columns("runs", runs)
     for name, values in arrays.items():
         if values.dtype.kind not in "biufU":
             raise ValueError(f"{name} has values of type {values.dtype}; runs take numbers, booleans and strings")
@@ -183,6 +192,25 @@ def check_runs(runs: Runs, num_train: int) -> dict[str, np.ndarray]:
     return arrays
 
 
+def check_columns(argument: str, runs: Runs) -> dict[str, np.ndarray]:
+    """Returns the runs as arrays, after checking that they are columns of one length.
+
+    Raises:
+      ValueError: they are not.
+    """
+    arguments.mapping(argument, runs, "a mapping of names to arrays, from grid, sample or union,")
+    arrays = {}
+    for name, values in runs.items():
+        try:
+            arrays[name] = np.asarray(values)
+        except ValueError:
+            raise ValueError(f"{argument}: {name} is {shown(values)}; a flat array is needed") from None
+    shapes = {values.shape for values in arrays.values()}
+    if len(shapes) != 1 or len(next(iter(shapes))) != 1 or 0 in next(iter(shapes)):
+        raise ValueError(f"{argument} need one flat, non-empty array per name, all of one length, not {shapes or runs}")
+    return arrays
+
+
 def hyperparameter_names(runs: Runs) -> list[str]:
     """Returns the names other than `batch_size` and `seed`."""
     return [name for name in runs if name not in ("batch_size", "seed")]
@@ -190,7 +218,10 @@ def hyperparameter_names(runs: Runs) -> list[str]:
 
 def _axis(name: str, axis: Value | Iterable[Value]) -> np.ndarray:
     """Returns one axis as an array, checked."""
-    given = list(axis) if isinstance(axis, Iterable) and not isinstance(axis, str) else [axis]
+    # One more than there may be: an axis could have no end.
+    is_several = isinstance(axis, Iterable) and not isinstance(axis, str)
+    given = list(itertools.islice(axis, MAX_RUNS + 1)) if is_several else [axis]  # type: ignore[arg-type]
+    _check_count(name, len(given))
     if not given:
         raise ValueError(f"{name} is empty: an axis needs at least one value")
     given = [value.item() if isinstance(value, np.generic) else value for value in given]
@@ -199,31 +230,32 @@ def _axis(name: str, axis: Value | Iterable[Value]) -> np.ndarray:
             break
     else:
         for value in given:
-            if isinstance(value, bool) or not _is_number(value):
+            if not arguments.is_number(value):
                 raise ValueError(
-                    f"{name} has the value {value!r}; an axis takes finite numbers, or all booleans, or all strings"
+                    f"{name} has the value {shown(value)}; an axis takes finite numbers, or all booleans, or all "
+                    "strings"
                 )
     values = np.asarray(given)
+    if values.dtype.kind not in "biufU":
+        raise ValueError(f"{name} has a value beyond 64 bits in {shown(given)}; an axis takes smaller numbers")
     if values.dtype.kind == "f" and not np.isfinite(_single(values)).all():
-        raise ValueError(f"{name} has a value beyond float32 in {given}, which training uses")
+        raise ValueError(f"{name} has a value beyond float32 in {shown(given)}, which training uses")
     if len(np.unique(_single(values) if values.dtype.kind == "f" else values)) < len(values):
-        raise ValueError(f"{name} has a value twice in {given}; the values of an axis are distinct, as float32 too")
+        raise ValueError(
+            f"{name} has a value twice in {shown(given)}; the values of an axis are distinct, as float32 too"
+        )
     return values
 
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, numbers.Real) and math.isfinite(value)
+def _check_count(name: str, count: int) -> None:
+    if count > MAX_RUNS:
+        raise ValueError(f"{name} makes {count:,} runs or more; at most {MAX_RUNS:,} are allowed")
 
 
 def _single(values: np.ndarray) -> np.ndarray:
     """Returns the numbers that training uses."""
     with np.errstate(over="ignore"):
         return values.astype(np.float32)
-
-
-def _check_int(name: str, value: object, least: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
-        raise ValueError(f"{name} is {value!r}; a whole number from {least} on is needed")
 
 
 def _whole(name: str, values: np.ndarray, low: int, high: int, high_words: str) -> np.ndarray:

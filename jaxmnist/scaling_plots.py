@@ -13,7 +13,8 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
-from jaxmnist import statistics
+from jaxmnist import arguments, statistics
+from jaxmnist.result_checks import WORDS, check, check_numbers
 from jaxmnist.style import COLORMAP, DIVERGED_COLOR, STYLE, caption, colormap, lower_fence, seeds_words, set_scale
 
 LINE_COLOR = mpl.colormaps[COLORMAP](0.3)
@@ -35,6 +36,7 @@ def budget_maps(result: xr.Dataset) -> Figure:
     Raises:
       ValueError: there are no curves.
     """
+    _check_grid(result)
     amounts = statistics.budgets(result)
     others = [name for name in result["diverged_step"].dims if name not in ("batch_size", "learning_rate")]
     maps = {
@@ -75,6 +77,8 @@ def target_maps(result: xr.Dataset, target: float) -> Figure:
     Raises:
       ValueError: there are no curves.
     """
+    _check_grid(result)
+    arguments.number("target", target, "an accuracy between 0 and 1", lambda value: 0 < value < 1)
     table = statistics.target_table(result, target)
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(10.5, 3.9), layout="constrained")
@@ -114,7 +118,20 @@ def noise_curve(table: pd.DataFrame, critical_batch_size: float | None, result: 
       critical_batch_size: from `statistics.fit_scaling`, in examples; None for none.
       result: the sweep's, for the caption.
       setting: the run's hyperparameters in words.
+
+    Raises:
+      ValueError: an argument is none of these.
     """
+    if not isinstance(table, pd.DataFrame) or not {"step", "noise_scale"} <= set(table) or not len(table):
+        arguments.refuse("table", table, "a table as noise_scale_along_training returns it")
+    for name in ("step", "noise_scale"):
+        if table[name].dtype.kind not in "iuf":
+            raise ValueError(f"table has a {name} of {table[name].dtype}; numbers are needed")
+    is_infinite = isinstance(critical_batch_size, float) and critical_batch_size == math.inf
+    if critical_batch_size is not None and not is_infinite:
+        arguments.number("critical_batch_size", critical_batch_size, "a number from 0 on", lambda value: value >= 0)
+    arguments.text("setting", setting)
+    check(result, (), WORDS)
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(7.2, 4.2), layout="constrained")
         axes = figure.subplots()
@@ -128,6 +145,14 @@ def noise_curve(table: pd.DataFrame, critical_batch_size: float | None, result: 
         axes.set_title(f"{result.attrs['dataset']}, training split, {setting}", loc="left")
         caption(figure, result, "simple noise scale, McCandlish et al. 2018, equations A.2 and A.3; 1 seed")
     return figure
+
+
+def _check_grid(result: xr.Dataset) -> None:
+    """Raises ValueError where a result is no grid of two axes, seeds, and recorded validation curves."""
+    check(result, ("recorded_validation_accuracy", "diverged_step"), WORDS)
+    check_numbers(result, "learning_rate", "batch_size")
+    if not {"learning_rate", "batch_size"} <= set(result.dims):
+        raise ValueError("result is of no grid; one over learning_rate, batch_size and seed is needed")
 
 
 def _hatch(axes: Axes, x_edges: np.ndarray, y_edges: np.ndarray, where: np.ndarray) -> None:

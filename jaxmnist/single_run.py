@@ -9,7 +9,8 @@ import numpy as np
 import optax
 import xarray as xr
 
-from jaxmnist import data, programs, results, training
+from jaxmnist import arguments, data, programs, result_checks, results, training
+from jaxmnist.checking import check, check_model
 from jaxmnist.checkpoint import MODELS
 from jaxmnist.optimizers import OPTIMIZERS
 
@@ -50,20 +51,31 @@ def rerun(
     Raises:
       ValueError: no run, or more than one, has these values; or what the sweep used cannot be made from its name.
     """
+    result_checks.check(result, (), (*result_checks.WORDS, "num_steps"))
+    if dataset is not None:
+        data.check_dataset(dataset)
+    if model is not None:
+        check_model(model)
+    if optimizer is not None:
+        arguments.function("optimizer", optimizer)
     setting, num_steps = _find(result, values)
     attrs = result.attrs
     if model is None:
         name = attrs["model"].split("(")[0]
         if name not in MODELS:
             raise ValueError(f"the model of this result, {name}, is not one of {', '.join(MODELS)}: give it as model=")
-        fields = json.loads(attrs["model_fields"])
-        model = MODELS[name](**{key: tuple(v) if isinstance(v, list) else v for key, v in fields.items()})
+        try:
+            fields = json.loads(attrs["model_fields"])
+            model = MODELS[name](**{key: tuple(v) if isinstance(v, list) else v for key, v in fields.items()})
+        except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
+            raise ValueError(f"the model_fields of this result cannot be read: {error}; give model=") from None
     if optimizer is None:
         if attrs["optimizer"] not in OPTIMIZERS:
             known = ", ".join(OPTIMIZERS)
             raise ValueError(f"the optimizer of this result, {attrs['optimizer']}, is not one of {known}: give it")
         optimizer = OPTIMIZERS[attrs["optimizer"]]
     dataset = dataset or data.load(attrs["dataset"])
+    check(model, optimizer, {name: np.array([value]) for name, value in setting.items()}, dataset, num_steps)
     seed, batch_size = setting.pop("seed"), setting.pop("batch_size")
     configured = programs.configure(model, optimizer, setting)
     split = jax.device_put(dataset.train)
@@ -95,9 +107,12 @@ def _find(result: xr.Dataset, values: dict[str, Any]) -> tuple[dict[str, Any], i
     chosen = np.ones(len(rows), bool)
     for name, value in values.items():
         column = rows[name].to_numpy()
+        if column.dtype.kind in "iuf" and not arguments.is_number(value):
+            arguments.refuse(name, value, "a number")
         same = np.isclose(column.astype(float), value, rtol=1e-6) if column.dtype.kind in "iuf" else column == value
         if not same.any():
-            raise ValueError(f"{name} {value!r} is not in this result; it has {np.unique(column).tolist()}")
+            shown = arguments.shown(value)
+            raise ValueError(f"{name} {shown} is not in this result; it has {np.unique(column).tolist()}")
         chosen &= same
     found = rows[chosen].drop_duplicates(names)
     if len(found) != 1:
@@ -105,4 +120,4 @@ def _find(result: xr.Dataset, values: dict[str, Any]) -> tuple[dict[str, Any], i
         raise ValueError(f"{len(found)} runs have these values; give also {', '.join(open_names) or 'other ones'}")
     setting = {name: found[name].tolist()[0] for name in names}
     pruned = found["pruned_step"].dropna().tolist() if "pruned_step" in found else []
-    return setting, pruned[0] if pruned else int(result.attrs["num_steps"])
+    return setting, int(pruned[0]) if pruned else int(result.attrs["num_steps"])

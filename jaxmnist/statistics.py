@@ -12,7 +12,9 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from jaxmnist import results
+from jaxmnist import arguments, results
+from jaxmnist.data import SPLIT_NAMES
+from jaxmnist.result_checks import check, check_numbers
 
 SIGNIFICANCE = 0.05
 # Within this share of log(classes), a loss is that of a guess at random.
@@ -52,6 +54,9 @@ def ties(result: xr.Dataset) -> pd.DataFrame:
     Further columns: `p_value` of a paired t test over the seeds that both have, Holm-corrected over the settings, and
     `is_tied`, whether it cannot be told from the best (p above 0.05; the best itself is tied). A setting of which a run
     diverged or was pruned is never tied; with fewer than 2 seeds in common, p is nan and nothing is tied.
+
+    Raises:
+      ValueError: as `results.settings`.
     """
     from scipy import stats
 
@@ -94,9 +99,13 @@ def at_budget(result: xr.Dataset, budget: str, amount: float, split: str = "vali
     Raises:
       ValueError: the budget is another one, the amount is not above 0, or there is no curve.
     """
+    arguments.choice("split", split, SPLIT_NAMES)
+    arguments.choice("budget", budget, ("steps", "examples", "epochs"))
+    arguments.number(f"amount of the budget {budget}", amount, "a number above 0", lambda value: value > 0)
     curves = _curves(result, f"recorded_{split}_accuracy")
-    if budget not in ("steps", "examples", "epochs") or not amount > 0:
-        raise ValueError(f"budget {budget!r} of {amount} is not an amount above 0 of steps, examples or epochs")
+    check_numbers(result, "batch_size")
+    if budget == "epochs":
+        check(result, (), ("num_train",))
     examples = amount * (result.attrs["num_train"] if budget == "epochs" else 1)
     batch_size = result["batch_size"]
     allowed = xr.full_like(batch_size, amount, float) if budget == "steps" else examples / batch_size
@@ -112,8 +121,10 @@ def budgets(result: xr.Dataset) -> dict[str, float]:
     """Returns an amount of each budget that a sweep of equal steps can be read at.
 
     Of steps all; of examples as many as the smallest batch size has seen; of epochs the largest round number that at
-    least half of the batch sizes have reached.
+    at least half of the batch sizes have reached.
     """
+    check(result, ("recorded_validation_accuracy",), ("num_train",))
+    check_numbers(result, "batch_size")
     steps = int(result["step"].max())
     batch_sizes = np.unique(result["batch_size"].values)
     epochs = steps * float(np.median(batch_sizes)) / result.attrs["num_train"]
@@ -137,8 +148,8 @@ def steps_to_target(result: xr.Dataset, target: float, metric: str = "accuracy")
     Raises:
       ValueError: another metric, or no curve.
     """
-    if metric not in ("accuracy", "loss"):
-        raise ValueError(f"metric is {metric!r}; it is 'accuracy' or 'loss'")
+    arguments.choice("metric", metric, ("accuracy", "loss"))
+    arguments.number("target", target, "a finite number")
     curves = _curves(result, f"recorded_validation_{metric}")
     there = curves >= target if metric == "accuracy" else curves <= target
     return result["step"].where(there).min("step")
@@ -151,8 +162,11 @@ def default_target(result: xr.Dataset) -> float:
       ValueError: there is no curve, or a batch size of which every run diverged.
     """
     curves = _curves(result, "recorded_validation_accuracy").where(result["diverged_step"].isnull())
-    worst_seed = curves.max("step").min("seed", skipna=False)
+    worst_seed = curves.max("step")
+    worst_seed = worst_seed.min("seed", skipna=False) if "seed" in worst_seed.dims else worst_seed
     others = [name for name in worst_seed.dims if name != "batch_size"]
+    if "batch_size" not in worst_seed.dims:
+        raise ValueError("result is not of a grid; a grid over batch_size is needed for a target of all of them")
     highest = float(worst_seed.max(others).min())
     if not math.isfinite(highest):
         raise ValueError("no target is reached at every batch size: at one of them, runs of every setting diverged")
@@ -164,11 +178,16 @@ def target_table(result: xr.Dataset, target: float, metric: str = "accuracy") ->
 
     Columns: `batch_size`, `learning_rate`, `num_seeds`, `num_reached`, and the mean over seeds of `steps` with the half
     width of its 95 % t interval, both nan unless every seed reached it; `examples` is steps times batch size.
+
+    Raises:
+      ValueError: as `steps_to_target`, or the result is no grid of learning rates and batch sizes alone.
     """
     from scipy import stats
 
     steps = steps_to_target(result, target, metric)
     others = [name for name in steps.dims if name not in ("batch_size", "learning_rate", "seed")]
+    if len(steps.dims) != len(others) + 3 or any(steps.sizes[name] > 1 for name in others):
+        raise ValueError(f"result has the dims {steps.dims}; a grid over learning_rate, batch_size and seed is needed")
     steps = steps.squeeze(others, drop=True).transpose("batch_size", "learning_rate", "seed")
     rows = []
     for size in steps["batch_size"].values:
@@ -185,7 +204,16 @@ def target_table(result: xr.Dataset, target: float, metric: str = "accuracy") ->
 
 
 def best_rates(table: pd.DataFrame) -> pd.DataFrame:
-    """Returns of a `target_table` the row with the fewest steps of each batch size that reaches the target."""
+    """Returns of a `target_table` the row with the fewest steps of each batch size that reaches the target.
+
+    Raises:
+      ValueError: it is no such table.
+    """
+    if not isinstance(table, pd.DataFrame) or not {"batch_size", "steps"} <= set(table):
+        arguments.refuse("table", table, "a table as target_table returns it")
+    for name in ("batch_size", "steps"):
+        if table[name].dtype.kind not in "iuf":
+            raise ValueError(f"table has a {name} of {table[name].dtype}; numbers are needed")
     reached = table[table["steps"].notna()]
     return reached.loc[reached.groupby("batch_size")["steps"].idxmin()].reset_index(drop=True)
 
@@ -198,18 +226,25 @@ def fit_scaling(batch_sizes: Sequence[float], steps: Sequence[float]) -> Scaling
       steps: to the target at each of them, at its best learning rate.
 
     Raises:
-      ValueError: fewer than 3 points.
+      ValueError: fewer than 3 points, or points that are not finite and above 0.
     """
     from scipy.optimize import nnls
 
-    sizes, taken = np.asarray(batch_sizes, np.float64), np.asarray(steps, np.float64)
+    sizes, taken = _positive("batch_sizes", batch_sizes), _positive("steps", steps)
+    if len(taken) != len(sizes):
+        raise ValueError(f"steps are {len(taken)} numbers; one for each of the {len(sizes)} batch_sizes is needed")
     if len(np.unique(sizes)) < 3:
-        raise ValueError(f"batch sizes {sizes.tolist()} are too few: 3 that reach the target are needed for a law")
+        raise ValueError(f"batch_sizes {sizes.tolist()} are too few: 3 that reach the target are needed for a law")
     design = np.stack([1 / taken, 1 / (sizes * taken)], axis=1)
     (least_steps, least_examples), _ = nnls(design, np.ones(len(sizes)))
     is_flat = least_steps * sizes.max() <= 1e-9 * least_examples
     critical = math.inf if is_flat else least_examples / least_steps
     return Scaling(float(least_steps), float(least_examples), float(critical))
+
+
+def _positive(name: str, values: Sequence[float]) -> np.ndarray:
+    allowed = "a sequence of finite numbers above 0"
+    return arguments.numbers_of(name, values, allowed, lambda x: np.isfinite(x) & (x > 0))
 
 
 def is_dead(result: xr.Dataset) -> xr.DataArray:
@@ -225,6 +260,7 @@ def is_dead(result: xr.Dataset) -> xr.DataArray:
       ValueError: there is no such curve.
     """
     curves = _curves(result, "recorded_validation_loss")
+    check(result, ("diverged_step",), ("num_classes",))
     guess = math.log(result.attrs["num_classes"])
     near = abs(curves - guess) <= DEAD_TOLERANCE * guess
     late = result["step"] >= result["step"].max() / 2
@@ -243,7 +279,13 @@ def refined(result: xr.Dataset, num_train: int) -> dict[str, list]:
     Raises:
       ValueError: no setting is chosen, or the result is no grid.
     """
+    arguments.whole("num_train", num_train, 1)
     chosen = results.best(result)
+    for name in results.axes(result):
+        if result[name].dtype.kind not in "iuf":
+            raise ValueError(
+                f"result has values of {name} that are no numbers; between them there is nothing to refine"
+            )
     if chosen is None or "run" in result.dims:
         raise ValueError("refine needs a grid with a setting of which no run diverged")
     axes = {}
@@ -274,6 +316,5 @@ def _unevenness(points: np.ndarray) -> float:
 
 
 def _curves(result: xr.Dataset, name: str) -> xr.DataArray:
-    if name not in result:
-        raise ValueError(f"the result has no {name}: sweep with num_evaluations above 1")
+    check(result, (name, "diverged_step"))
     return results.with_all_dims(result)[name]

@@ -8,6 +8,7 @@ from typing import Any
 import matplotlib as mpl
 import numpy as np
 import xarray as xr
+from matplotlib import ticker
 from matplotlib.axes import Axes
 from matplotlib.colors import Colormap
 from matplotlib.figure import Figure
@@ -30,6 +31,11 @@ STYLE: Any = {
     "svg.hashsalt": "jaxmnist",
 }
 LABELS = {"learning_rate": "learning rate", "batch_size": "batch size (examples)"}
+# A logarithmic axis that spans at most the first factor gets evenly spaced ticks, up to the second one many.
+EVEN_TICKS, MANY_TICKS = 1.6, 6.0
+DASHES = ("-", (0, (5, 1.5)), (0, (1, 1)), (0, (6, 1.5, 1, 1.5)))
+MARKERS = "os^DvPX*"
+MAX_COLOR = 0.75  # the end of the colour map is too light for a line on white
 
 
 def set_scale(
@@ -119,3 +125,28 @@ def caption(figure: Figure, result: xr.Dataset, *notes: str) -> None:
     parts = [result.attrs["model"].split("(")[0], result.attrs["optimizer"], *of_setting, *filter(None, notes)]
     width = int(CAPTION_LETTERS_PER_INCH * figure.get_figwidth())
     figure.supxlabel(textwrap.fill("; ".join(parts), width), fontsize=8, color="0.35")
+
+
+def log_ticks(axes: Axes, which: str, low: float, high: float) -> None:
+    """Gives a logarithmic axis ticks that can be read, the fewer the longer it is."""
+    axis = getattr(axes, f"{which}axis")
+    digits = (1.0, 2.0, 5.0) if high > MANY_TICKS * low else (1.0, 2.0, 3.0, 4.0, 6.0, 8.0)
+    even = high < EVEN_TICKS * low
+    axis.set_major_locator(ticker.MaxNLocator(5) if even else ticker.LogLocator(subs=digits, numticks=20))
+    axis.set_major_formatter("{x:g}")
+    axis.set_minor_locator(ticker.NullLocator())
+
+
+def line_style(place: int, count: int) -> dict:
+    """Returns what tells a line from the others, for the eye, in greyscale, and for the colour blind.
+
+    Of lines that coincide the lower ones, wider and with larger markers, can still be seen.
+    """
+    above = count - 1 - place
+    return dict(
+        color=mpl.colormaps[COLORMAP](0.3 if count == 1 else MAX_COLOR * place / (count - 1)),
+        linestyle=DASHES[place % len(DASHES)],
+        marker=MARKERS[place % len(MARKERS)],
+        linewidth=1.2 + 0.4 * above,
+        markersize=3.0 if count == 1 else 4.0 + above,
+    )

@@ -17,8 +17,8 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
+from jaxmnist import arguments, planning, programs, training
 from jaxmnist import memory as room
-from jaxmnist import planning, programs, training
 from jaxmnist.checking import Checked, Job, check, describe
 from jaxmnist.data import SPLIT_NAMES, Dataset, Split
 from jaxmnist.progress import progress_bar
@@ -93,7 +93,8 @@ def sweep(
         little memory for a single run; a shard that does not exist; a folder that holds another sweep.
     """
     if record is None:
-        record = ("validation",) if num_evaluations > 1 else ()
+        record = ("validation",) if num_evaluations != 1 else ()
+    _check_place(progress, folder, memory, cluster, shard)
     checked = check(model, optimizer, runs, dataset, num_steps, num_evaluations, record)
     job = Job(model, optimizer, checked.arrays, num_steps, num_evaluations, tuple(record))
     if memory is None:
@@ -113,7 +114,7 @@ def sweep(
     with progress_bar("sweep", collected.total_work, progress) as show:
         waiting = []
         for index, program in enumerate(planned):
-            outcome = kept.outcome(index) if kept is not None else None
+            outcome = kept.outcome(index, outcome_shapes(job, program)) if kept is not None else None
             if outcome is None:
                 waiting.append((index, program))
             else:
@@ -135,6 +136,25 @@ def sweep(
     if kept is not None:
         kept.end(result)
     return result
+
+
+def _check_place(progress, folder, memory, cluster, shard) -> None:
+    """Raises ValueError where what decides how a sweep runs, not what, is not as `sweep` takes it."""
+    arguments.flag("progress", progress)
+    if folder is not None:
+        arguments.path("folder", folder)
+    check_memory(memory)
+    if cluster is not None and (not isinstance(cluster, str) or not cluster):
+        arguments.refuse("cluster", cluster, "the address of a cluster, or 'local',")
+    is_shard = isinstance(shard, tuple) and len(shard) == 2 and all(map(arguments.is_whole, shard))
+    if shard is not None and not (is_shard and 1 <= shard[0] <= shard[1]):
+        arguments.refuse("shard", shard, "two whole numbers (i, n), i from 1 to n,")
+
+
+def check_memory(memory: float | None) -> None:
+    """Raises ValueError where memory is no number of bytes."""
+    if memory is not None:
+        arguments.number("memory", memory, "a number of bytes above 0", lambda value: value > 0)
 
 
 def plan(
@@ -241,6 +261,15 @@ def run_program(
         outcome |= {f"{split}_{metric}": np.asarray(values) for metric, values in metrics._asdict().items()}
     outcome["diverged_step"] = _diverged_steps(states, outcome["validation_loss"], job.num_steps)
     return {name: values[:num_groups] for name, values in outcome.items()}
+
+
+def outcome_shapes(job: Job, program: planning.Program) -> dict[str, tuple[int, ...]]:
+    """Returns the names and shapes of what `run_program` returns."""
+    finals = [f"{split}_{metric}" for split in ("validation", "test") for metric in training.Metrics._fields]
+    shapes = dict.fromkeys([*finals, "diverged_step"], program.rows.shape)
+    along = (*program.rows.shape, job.num_evaluations + 1)
+    curves = [f"recorded_{split}_{metric}" for split in job.record for metric in training.Metrics._fields]
+    return shapes | dict.fromkeys(curves, along)
 
 
 def _diverged_steps(states: training.State, losses: np.ndarray, num_steps: int) -> np.ndarray:

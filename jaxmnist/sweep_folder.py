@@ -7,7 +7,6 @@ A folder holds `results.nc` and `results.csv`, brought up to date along the way,
 import itertools
 import json
 import shutil
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +15,7 @@ import numpy as np
 
 from jaxmnist import planning
 from jaxmnist.checkpoint import Checkpoints
-from jaxmnist.files import write_atomically, write_text
+from jaxmnist.files import read_arrays, read_json, write_atomically, write_text
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -45,11 +44,11 @@ class SweepFolder:
         Raises:
           ValueError: it is the result of another sweep, or cannot be read.
         """
-        from jaxmnist import results
+        from jaxmnist import result_files
 
-        if self._file.is_file() or not (self.folder / results.FILE_NAME).is_file():
+        if self._file.is_file() or not (self.folder / result_files.FILE_NAME).is_file():
             return None
-        result = results.load_results(self.folder)
+        result = result_files.load_results(self.folder)
         self._refuse_another(result.attrs, description)
         return result
 
@@ -70,19 +69,29 @@ class SweepFolder:
             write_text(self._file, json.dumps(description, indent=2) + "\n")
             return programs
         try:
-            saved = json.loads(self._file.read_text())
-            planned = _unpack(_load(self._progress / "plan.npz"))
-        except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
+            saved = read_json(self._file)
+            planned = _unpack(read_arrays(self._progress / "plan.npz"))
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
             raise ValueError(f"the sweep in {self.folder} cannot be read: {error}") from None
         self._refuse_another(saved, description)
+        if not planning.hold_the_same(planned, programs):
+            raise ValueError(f"the sweep in {self.folder} cannot be read: its plan is not one of these runs")
         return planned
 
-    def outcome(self, index: int) -> Outcome | None:
-        """Returns the results of a finished program, or None where it has not ended, or its file is damaged."""
+    def outcome(self, index: int, like: Mapping[str, tuple[int, ...]] | None = None) -> Outcome | None:
+        """Returns the results of a finished program, or None where it has not ended, or its file is damaged.
+
+        Args:
+          index: its number.
+          like: the names and the shapes that its results have; None for any.
+        """
         try:
-            return _load(self._progress / f"{index:06d}.npz")
-        except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile):
+            found = read_arrays(self._progress / f"{index:06d}.npz")
+        except (OSError, ValueError):
             return None
+        if like is not None and {name: array.shape for name, array in found.items()} != like:
+            return None
+        return found if all(array.dtype.kind == "f" for array in found.values()) else None
 
     def finish(self, index: int, outcome: Outcome) -> None:
         """Saves the results of a program that has ended; its states are not needed any more."""
@@ -99,15 +108,15 @@ class SweepFolder:
 
     def refresh(self, result: "xr.Dataset") -> None:
         """Writes what is known so far; whoever has the file open keeps what they opened."""
-        from jaxmnist import results
+        from jaxmnist import result_files
 
-        results.write(result, self.folder)
+        result_files.write(result, self.folder)
 
     def end(self, result: "xr.Dataset") -> None:
         """Writes the result, and removes what only going on needs."""
-        from jaxmnist import results
+        from jaxmnist import result_files
 
-        results.save(result, self.folder)
+        result_files.save(result, self.folder)
         # First the file that says there is something to go on with.
         self._file.unlink()
         shutil.rmtree(self._progress, ignore_errors=True)
@@ -133,12 +142,6 @@ def is_unfinished(folder: Path) -> bool:
     progress = folder / FOLDER
     saved = itertools.chain(progress.glob("[0-9]*.npz"), progress.glob("states_*"))
     return is_begun(folder) and any(saved)
-
-
-def _load(path: Path) -> Outcome:
-    # Opened here: numpy leaves a file open that it cannot read.
-    with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-        return dict(arrays)
 
 
 def _savez(path: str, arrays: Mapping[str, Any]) -> None:

@@ -43,7 +43,7 @@ def test_values_that_cannot_be_are_one_sentence(tiny, axes):
         return {False: optax.sgd, True: functools.partial(optax.sgd, nesterov=True)}[nesterov](learning_rate)
 
     (name,) = axes
-    with pytest.raises(ValueError, match=f"MLP and pedantic cannot be built with .*{name}=") as caught:
+    with pytest.raises(ValueError, match=f"model MLP and optimizer pedantic cannot be built with .*{name}=") as caught:
         static(tiny, pedantic, learning_rate=0.1, **axes)
     assert "\n" not in str(caught.value)
 

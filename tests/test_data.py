@@ -115,6 +115,18 @@ def test_any_part_of_an_order(tiny):
     assert sorted(far) == list(range(47))
 
 
+@pytest.mark.parametrize("start", [10_000_000, 2**31 - 7, 2**31 + 5, 2**40])
+def test_an_order_goes_on_beyond_32_bits(start):
+    expected = [np.random.default_rng([1, place // 55_000]).permutation(55_000)[place % 55_000]
+                for place in (start, start + 19)]  # fmt: skip
+    order = jm.example_order(55_000, 1, 20, start)
+    assert order.dtype == np.int32 and [order[0], order[-1]] == expected
+    narrow = [np.int32(number) for number in (55_000, 1, 20)]
+    np.testing.assert_array_equal(jm.example_order(*narrow, np.int64(start)), order)
+    if start < 2**31:
+        np.testing.assert_array_equal(jm.example_order(*narrow, np.int32(start)), order)
+
+
 def test_unknown_name(no_home):
     with pytest.raises(jm.DataError, match="'no_such_thing' is not known to tensorflow-datasets"):
         jm.load("no_such_thing")

@@ -1,4 +1,4 @@
-"""Sweeps on four CPU devices, in a process of its own: a process has one number of devices for its life."""
+"""Sweeps on two and four CPU devices, in a process of its own: a process has one number of devices for its life."""
 
 import os
 import subprocess
@@ -32,7 +32,7 @@ for name in ("advance", "evaluate"):
         return real(*args, **kwargs)
     setattr(programs, name, call)
 result = jm.sweep(model, optax.sgd, jm.grid(**axes), tiny, num_steps=6, progress=False, folder=sys.argv[3])
-assert result.attrs["num_devices"] == len(jax.local_devices()) == 4
+assert result.attrs["num_devices"] == len(jax.local_devices()) == int(sys.argv[4])
 assert len(lowered) > 2
 for program in {text: None for text in (each.compile().as_text() for each in lowered)}:
     for collective in ("all-reduce", "all-gather", "all-to-all", "collective-permute", "reduce-scatter"):
@@ -41,22 +41,27 @@ for program in {text: None for text in (each.compile().as_text() for each in low
 
 
 @pytest.mark.parametrize(
-    ("axes", "model"),
+    ("axes", "model", "num_devices"),
     [
-        (dict(learning_rate=[0.1, 0.2, 0.5], batch_size=[3, 7, 16], seed=[0, 1]), "MLP"),
-        (dict(learning_rate=[0.1, 0.2, 0.3, 0.4, 0.5], batch_size=4, seed=0), "MLP"),
-        (dict(learning_rate=[0.1, 0.2], batch_size=[3, 16], seed=0, dropout_rate=[0.0, 0.5]), "CNN"),
+        (dict(learning_rate=[0.1, 0.2, 0.5], batch_size=[3, 7, 16], seed=[0, 1]), "MLP", 4),
+        (dict(learning_rate=[0.1, 0.2, 0.3, 0.4, 0.5], batch_size=4, seed=0), "MLP", 4),
+        (dict(learning_rate=[0.1, 0.2], batch_size=[3, 16], seed=0, dropout_rate=[0.0, 0.5]), "CNN", 4),
+        (dict(learning_rate=[0.1, 0.2, 0.5], batch_size=[3, 7, 16], seed=0), "MLP", 2),
     ],
 )
-def test_four_devices_work_alone_and_give_the_numbers_of_one(tiny, tmp_path, axes, model):
+def test_devices_work_alone_and_give_the_numbers_of_one(tiny, tmp_path, axes, model, num_devices):
     here = Path(__file__).parent
-    environment = {**os.environ, "JAX_NUM_CPU_DEVICES": "4", "PYTHONPATH": f"{here.parent}{os.pathsep}{here}"}
-    arguments = [sys.executable, "-c", PROGRAM, repr(axes), model, str(tmp_path)]
+    environment = {
+        **os.environ,
+        "JAX_NUM_CPU_DEVICES": str(num_devices),
+        "PYTHONPATH": f"{here.parent}{os.pathsep}{here}",
+    }
+    arguments = [sys.executable, "-c", PROGRAM, repr(axes), model, str(tmp_path), str(num_devices)]
     done = subprocess.run(arguments, env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
-    of_four = jm.load_results(tmp_path)
+    of_several = jm.load_results(tmp_path)
     linen = jm.MLP(6, 4) if model == "MLP" else jm.CNN((2,), (3,), (1,), 4, num_classes=4)
     of_one = jm.sweep(linen, optax.sgd, jm.grid(**axes), tiny, num_steps=6, progress=False)
-    assert of_one.attrs["num_devices"] == 1 and of_four.sizes == of_one.sizes
+    assert of_one.attrs["num_devices"] == 1 and of_several.sizes == of_one.sizes
     for name in of_one.data_vars:
-        np.testing.assert_allclose(of_four[name], of_one[name], rtol=1e-4, atol=1e-6)
+        np.testing.assert_allclose(of_several[name], of_one[name], rtol=1e-4, atol=1e-6)

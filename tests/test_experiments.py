@@ -265,7 +265,7 @@ def test_short_and_wild_curves(tmp_path, arguments):
         ("train_cnn", ("--resume", "nowhere"), "config.json cannot be read"),
         ("train_cnn", ("--plot-only", "nowhere"), "nowhere holds no finished training"),
         ("sweep_grid", ("--resume", "nowhere"), "config.json cannot be read"),
-        ("sweep_grid", (*SMALL, "--num-samples", "0"), "num_runs is 0"),
+        ("sweep_grid", (*SMALL, "--num-samples", "0"), "num_samples is 0"),
         ("sweep_grid", (*SMALL, "--num-samples", "5", "--learning-rates", "0", "1"), "needs two above 0"),
         ("sweep_grid", (*SMALL, "--memory", "0.01"), "memory is 10 MiB; this sweep needs at least"),
         ("sweep_grid", (*SMALL, "--memory", "-1"), "memory is -1.0"),

@@ -143,7 +143,7 @@ def test_segments_cover_the_steps_and_the_evaluations(num_steps, num_evaluations
         (dict(num_steps=0), "num_steps is 0"),
         (dict(num_steps=-3), "num_steps is -3"),
         (dict(num_evaluations=0), "num_evaluations is 0"),
-        (dict(num_evaluations=13), "between 1 and num_steps, 12"),
+        (dict(num_evaluations=13), "from 1 to num_steps, 12"),
         (dict(runs=jm.grid(learning_rate=0.1, batch_size=48, seed=0)), "batch_size 48"),
         (dict(runs=jm.grid(learning_rate=0.1, speed=1, batch_size=4, seed=0)), "does not take .*speed"),
         (dict(runs=jm.grid(batch_size=4, seed=0)), "learning_rate"),
@@ -156,7 +156,7 @@ def test_segments_cover_the_steps_and_the_evaluations(num_steps, num_evaluations
         (dict(runs=jm.grid(learning_rate=0.1, step=1, batch_size=4, seed=0)), "step cannot be a hyperparameter"),
         (dict(runs=jm.grid(learning_rate=0.1, label_smoothing=2, batch_size=4, seed=0)), "label_smoothing has"),
         (dict(memory=1e6), "memory is 1 MiB; this sweep needs at least"),
-        (dict(shard=(3, 2)), "shard 3/2 does not exist"),
+        (dict(shard=(3, 2)), r"shard is \(3, 2\); two whole numbers"),
     ],
 )
 def test_what_cannot_be_is_known_before_training(tiny, kwargs, words, monkeypatch):

@@ -1,5 +1,9 @@
 import functools
 import itertools
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -139,3 +143,122 @@ def test_augmentation_differs_by_step_and_seed_and_leaves_evaluation_alone(tiny)
     _, other_seed = step(state._replace(key=jax.random.key(7)), augment=jm.Affine())
     assert len({float(loss) for loss in (first, second, other_seed, step(state)[1])}) == 4
     assert step(state, augment=jm.Affine(0, 0, 0))[1] == pytest.approx(float(step(state)[1]), rel=1e-5)
+
+
+def small_images(num_images):
+    """Returns a split of images of 2 x 2 pixels of 10 classes, a million of which train in a blink."""
+    generator = np.random.default_rng(0)
+    labels = generator.integers(0, 10, num_images).astype(np.int32)
+    return jm.Split(generator.integers(0, 256, (num_images, 2, 2, 1)).astype(np.uint8), labels)
+
+
+def exact_losses(params, split):
+    """Returns the loss of each image and its logits, in float64."""
+    layer = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), params["params"]["Dense_0"])
+    logits = split.images.reshape(len(split.labels), -1) / 255 @ layer["kernel"].T + layer["bias"]
+    largest = logits.max(axis=1)
+    sums = largest + np.log(np.exp(logits - largest[:, None]).sum(axis=1))
+    return sums - logits[np.arange(len(logits)), split.labels], logits
+
+
+def test_ten_million_examples_later_the_batches_are_still_those_of_the_order():
+    split, model = small_images(50_000), jm.SoftmaxRegression(init_std=1.0)
+    batch_size, num_steps = 20_000, 500
+    order = jm.example_order(50_000, 3, num_steps * batch_size)
+    state = jm.init_state(model, optax.sgd(0.0), 0, split.images)
+    run = jax.jit(functools.partial(jm.fit, model, optax.sgd(0.0)), static_argnums=3, static_argnames="num_steps")
+    _, losses = run(state, jax.device_put(split), order, batch_size, num_steps=num_steps)
+    # The learning rate is 0, so the losses tell the batches apart and nothing else.
+    each, _ = exact_losses(state.params, split)
+    permutations = [np.random.default_rng([3, epoch]).permutation(50_000) for epoch in range(num_steps * 2 // 5)]
+    expected = each[np.concatenate(permutations)].reshape(num_steps, batch_size).mean(axis=1)
+    np.testing.assert_allclose(losses, expected, rtol=1e-6)
+    assert np.ptp(expected) > 1e-3
+
+
+def test_sums_over_60000_examples_are_accurate_to_a_millionth():
+    split, model = small_images(60_000), jm.SoftmaxRegression(init_std=2.0)
+    params = model.init(jax.random.key(1), np.zeros((1, 2, 2, 1), np.float32))
+    each, logits = exact_losses(params, split)
+    first, second = np.sort(logits, axis=1)[:, :-3:-1].T
+    right = logits.argmax(axis=1) == split.labels
+    # Rounding decides the class of next to no image.
+    close = int((first - second < 1e-5).sum())
+    metrics = jax.jit(jm.evaluate, static_argnums=0)(model, params, split)
+    assert metrics.loss == pytest.approx(each.mean(), rel=1e-6)
+    assert metrics.accuracy == pytest.approx(right.mean(), abs=1e-6 + close / 60_000) and close < 5
+    ordered = jm.Split(*(field[np.argsort(-each)] for field in split))  # the largest first: the worst order to add in
+    assert jax.jit(jm.evaluate, static_argnums=0)(model, params, ordered).loss == pytest.approx(each.mean(), rel=1e-6)
+
+
+def test_seeds_of_31_bits_are_distinct(tiny):
+    seeds = [0, 1, 2**16, 2**24, 2**24 + 1, 2**30, 2**31 - 2, 2**31 - 1]
+    model = jm.SoftmaxRegression(4, init_std=1.0)
+    states = [jm.init_state(model, optax.sgd(0.1), seed, tiny.train.images) for seed in seeds]
+    kernels = {np.asarray(state.params["params"]["Dense_0"]["kernel"]).tobytes() for state in states}
+    keys = {np.asarray(jax.random.key_data(state.key)).tobytes() for state in states}
+    orders = {jm.example_order(47, seed, 47).tobytes() for seed in seeds}
+    assert len(kernels) == len(keys) == len(orders) == len(seeds)
+    result = jm.sweep(
+        model, optax.sgd, jm.grid(learning_rate=0.1, batch_size=4, seed=seeds), tiny, num_steps=1, progress=False
+    )
+    assert len(np.unique(result["validation_loss"])) == len(seeds)
+
+
+def test_numpy_arrays_train_as_those_of_jax(tiny):
+    order = jm.example_order(47, 0, 12 * 7)
+    state = jm.init_state(MODEL, optax.sgd(0.5), 0, tiny.train.images)
+    ours, _ = jm.fit(MODEL, optax.sgd(0.5), state, tiny.train, order.astype(np.int64), 7, num_steps=12)
+    theirs, _ = fit(tiny)
+    jax.tree.map(np.testing.assert_array_equal, ours.params, theirs.params)
+    assert jm.evaluate(MODEL, ours.params, tiny.test) == jm.evaluate(MODEL, theirs.params, jax.device_put(tiny.test))
+
+
+WIDTHS = """
+import sys
+
+import jax
+import numpy as np
+import optax
+from conftest import make_split
+
+import jaxmnist as jm
+from jaxmnist.augmentation import Affine
+
+split = make_split(47, 0)
+tiny = jm.Dataset("tiny", ("a", "b", "c", "d"), split, make_split(13, 1), make_split(23, 2))
+cnn = jm.CNN((2,), (3,), (1,), hidden_size=5, num_classes=4, standardised=True)
+numbers = {}
+batches = jm.Split(split.images[:6].reshape(2, 3, 6, 5, 1), split.labels[:6].reshape(2, 3))
+softmax = jm.SoftmaxRegression(4, 0.1)
+for name, model, optimizer in (("softmax", softmax, optax.sgd(0.5, 0.9)), ("cnn", cnn, optax.adam(0.01))):
+    @jax.jit
+    def run(split, order, test):
+        state = jm.init_state(model, optimizer, 2, split.images)
+        more = dict(num_steps=8, augment=Affine(), label_smoothing=0.1)
+        state, losses = jm.fit(model, optimizer, state, split, order, 6, **more)
+        trace = jm.estimate_noise(model, state.params, batches).trace
+        return state.params, losses, jm.evaluate(model, state.params, test), trace
+
+    leaves = jax.tree.leaves(run(split, jm.example_order(47, 2, 8 * 6), tiny.test))
+    numbers |= {f"{name}_{i}": leaf for i, leaf in enumerate(leaves)}
+runs = jm.grid(learning_rate=[0.01, 0.1], batch_size=[3, 8], seed=[0, 1], label_smoothing=0.1)
+result = jm.sweep(jm.MLP(5, 4), optax.adam, runs, tiny, num_steps=8, progress=False)
+numbers |= {name: result[name].values for name in result.data_vars if name != "diverged_step"}
+np.savez(sys.argv[1], **{name: np.asarray(value) for name, value in numbers.items()})
+assert all(np.asarray(value).dtype == np.float32 for value in numbers.values())
+"""
+
+
+def test_64_bits_change_nothing(tmp_path, monkeypatch):
+    here = Path(__file__).parent
+    environment = {**os.environ, "JAX_ENABLE_X64": "1", "PYTHONPATH": f"{here.parent}{os.pathsep}{here}"}
+    command = [sys.executable, "-c", WIDTHS, str(tmp_path / "64.npz")]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    monkeypatch.setattr(sys, "argv", ["", str(tmp_path / "32.npz")])
+    exec(WIDTHS, {})
+    with np.load(tmp_path / "32.npz") as narrow, np.load(tmp_path / "64.npz") as wide:
+        assert set(narrow) == set(wide)
+        for name in narrow:
+            np.testing.assert_array_equal(narrow[name], wide[name], err_msg=name)

@@ -1,0 +1,128 @@
+"""Results in files: written whole or not at all; reading a stranger's file executes nothing and reads no other file."""
+
+import os
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import xarray as xr
+
+from jaxmnist import arguments
+from jaxmnist.files import check_room, write_atomically
+from jaxmnist.result_checks import check
+from jaxmnist.results import axes, label, table
+
+FILE_NAME = "results.nc"
+
+
+def save(result: xr.Dataset, folder: str | os.PathLike) -> None:
+    """Writes `results.nc` (everything) and `results.csv` (a row per run) into a folder, each atomically.
+
+    Raises:
+      ValueError: it is no result, or there is no such folder.
+    """
+    check(result)
+    arguments.path("folder", folder)
+    if not Path(folder).is_dir():
+        raise ValueError(f"folder {folder} is not there; make it first")
+    write(result, folder)
+    write_atomically(Path(folder) / "results.csv", lambda path: table(result).to_csv(path, index=False))
+
+
+def write(result: xr.Dataset, folder: str | os.PathLike) -> None:
+    """Writes `results.nc` into a folder, atomically."""
+    write_atomically(Path(folder) / FILE_NAME, lambda path: result.to_netcdf(path, engine="h5netcdf"))
+
+
+def merge(files: Iterable[str | os.PathLike]) -> xr.Dataset:
+    """Returns the result of a whole sweep from those of its shards.
+
+    Args:
+      files: each shard's `results.nc`, or the folder that holds it, in any order.
+
+    Raises:
+      ValueError: a shard is missing, there twice or not finished, or the shards are not of one sweep.
+    """
+    if isinstance(files, str | os.PathLike) or not isinstance(files, Iterable):
+        arguments.refuse("files", files, "a sequence of files or folders")
+    files = list(files)
+    for file in files:
+        arguments.path("files", file)
+    paths = [Path(file) for file in files]
+    for path in paths:
+        # Beside a name with a typing error may lie a result that nobody has asked for.
+        if path.name != FILE_NAME and not path.is_dir():
+            raise ValueError(f"files hold {path}, which is no folder and no {FILE_NAME}")
+    parts = [load_results(path if path.is_dir() else path.parent) for path in paths]
+    if not parts:
+        raise ValueError("merge() needs the files of the shards")
+    first = parts[0].attrs
+    found: dict[str, Path] = {}
+    for path, part in zip(paths, parts, strict=True):
+        shard = part.attrs.get("shard")
+        if shard is None or "finished" in part:
+            raise ValueError(f"{path} is not {'a shard' if shard is None else 'finished'}")
+        if shard in found:
+            raise ValueError(f"{path} and {found[shard]} are both the shard {shard}")
+        found[shard] = path
+        for name in set(first) - {"shard", "axes", "versions", "backend", "num_devices"}:
+            if part.attrs.get(name) != first[name]:
+                raise ValueError(f"{path} and {paths[0]} are not of one sweep: {name} differs")
+    num_shards = _num_shards(first["shard"])
+    missing = [f"{i}/{num_shards}" for i in range(1, num_shards + 1) if f"{i}/{num_shards}" not in found]
+    if missing:
+        raise ValueError(f"shards are missing: {', '.join(missing)}")
+    whole = xr.concat(parts, "run", combine_attrs="override").sortby("row")
+    if not np.array_equal(whole["row"], np.arange(first["num_runs"])):
+        raise ValueError("the shards do not hold each run once")
+    runs = {name: whole[name].values for name in axes(parts[0])}
+    values = {str(name): array.values for name, array in whole.data_vars.items()}
+    steps = whole["step"].values.tolist() if "step" in whole else ()
+    attrs = {name: value for name, value in first.items() if name not in ("shard", "plan_crc32", "axes")}
+    return label(runs, values, steps, attrs)
+
+
+def _num_shards(shard: object) -> int:
+    found = re.fullmatch(r"\d{1,9}/(\d{1,9})", str(shard))
+    if not found:
+        raise ValueError(f"the shard {arguments.shown(shard)} is not I/N, such as 3/16")
+    return int(found[1])
+
+
+def load_results(folder: str | os.PathLike) -> xr.Dataset:
+    """Returns the result that `save` wrote into a folder.
+
+    Raises:
+      ValueError: there is none, or it is damaged.
+    """
+    arguments.path("folder", folder)
+    path = Path(folder) / FILE_NAME
+    if not path.is_file():
+        raise ValueError(f"{folder} has no {FILE_NAME}; it is not the output folder of a finished sweep")
+    try:
+        _check_file(path)
+        result = xr.load_dataset(path, engine="h5netcdf", decode_times=False)
+        check(result, [str(name) for name in result.data_vars])
+    except Exception as error:  # of broken files, h5py and xarray raise whatever their parsing runs into
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise ValueError(f"{path} is damaged, or was not written by jaxmnist: {reason}") from None
+    return result
+
+
+def _check_file(path: Path) -> None:
+    """Raises ValueError where a netCDF file would read other files, or take much more room than it has itself."""
+    import h5py
+
+    with h5py.File(path, "r") as file:
+        declared = 0
+        for name in file:
+            if not isinstance(file.get(name, getlink=True), h5py.HardLink):
+                raise ValueError(f"{name} is a link")
+            item = file[name]
+            if not isinstance(item, h5py.Dataset):
+                raise ValueError(f"{name} is no array")
+            if item.external or item.is_virtual:
+                raise ValueError(f"{name} is kept in another file")
+            declared += item.size * item.dtype.itemsize
+        check_room(declared, path.stat().st_size)

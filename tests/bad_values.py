@@ -1,0 +1,108 @@
+"""Bad values by kind, as strategies, and the one property of all of them: a sentence of this package refuses them."""
+
+import math
+import re
+import traceback
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis import strategies as st
+
+import jaxmnist as jm
+from jaxmnist import arguments
+
+PACKAGE = Path(jm.__file__).parent
+MAX_WORDS = 400
+# The same examples each time: a test that fails now and then helps nobody.
+few = settings(
+    derandomize=True, database=None, deadline=None, max_examples=12, phases=[Phase.generate],
+    suppress_health_check=list(HealthCheck),
+)  # fmt: skip
+
+THINGS = [None, object(), "", "x", b"x", [], {}, (), 1j, [None], {"a": 1}, np.array(["x"]), np.array([None]), print]
+LESS_THAN_TWO = [np.nan, math.inf, -math.inf, -1e308, -1, -(2**31), -(10**400), -(10**5000)]
+HUGE = [2**31, 2**63, 2**64, 10**400, 10**5000, 1e308]
+ARRAYS = [np.zeros(0), np.zeros((2, 3)), np.arange(3), np.zeros((0, 0, 0, 0), np.uint8), np.full((3, 3), np.nan)]
+
+
+def one_of(*groups):
+    return st.sampled_from([value for group in groups for value in group])
+
+
+def things_but(*allowed):
+    """Returns the things without some of them, compared by their text."""
+    named = {repr(value) for value in allowed}
+    return [value for value in THINGS if repr(value) not in named]
+
+
+def is_not(*allowed):
+    """Returns a strategy for things, arrays and numbers, without some of the things."""
+    return one_of(things_but(*allowed), ARRAYS, [1.5, math.nan])
+
+
+NOT_WHOLE = one_of(THINGS, ARRAYS, [True, 1.5, "1", np.float32(1), math.nan, math.inf])
+NOT_FROM_1 = NOT_WHOLE | one_of(LESS_THAN_TWO, [0]) | st.integers(max_value=0)
+NOT_FROM_0 = NOT_WHOLE | one_of(LESS_THAN_TWO) | st.integers(max_value=-1)
+NOT_31_BITS = one_of(HUGE) | st.integers(min_value=2**31)
+NOT_A_SEED = NOT_FROM_0 | NOT_31_BITS
+NOT_STEPS = NOT_FROM_1 | NOT_31_BITS
+NOT_A_NUMBER = one_of(THINGS, ARRAYS, [True, math.nan, math.inf, -math.inf, 10**400])
+NOT_POSITIVE = NOT_A_NUMBER | one_of([0, -1e-300, -5]) | st.floats(max_value=0)
+NOT_A_SHARE = NOT_A_NUMBER | one_of([-1e-9, 1 + 1e-6, 2, 1e308]) | st.floats(min_value=1, exclude_min=True)
+NOT_A_PATH = one_of(things_but(None, "x"), ARRAYS, ["a\0b", 3, 1.5, True])
+NOT_A_FLAG = one_of(THINGS, ARRAYS, [0, 1, 1.0, "yes", math.nan])
+NOT_A_TEXT = one_of(things_but("", "x"), ARRAYS, [3, math.nan])
+NOT_A_SPLIT_NAME = one_of(THINGS, ARRAYS, ["all", "Test", "test ", 3, True, ["test"]])
+NOT_CALLABLE = one_of(things_but(print), ARRAYS, [3, math.nan])
+NOT_SIZES = one_of(THINGS, ARRAYS[:2], [[1, -1], [1, 1.5], [2, 1], [1, 1], [True], ["1"], "12", 5, [math.nan]])
+
+
+class Drawn:
+    """A value; hypothesis prints what it draws, and Python does not print the largest whole numbers."""
+
+    def __init__(self, value):
+        self.value = value
+
+    def __repr__(self):
+        return arguments.shown(self.value)
+
+
+class Case(NamedTuple):
+    """A call that works, and values of one of its arguments that must not.
+
+    Attributes:
+      function: public.
+      name: of the argument.
+      bad: a strategy.
+      valid: returns the other arguments by name, and this one too.
+      word: what the message names, a regular expression, where it is not the argument.
+    """
+
+    function: Any
+    name: str
+    bad: st.SearchStrategy
+    valid: Any
+    word: str = ""
+
+    def __repr__(self):
+        return f"{self.function.__name__}-{self.name}"
+
+
+def assert_refused(function, given, word):
+    """Asserts that a call ends in one sentence of this package, which names what is wrong."""
+    with pytest.raises((ValueError, TypeError)) as caught:
+        function(**given)
+    error = caught.value
+    assert not isinstance(error, jax.errors.JAXTypeError | jax.errors.JAXIndexError), error
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    assert Path(frame.filename).parent == PACKAGE, f"{frame.filename}:{frame.lineno}: {error!r}"
+    message = str(error)
+    assert re.search(word, message) and len(message) < MAX_WORDS and message.count("\n") == 0, message
+
+
+def named_functions(cases):
+    return {case.function.__name__ for case in cases}

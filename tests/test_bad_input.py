@@ -1,0 +1,267 @@
+"""What is trained, and with which numbers: bad values of every argument of every public function are refused."""
+
+import functools
+import inspect
+import math
+
+import numpy as np
+import optax
+import pytest
+from bad_values import (
+    ARRAYS,
+    NOT_31_BITS,
+    NOT_A_FLAG,
+    NOT_A_NUMBER,
+    NOT_A_PATH,
+    NOT_A_SEED,
+    NOT_A_SHARE,
+    NOT_CALLABLE,
+    NOT_FROM_0,
+    NOT_FROM_1,
+    NOT_POSITIVE,
+    NOT_SIZES,
+    NOT_STEPS,
+    THINGS,
+    Case,
+    Drawn,
+    assert_refused,
+    few,
+    is_not,
+    named_functions,
+    one_of,
+    things_but,
+)
+from conftest import make_split
+from hypothesis import given
+from hypothesis import strategies as st
+from test_bad_results import CASES as OF_RESULTS
+
+import jaxmnist as jm
+
+NAMES = ("a", "b", "c", "d")
+SPLIT = make_split(47, 0)
+TINY = jm.Dataset("tiny", NAMES, SPLIT, make_split(13, 1), make_split(23, 2))
+MODEL, OPTIMIZER = jm.SoftmaxRegression(4), optax.sgd(0.1)
+RUNS = jm.grid(learning_rate=[0.1, 0.2], batch_size=[4], seed=[0, 1])
+# Dataclasses and the like, which hold what functions then check: their fields are in the cases of those.
+CLASSES = {
+    "Affine", "CNN", "Classifier", "DataError", "Dataset", "DatasetUnavailable", "MLP", "SoftmaxRegression", "Split",
+    "State",
+}  # fmt: skip
+
+
+@functools.cache
+def state():
+    return jm.init_state(MODEL, OPTIMIZER, 0, SPLIT.images)
+
+
+def of_step():
+    return dict(
+        model=MODEL, optimizer=OPTIMIZER, state=state(), images=SPLIT.images[:3], labels=SPLIT.labels[:3],
+        weights=np.ones(3, np.float32), augment=None, label_smoothing=0.1,
+    )  # fmt: skip
+
+
+def of_fit():
+    return dict(
+        model=MODEL, optimizer=OPTIMIZER, state=state(), split=SPLIT, order=np.arange(8), batch_size=4, num_steps=2,
+        padded_batch_size=5, augment=None, label_smoothing=None,
+    )  # fmt: skip
+
+
+def of_sweep(**more):
+    return dict(model=MODEL, optimizer=optax.sgd, runs=RUNS, dataset=TINY, num_steps=2) | more
+
+
+def of_check():
+    return of_sweep(num_evaluations=1, record=())
+
+
+def of_noise():
+    return dict(model=MODEL, optimizer=OPTIMIZER, dataset=TINY, batch_size=4, seed=0, steps=[0, 1])
+
+
+def of_batches():
+    batches = jm.Split(SPLIT.images[:6].reshape(2, 3, 6, 5, 1), SPLIT.labels[:6].reshape(2, 3))
+    return dict(model=MODEL, params=state().params, batches=batches)
+
+
+def of_evaluate():
+    return dict(model=MODEL, params=state().params, split=SPLIT, batch_size=5)
+
+
+def of_split(**more):
+    return SPLIT._replace(**more)
+
+
+def of_dataset(**more):
+    return jm.Dataset(**dict(name="x", class_names=NAMES, train=SPLIT, validation=SPLIT, test=SPLIT) | more)
+
+
+NOT_A_MODEL = is_not() | one_of([jm.SoftmaxRegression, dict(a=1)])
+NOT_IMAGES = one_of(THINGS, ARRAYS, [SPLIT.images[0], SPLIT.images / 255, SPLIT.images.astype(int), SPLIT.images[:0]])
+NOT_LABELS = one_of(
+    THINGS, ARRAYS, [SPLIT.labels[:2], SPLIT.labels.astype(float), SPLIT.labels - 4, SPLIT.labels + 4, SPLIT.labels[:0]]
+)
+NOT_A_SPLIT = one_of(THINGS, ARRAYS, [tuple(SPLIT), dict(SPLIT._asdict())]) | st.one_of(
+    NOT_IMAGES.map(lambda images: of_split(images=images)), NOT_LABELS.map(lambda labels: of_split(labels=labels))
+)
+OTHER_IMAGES = make_split(5, 0, (7, 5, 1))
+NOT_A_DATASET = st.one_of(
+    one_of(THINGS, ARRAYS, [jm.Dataset, SPLIT]),
+    NOT_A_SPLIT.map(lambda split: of_dataset(test=split)),
+    one_of([of_dataset(validation=OTHER_IMAGES), of_dataset(class_names=("a",)), of_dataset(name=3)]),
+    one_of(THINGS, ["abcd", (1, 2, 3, 4)]).map(lambda names: of_dataset(class_names=names)),
+)
+NOT_PARAMS = one_of(THINGS, ARRAYS) | st.just(
+    {"params": {"Dense_0": {"kernel": np.zeros((4, 7)), "bias": np.zeros(4)}}}
+)
+NOT_WEIGHTS = one_of(
+    THINGS, ARRAYS[:2], [np.zeros(3, np.float32), np.ones(2, np.float32), np.array([1, np.nan, 1], np.float32)],
+    [np.array([1, -1, 1], np.float32), np.ones(3, int), np.full(3, np.inf, np.float32)],
+)  # fmt: skip
+NOT_RUNS = one_of(THINGS, ARRAYS) | st.one_of(
+    one_of(THINGS, ARRAYS[:2], [[math.nan], [1e39], [1j], [[1]], [10**400]]).map(
+        lambda rates: {**RUNS, "learning_rate": rates}
+    ),
+    # A column may hold whole numbers as floats.
+    NOT_FROM_1.filter(lambda size: not isinstance(size, np.floating)).map(
+        lambda size: {**RUNS, "batch_size": [size] * 4}
+    ),
+    NOT_A_SEED.filter(lambda seed: not isinstance(seed, np.floating)).map(lambda seed: {**RUNS, "seed": [seed] * 4}),
+    one_of([{"seed": [0]}, {"batch_size": [1]}, {1: [0], "seed": [0], "batch_size": [1]}, {**RUNS, "seed": [0]}]),
+)
+NOT_AN_AXIS = one_of(
+    [None, object(), [], (), {}, 1j, [None], [math.nan], [math.inf], [1e39], [10**400], [0.1, "a"], [0.1, True]],
+    [[0.1, 0.1], [[0.1]], np.zeros(0), np.full(3, np.nan), [1, 2**64], [b"x"], [1j], np.array([None])],
+)
+NOT_ORDER = one_of(THINGS, ARRAYS[:2], [np.arange(7), np.arange(8.0), np.arange(40, 48), np.arange(-1, 7), [1] * 8])
+NOT_MEMORY = one_of(things_but(None), [True, math.nan, math.inf, 0, -1, 1e4])
+NOT_A_SHARD = one_of(things_but(None), [(0, 2), (3, 2), (1, 2, 3), [1, 2], (1.0, 2), 3])
+NOT_RECORD = one_of(things_but([], ()), [("all",), ("test", "test"), 3, ["test", 3]])
+NOT_A_CLUSTER = one_of(things_but(None, "x"), [3, True])
+
+
+NOT_A_NAME = one_of(things_but(None, "x"), ["../mnist", "/etc", "a/../b", "MNIST", "a" * 5000, "a\0", "a\nb", "a\n", 3])
+
+
+def cases(function, valid, **bad):
+    words = {"runs": "runs|batch_size|seed|learning_rate"}
+    return [Case(function, name, strategy, valid, words.get(name, "")) for name, strategy in bad.items()]
+
+
+CASES = [
+    *cases(
+        jm.init_state, lambda: dict(model=MODEL, optimizer=OPTIMIZER, seed=0, images=SPLIT.images), model=NOT_A_MODEL,
+        optimizer=is_not() | st.just(optax.sgd), seed=NOT_A_SEED, images=NOT_IMAGES,
+    ),
+    Case(jm.init_state, "model", one_of([jm.SoftmaxRegression(-1), jm.MLP(-3, 4), jm.CNN((2,), (3, 3)), jm.MLP("x")]),
+         lambda: dict(model=MODEL, optimizer=OPTIMIZER, seed=0, images=SPLIT.images)),
+    *cases(
+        jm.train_step, of_step, model=NOT_A_MODEL, optimizer=is_not() | st.just(optax.sgd),
+        state=is_not() | st.just(tuple(range(5))), images=NOT_IMAGES, labels=NOT_LABELS, weights=NOT_WEIGHTS,
+        augment=NOT_CALLABLE.filter(lambda value: value is not None),
+        label_smoothing=NOT_A_SHARE.filter(lambda value: value is not None),
+    ),
+    *cases(
+        jm.fit, of_fit, model=NOT_A_MODEL, optimizer=is_not(), state=is_not(), split=NOT_A_SPLIT, order=NOT_ORDER,
+        batch_size=NOT_FROM_1 | NOT_31_BITS | st.integers(48), num_steps=NOT_FROM_0 | NOT_31_BITS | st.just(2**30),
+        padded_batch_size=NOT_FROM_1.filter(lambda value: value is not None) | st.integers(0, 3) | st.just(2**31),
+        augment=NOT_CALLABLE.filter(lambda value: value is not None),
+        label_smoothing=NOT_A_SHARE.filter(lambda value: value is not None),
+    ),
+    *cases(jm.evaluate, of_evaluate, model=NOT_A_MODEL, params=NOT_PARAMS, split=NOT_A_SPLIT, batch_size=NOT_FROM_1),
+    *cases(jm.estimate_noise, of_batches, model=NOT_A_MODEL, params=NOT_PARAMS, batches=NOT_A_SPLIT),
+    *cases(
+        jm.noise_scale_along_training, of_noise, model=NOT_A_MODEL, optimizer=is_not(), dataset=NOT_A_DATASET,
+        batch_size=NOT_FROM_1 | st.integers(48), seed=NOT_A_SEED, steps=NOT_SIZES | st.just([2**31]),
+    ),
+    *cases(
+        jm.check, of_check, model=NOT_A_MODEL, optimizer=NOT_CALLABLE, runs=NOT_RUNS, dataset=NOT_A_DATASET,
+        num_steps=NOT_STEPS, num_evaluations=NOT_FROM_1 | st.integers(3), record=NOT_RECORD,
+    ),
+    *cases(
+        jm.sweep, lambda: of_sweep(progress=False), model=NOT_A_MODEL, optimizer=NOT_CALLABLE, runs=NOT_RUNS,
+        dataset=NOT_A_DATASET, num_steps=NOT_STEPS, num_evaluations=NOT_FROM_1 | st.integers(3),
+        record=NOT_RECORD.filter(lambda value: value is not None), progress=NOT_A_FLAG,
+        folder=NOT_A_PATH, memory=NOT_MEMORY, cluster=NOT_A_CLUSTER, shard=NOT_A_SHARD,
+    ),
+    *cases(
+        jm.estimate, of_sweep, model=NOT_A_MODEL, optimizer=NOT_CALLABLE, runs=NOT_RUNS, dataset=NOT_A_DATASET,
+        num_steps=NOT_STEPS, num_evaluations=NOT_FROM_1 | st.integers(3), memory=NOT_MEMORY,
+    ),
+    *cases(
+        jm.halve, lambda: of_sweep(factor=2), model=NOT_A_MODEL, optimizer=NOT_CALLABLE, runs=NOT_RUNS,
+        dataset=NOT_A_DATASET, num_steps=NOT_STEPS, factor=NOT_FROM_1 | st.just(1), folder=NOT_A_PATH,
+        rungs=NOT_SIZES.filter(lambda value: value is not None), progress=NOT_A_FLAG,
+        memory=NOT_MEMORY, num_evaluations=st.just(2), shard=st.just((1, 2)), record=st.just(("test",)),
+    ),
+    *cases(
+        jm.plan, lambda: dict(runs=RUNS), runs=NOT_RUNS, static=NOT_RECORD, num_devices=NOT_FROM_1,
+        **dict.fromkeys(
+            ("max_runs", "max_group", "max_padding"),
+            NOT_A_NUMBER.filter(lambda value: value is not math.inf) | one_of([0, 0.5, -1]),
+        ),
+    ),
+    *cases(
+        jm.grid, dict, learning_rate=NOT_AN_AXIS, batch_size=NOT_AN_AXIS | one_of([True, "8"]), seed=NOT_AN_AXIS
+    ),
+    *cases(jm.sample, dict, learning_rate=NOT_AN_AXIS, seed=NOT_AN_AXIS | one_of(["x", True])),
+    *cases(
+        jm.uniform, lambda: dict(low=0, high=1), low=NOT_A_NUMBER | st.floats(1),
+        high=NOT_A_NUMBER | st.floats(max_value=0),
+    ),
+    *cases(
+        jm.loguniform, lambda: dict(low=0.1, high=1), low=NOT_POSITIVE | st.floats(1),
+        high=NOT_POSITIVE | st.floats(max_value=0.1),
+    ),
+    *cases(
+        jm.with_seeds, lambda: dict(runs=dict(learning_rate=[0.1]), seeds=[0]),
+        runs=one_of(THINGS, ARRAYS, [RUNS, {"a": []}, {"a": [1], "b": [1, 2]}, {"a": 1}, {1: [2]}]),
+        seeds=one_of(THINGS, ARRAYS[:2], [3, [1, 1], [1.5], [-1], [2**31], [True], ["1"], "12", [math.nan], [10**400]]),
+    ),
+    *cases(
+        jm.example_order, lambda: dict(num_examples=5, seed=0, length=3), num_examples=NOT_FROM_1 | NOT_31_BITS,
+        seed=NOT_A_SEED, length=NOT_FROM_0 | NOT_31_BITS, start=NOT_FROM_0,
+    ),
+    *cases(
+        jm.batches, lambda: dict(split=SPLIT, batch_size=4), split=NOT_A_SPLIT, batch_size=NOT_FROM_1 | st.integers(48),
+        seed=NOT_A_SEED,
+    ),
+    Case(jm.load, "name", NOT_A_NAME, dict, "dataset"),
+    Case(jm.load, "data_dir", NOT_A_PATH, lambda: dict(name="digits")),
+    Case(jm.load_or_digits, "name", NOT_A_NAME, dict, "dataset"),
+    Case(jm.load_or_digits, "data_dir", NOT_A_PATH, lambda: dict(name="digits")),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("case", CASES, ids=repr)
+@given(data=st.data())
+@few
+def test_bad_values_are_refused_by_name(case, data):
+    function = functools.partial(jm.sample, 3, 0) if case.function is jm.sample else case.function
+    value = data.draw(case.bad.map(Drawn)).value
+    assert_refused(function, case.valid() | {case.name: value}, case.word or case.name)
+
+
+@given(num_runs=(NOT_FROM_1 | NOT_31_BITS).map(Drawn), seed=NOT_A_SEED.map(Drawn))
+@few
+def test_the_positional_arguments_of_samples_and_unions(num_runs, seed):
+    num_runs, seed = num_runs.value, seed.value
+    assert_refused(lambda: jm.sample(num_runs, 0, a=1), {}, "num_runs")
+    assert_refused(lambda: jm.sample(3, seed, a=1), {}, "seed")
+    assert_refused(lambda: jm.union(RUNS, num_runs), {}, "parts" if not isinstance(num_runs, dict) else "runs")
+
+
+def test_every_public_function_is_in_the_table():
+    functions = {name for name in jm.__all__ if not inspect.isclass(getattr(jm, name))}
+    assert functions == named_functions([*CASES, *OF_RESULTS]) | {"union"}
+    assert set(jm.__all__) - functions == CLASSES
+
+
+def test_every_argument_of_every_public_function_is_in_the_table():
+    given_names = {(case.function.__name__, case.name) for case in [*CASES, *OF_RESULTS]}
+    for name in set(jm.__all__) - CLASSES - {"union", "grid", "sample"}:
+        for argument, parameter in inspect.signature(getattr(jm, name)).parameters.items():
+            if parameter.kind not in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL):
+                assert (name, argument) in given_names, (name, argument)

@@ -1,0 +1,104 @@
+"""The scripts' own checks: a bad value of any numeric option is one sentence, before training and before any file."""
+
+import dataclasses
+import importlib
+import math
+import subprocess
+import sys
+import typing
+from pathlib import Path
+
+import pytest
+from bad_values import Drawn, few
+from conftest import make_split
+from hypothesis import given
+from hypothesis import strategies as st
+
+import jaxmnist as jm
+
+EXPERIMENTS = Path(__file__).resolve().parents[1] / "experiments"
+SPLITS = [make_split(count, seed, (28, 28, 1), 10) for seed, count in enumerate((47, 13, 23))]
+DATASET = jm.Dataset("tiny", tuple("0123456789"), *SPLITS)
+SCRIPTS = ("sweep_grid", "accuracy_vs_steps", "trainability_boundary", "train_cnn")
+# What an option needs beside it to be looked at.
+COMPARED = dict(compare=True, num_seeds=6)
+BESIDE = {
+    "rungs": dict(halving=2), "momentum": dict(optimizer="momentum"),
+    "weight_decay": dict(optimizer="adamw"), "warmup": dict(schedule="one_cycle"),
+    "final_div": dict(schedule="one_cycle"), "factor": dict(frames=2),
+    **{f"{name}_rates": COMPARED for name in ("sgd", "momentum", "adam", "adamw")},
+}  # fmt: skip
+ALLOWED = {("evaluation_steps", 10**20), ("halving", 10**20), ("memory", 10**20)}
+INTEGERS, FLOATS = [-1, -(2**31), 10**20, 0], [math.nan, math.inf, -math.inf]
+ZERO_IS_FINE = {"seed", "hidden_size"}
+
+
+def load(script):
+    sys.path.insert(0, str(EXPERIMENTS))
+    try:
+        return importlib.import_module("common"), importlib.import_module(script)
+    finally:
+        sys.path.remove(str(EXPERIMENTS))
+
+
+def numeric_options():
+    """Yields script, option, bad values."""
+    for script in SCRIPTS:
+        _, module = load(script)
+        hints = typing.get_type_hints(module.Options)
+        for field in dataclasses.fields(module.Options):
+            inner = typing.get_args(hints[field.name]) or (hints[field.name],)
+            is_tuple = typing.get_origin(hints[field.name]) is tuple or tuple in map(typing.get_origin, inner)
+            kinds = {kind for each in inner for kind in (each, *typing.get_args(each))}
+            values = INTEGERS if int in kinds else FLOATS if float in kinds else []
+            values = [value for value in values if (field.name, value) not in ALLOWED]
+            if (field.name == "hidden_size" and script == "train_cnn") or field.name == "seed":
+                values = [value for value in values if value != 0]
+            if field.name == "zoom":
+                values = [(value, 1.0, 0.0, 1.0) for value in values]
+            elif is_tuple:
+                default = getattr(module.Options, field.name) or (1,)
+                values = [(value, *default[1:]) for value in values]
+            if values:
+                yield pytest.param(script, field.name, values, id=f"{script}-{field.name}")
+
+
+@pytest.mark.parametrize(("script", "name", "values"), list(numeric_options()))
+def test_bad_numbers_end_with_a_sentence_before_training(no_home, monkeypatch, capsys, script, name, values):
+    common, module = load(script)
+    folder = no_home / "out"
+    monkeypatch.setattr(common.DataOptions, "load", lambda options: DATASET)
+    for training in ("sweep", "halve", "estimate"):
+        monkeypatch.setattr(jm, training, lambda *args, **kwargs: pytest.fail("training has begun"))
+    if script == "accuracy_vs_steps" and name == "weight_decay":
+        beside = COMPARED
+    elif script == "accuracy_vs_steps" and name == "momentum":
+        beside = dict(optimizer="momentum", batch_size=4)
+    else:
+        beside = BESIDE.get(name, {})
+
+    @given(st.sampled_from(values).map(Drawn))
+    @few
+    def refuses(drawn):
+        options = module.Options(**{"output_dir": folder} | beside | {name: drawn.value})
+        monkeypatch.setattr(common, "parse", lambda *args: options)
+        monkeypatch.setattr(module, "parse", lambda: options, raising=False)
+        monkeypatch.setattr(sys, "argv", [f"{script}.py"])
+        with pytest.raises(SystemExit) as ended:
+            common.main(module.main)
+        err = capsys.readouterr().err
+        assert ended.value.code == 2 and err.startswith("error: ") and err.count("\n") == 1, err
+        words = [name, name.removesuffix("s"), "learning_rate" if name.endswith("_rates") else name]
+        assert any(word in err for word in words), err
+        assert not [path for path in no_home.rglob("*") if path.is_file()]
+
+    refuses()
+
+
+@pytest.mark.parametrize("script", [*SCRIPTS, "predict"])
+def test_a_word_for_a_number_or_an_unknown_option_ends_with_status_2(tmp_path, script):
+    option = "--unknown" if script == "predict" else "--num-steps"
+    command = [sys.executable, str(EXPERIMENTS / f"{script}.py"), option, "x"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=100)
+    assert done.returncode == 2 and option in done.stderr and "Traceback" not in done.stderr, done.stderr
+    assert not list(tmp_path.iterdir())

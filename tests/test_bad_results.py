@@ -1,0 +1,302 @@
+"""Results, figures, pictures and folders: bad values of every argument of every public function are refused."""
+
+import copy
+import functools
+import json
+import math
+
+import jax
+import numpy as np
+import pandas as pd
+import pytest
+from bad_values import (
+    ARRAYS,
+    NOT_A_FLAG,
+    NOT_A_NUMBER,
+    NOT_A_PATH,
+    NOT_A_SPLIT_NAME,
+    NOT_A_TEXT,
+    NOT_CALLABLE,
+    NOT_FROM_1,
+    NOT_POSITIVE,
+    THINGS,
+    Case,
+    Drawn,
+    assert_refused,
+    few,
+    is_not,
+    one_of,
+    things_but,
+)
+from conftest import make_split
+from hypothesis import given
+from hypothesis import strategies as st
+
+import jaxmnist as jm
+from jaxmnist import results
+
+RATES, SIZES, SEEDS, STEPS = [0.1, 0.2, 0.4], [8, 16, 32], [0, 1, 2], [0, 5, 10]
+SPLITS, METRICS = ("train", "validation", "test"), ("accuracy", "loss")
+CLASS_NAMES = ("a", "b", "c", "d")
+SPLIT = make_split(6, 0)
+
+
+@functools.cache
+def make_result():
+    """Returns a result of a grid, with all curves and attributes that `sweep` gives it."""
+    runs = jm.grid(learning_rate=RATES, batch_size=SIZES, seed=SEEDS)
+    generator = np.random.default_rng(0)
+    accuracy = np.sort(generator.uniform(0.1, 0.9, (27, 3)), axis=1)
+    values = {"validation_accuracy": accuracy[:, -1], "test_accuracy": accuracy[:, -1] * 0.9}
+    values |= {"validation_loss": 1 - accuracy[:, -1], "test_loss": 1.1 - accuracy[:, -1]}
+    values["diverged_step"] = np.full(27, np.nan)
+    for split in SPLITS:
+        values[f"recorded_{split}_accuracy"] = accuracy
+        values[f"recorded_{split}_loss"] = 1 - accuracy
+    attributes = dict(
+        dataset="tiny", num_train=47, num_validation=13, num_test=23, num_classes=4, num_steps=10, num_evaluations=2,
+        budget="equal steps: 10", model="SoftmaxRegression(num_classes=4)", optimizer="sgd", num_runs=27,
+        model_fields='{"num_classes": 4}', record="train validation test",
+    )  # fmt: skip
+    return results.label(runs, values, STEPS, attributes)
+
+
+def without_attribute(name):
+    changed = make_result().copy()
+    del changed.attrs[name]
+    return changed
+
+
+def with_attribute(name, value):
+    return make_result().assign_attrs({name: value})
+
+
+def of_strings(name):
+    return make_result().assign({name: make_result()[name].astype(str)})
+
+
+def axes_that(change):
+    axes = json.loads(make_result().attrs["axes"])
+    return with_attribute("axes", json.dumps(change(copy.deepcopy(axes))))
+
+
+def calls(makers):
+    """Returns a strategy of what one of these functions returns."""
+    return st.sampled_from(makers).map(lambda make: make())
+
+
+NO_AXES = ["", "[", "[]", "null", "{}", '{"seed": 3}', '{"seed": [5]}', "[" * 100_000, 3, None]
+NO_RESULT = one_of(THINGS, ARRAYS, [pd.DataFrame(), 3, "results.nc"]) | calls(
+    [
+        lambda: make_result().to_dataarray(),
+        lambda: without_attribute("axes"),
+        *(functools.partial(with_attribute, "axes", axes) for axes in NO_AXES),
+        lambda: axes_that(lambda axes: {**axes, "unknown": [1]}),
+        lambda: axes_that(lambda axes: {**axes, "seed": [[0], [1], [2]]}),
+        lambda: axes_that(lambda axes: {"learning_rate": axes["learning_rate"]}),
+        lambda: make_result().drop_vars("seed"),
+        lambda: make_result().assign_coords(seed=[0, 1, 7]),
+        lambda: make_result()[["test_accuracy"]].drop_attrs(),
+    ]
+)
+FINALS = ("validation_accuracy", "validation_loss", "test_accuracy", "diverged_step")
+
+
+def lacking(*names, attributes=()):
+    """Returns a strategy of what is no result, and of results without what is needed, or with nonsense there."""
+    makers = []
+    for name in names:
+        makers.append(lambda name=name: make_result().drop_vars(name))
+        makers.append(lambda name=name: of_strings(name))
+        makers.append(lambda name=name: make_result().assign({name: make_result()[name].isel(seed=0)}))
+    for name in attributes:
+        nonsense = [None, [1, 2], 1.5, "", 0, -1] if name.startswith("num_") else [None, 3, [1], np.arange(3)]
+        makers.append(functools.partial(without_attribute, name))
+        makers.extend(functools.partial(with_attribute, name, value) for value in nonsense)
+    return NO_RESULT | calls(makers)
+
+
+WORDS = ("dataset", "budget", "model", "optimizer")
+RUN_RESULTS = calls([lambda: make_result().stack(run=["learning_rate", "batch_size", "seed"]).reset_index("run")])
+RATES_AS_WORDS = calls([lambda: make_result().assign_coords(learning_rate=["a", "b", "c"])])
+
+
+def of_result(**more):
+    return lambda: dict(result=make_result()) | more
+
+
+def cases(function, valid, **bad):
+    return [Case(function, name, strategy, valid) for name, strategy in bad.items()]
+
+
+@functools.cache
+def params():
+    model = jm.SoftmaxRegression(4)
+    return model, model.init(jax.random.key(0), np.zeros((1, 6, 5, 1), np.float32))
+
+
+def classifier():
+    model, tree = params()
+    return jm.Classifier(model, (tree, tree), (6, 5, 1), CLASS_NAMES)
+
+
+def of_images(**more):
+    shares = np.full((6, 4), 0.25, np.float32)
+    return lambda: dict(images=SPLIT.images, probabilities=shares, class_names=CLASS_NAMES) | more
+
+
+NOT_NAMES = one_of(things_but(np.array(["x"])), ARRAYS, ["abcd", (1, 2, 3, 4), ("a", None)])
+NOT_LABELS = one_of(THINGS, ARRAYS[:2], [SPLIT.labels + 4, SPLIT.labels - 4, SPLIT.labels.astype(float), [[1]], 3])
+NOT_SHARES = one_of(
+    THINGS, ARRAYS, [np.full((6, 3), 0.2), np.full((6, 4), 2.0), np.full((6, 4), -0.1), np.ones((6, 4), int)]
+)
+NOT_IMAGES = one_of(THINGS, ARRAYS, [SPLIT.images / 255, SPLIT.images[:, :, 0, 0], SPLIT.images[:0]])
+NOT_A_KERNEL = one_of(
+    THINGS, ARRAYS, [np.full((3, 3, 1, 2), np.nan), np.zeros((3, 3, 1, 2), int), np.zeros((3, 3, 1, 0))]
+)
+NOT_ROWS = one_of(
+    things_but([], ()),
+    ARRAYS[1:2],
+    [[{"seed": 0}], [{"seed": "a", "step": 1}], "rows"],
+)
+NOT_A_TABLE = one_of(THINGS, ARRAYS, [make_result()]) | one_of(
+    [
+        {"batch_size": [8], "noise_scale": [1.0]},
+        {"batch_size": ["a"], "steps": ["b"], "step": ["c"], "noise_scale": [None]},
+    ]
+).map(pd.DataFrame)
+NOT_TARGET = NOT_A_NUMBER | one_of([0, 1, -1, 90, 1e308])
+NOT_SPLITS = one_of(THINGS, [("all",), ("test", "test"), ("test", 3), {"test"}, 3])
+NOT_METRICS = one_of(THINGS, ["accuracies", ("loss", "loss"), ("loss", None), 3])
+NOT_ACCURACIES = one_of(THINGS, ARRAYS[:2], [[-0.1], [1.1, 0.5], [math.inf], "0.5", [[0.5]], 0.5, ["a"], [10**400]])
+NOT_FACTORS = one_of(THINGS, ARRAYS[:2], [[0, 1, 2], [1, -2, 3], [1, math.nan, 3], [1, math.inf, 3], [1, 2], "123", 3])
+NOT_SEEDS = one_of(THINGS, ARRAYS[:2], [[1], [1, 1], [1, -1], [1, 2**31], [1, 1.5], "12", 3])
+NOT_FILES = one_of(things_but({"a": 1}), ["results.nc", [3], [None], [""], ["typo.nc"], 3])
+NOT_CHOSEN = one_of(things_but({}), ARRAYS, [{8: "best"}, 3])
+AT_ENDS = dict(split=NOT_A_SPLIT_NAME | st.just("train"))
+
+CASES = [
+    *cases(jm.table, dict, result=NO_RESULT),
+    *cases(jm.settings, dict, result=lacking(*FINALS)),
+    *cases(jm.ties, dict, result=lacking(*FINALS)),
+    *cases(jm.best, dict, result=lacking(*FINALS, attributes=("num_validation", "num_test"))),
+    *cases(
+        jm.best_of_each, of_result(name="batch_size"), result=lacking(*FINALS, attributes=("num_test",)),
+        name=NOT_A_TEXT | one_of(["seed", "x", ""]),
+    ),
+    *cases(
+        jm.curve_table, of_result(), result=lacking("recorded_test_accuracy", "diverged_step"), splits=NOT_SPLITS,
+        metrics=NOT_METRICS,
+    ),
+    *cases(
+        jm.interval, lambda: dict(accuracies=[0.5, 0.6], num_images=10), accuracies=NOT_ACCURACIES,
+        num_images=NOT_FROM_1,
+    ),
+    *cases(
+        jm.at_budget, of_result(budget="steps", amount=5),
+        result=lacking("recorded_validation_accuracy", "diverged_step"), budget=is_not() | one_of(["hours"]),
+        amount=NOT_POSITIVE, split=NOT_A_SPLIT_NAME,
+    ),
+    *cases(
+        jm.steps_to_target, of_result(target=0.5), result=lacking("recorded_validation_accuracy"), target=NOT_A_NUMBER,
+        metric=is_not() | one_of(["accuracies"]),
+    ),
+    *cases(jm.default_target, dict, result=lacking("recorded_validation_accuracy", "diverged_step") | RUN_RESULTS),
+    *cases(
+        jm.target_table, of_result(target=0.5), result=lacking("recorded_validation_accuracy") | RUN_RESULTS,
+        target=NOT_A_NUMBER, metric=is_not() | one_of(["accuracies"]),
+    ),
+    *cases(jm.best_rates, dict, table=NOT_A_TABLE),
+    *cases(
+        jm.fit_scaling, lambda: dict(batch_sizes=[1, 2, 3], steps=[3, 2, 1]), batch_sizes=NOT_FACTORS, steps=NOT_FACTORS
+    ),
+    *cases(
+        jm.is_dead, dict,
+        result=lacking("recorded_validation_loss", "diverged_step", attributes=("num_classes",)),
+    ),
+    *cases(
+        jm.refined, of_result(num_train=47), result=lacking(*FINALS, attributes=("num_validation",)) | RATES_AS_WORDS,
+        num_train=NOT_FROM_1,
+    ),
+    *cases(
+        jm.rerun, of_result(learning_rate=0.1, batch_size=8, seed=0),
+        result=lacking(attributes=("model", "optimizer", "num_steps", "model_fields")),
+        dataset=is_not(None) | st.just(SPLIT), model=is_not(None) | st.just(jm.MLP),
+        optimizer=NOT_CALLABLE.filter(lambda value: value is not None), learning_rate=NOT_A_NUMBER | one_of([0.3]),
+        seed=NOT_A_NUMBER | one_of([7, -1]), speed=st.just(1),
+    ),
+    *cases(
+        jm.heatmap, of_result(), result=lacking(*FINALS, attributes=WORDS) | RUN_RESULTS | RATES_AS_WORDS, **AT_ENDS
+    ),
+    *cases(jm.scatter, of_result(), result=lacking(*FINALS, attributes=WORDS) | RATES_AS_WORDS, **AT_ENDS),
+    *cases(
+        jm.accuracy_curve, of_result(), result=lacking("recorded_test_accuracy", attributes=WORDS),
+        split=NOT_A_SPLIT_NAME, log_log=NOT_A_FLAG, band=is_not() | one_of(["sem"]),
+    ),
+    *cases(
+        jm.learning_curves, of_result(), result=lacking("recorded_test_loss", attributes=WORDS), splits=NOT_SPLITS,
+        metrics=NOT_METRICS, log_log=NOT_A_FLAG, band=is_not() | one_of(["sem"]),
+    ),
+    *cases(
+        jm.rate_curve, of_result(by="batch_size", chosen={}),
+        result=lacking(*FINALS, attributes=WORDS) | RATES_AS_WORDS,
+        by=NOT_A_TEXT | one_of(["x", "seed", "learning_rate"]), chosen=NOT_CHOSEN, **AT_ENDS,
+    ),
+    *cases(
+        jm.budget_maps, dict,
+        result=lacking("recorded_validation_accuracy", "diverged_step", attributes=(*WORDS, "num_train")) | RUN_RESULTS,
+    ),
+    *cases(
+        jm.target_maps, of_result(target=0.5), target=NOT_TARGET,
+        result=lacking("recorded_validation_accuracy", attributes=WORDS) | RUN_RESULTS | RATES_AS_WORDS,
+    ),
+    *cases(
+        jm.noise_curve,
+        of_result(table=pd.DataFrame({"step": [1], "noise_scale": [2.0]}), critical_batch_size=None, setting="x"),
+        table=NOT_A_TABLE, result=lacking(attributes=WORDS), setting=NOT_A_TEXT,
+        critical_batch_size=NOT_A_NUMBER.filter(lambda value: value is not None and value is not math.inf),
+    ),
+    *cases(
+        jm.confusion, lambda: dict(labels=SPLIT.labels, predicted=SPLIT.labels, class_names=CLASS_NAMES, title="x"),
+        labels=NOT_LABELS, predicted=NOT_LABELS, class_names=NOT_NAMES, title=NOT_A_TEXT,
+    ),
+    *cases(
+        jm.mistakes, of_images(labels=SPLIT.labels, title="x"), images=NOT_IMAGES, labels=NOT_LABELS,
+        probabilities=NOT_SHARES, class_names=NOT_NAMES, title=NOT_A_TEXT,
+    ),
+    *cases(
+        jm.predictions, of_images(images=SPLIT.images[..., 0], names=list("abcdef")), images=NOT_IMAGES,
+        probabilities=NOT_SHARES, class_names=NOT_NAMES, names=NOT_NAMES | st.just(["a"]),
+    ),
+    *cases(jm.filters, lambda: dict(kernel=np.ones((3, 3, 1, 2)), title="x"), kernel=NOT_A_KERNEL, title=NOT_A_TEXT),
+    *cases(jm.training_curves, lambda: dict(rows=[], title="x"), rows=NOT_ROWS, title=NOT_A_TEXT),
+    *cases(jm.save, of_result(folder="nowhere"), result=NO_RESULT, folder=NOT_A_PATH | st.just("nowhere")),
+    *cases(jm.load_results, dict, folder=NOT_A_PATH | one_of([None, "nowhere"])),
+    *cases(jm.load_model, dict, folder=NOT_A_PATH | st.just(None)),
+    *cases(jm.merge, dict, files=NOT_FILES),
+    *cases(
+        jm.save_model, lambda: dict(folder="nowhere", classifier=classifier(), seeds=[0, 1]),
+        folder=NOT_A_PATH | st.just(None), classifier=is_not() | st.just(params()), seeds=NOT_SEEDS,
+    ),
+    *cases(jm.read_digit, dict, path=NOT_A_PATH | st.just(None)),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("case", CASES, ids=repr)
+@given(data=st.data())
+@few
+def test_bad_values_are_refused_by_name(case, data):
+    value = data.draw(case.bad.map(Drawn)).value
+    assert_refused(case.function, case.valid() | {case.name: value}, case.word or case.name)
+
+
+def test_the_calls_of_the_table_work_with_good_values(tmp_path):
+    """Otherwise a refusal could be of something else."""
+    cheap = [case for case in CASES if case.function not in (jm.rerun, jm.save, jm.save_model)]
+    for case in {case.function: case for case in cheap}.values():
+        if case.valid is not dict:
+            case.function(**case.valid())
+    for read in (jm.table, jm.settings, jm.ties, jm.best, jm.default_target, jm.is_dead, jm.budget_maps):
+        read(make_result())
+    jm.save(make_result(), tmp_path)
+    assert jm.load_results(tmp_path).identical(make_result())
