@@ -1,49 +1,59 @@
-"""Measures this package against its peers, side by side in one run.
+"""Measures this package beside its peers, side by side in one run, on the same data.
 
-Times are medians of warm rounds in which the peers take turns; compilation and evaluation are reported apart. The times
-of different runs do not compare: read the ratios. Needs the extra `bench` (pip install -e '.[bench]').
+Times are of warm rounds in which the peers take turns; compilation is in the first call, and evaluation is timed apart.
+The times of different runs do not compare: read the ratios, medians over rounds. PyTorch and TensorFlow take part where
+they are installed: pip install -e '.[bench,bench-tf]'. Writes benchmark.json and benchmark.png, as SVG too.
 """
 
 import dataclasses
 import functools
+import importlib
 import multiprocessing
+import os
 import resource
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Annotated, Any
 
+import benchmark_report
 import common
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import peers
+import tyro
 
 import jaxmnist as jm
-from jaxmnist import memory, planning, programs
-from jaxmnist.sweep import plan, put, segments, train
+from jaxmnist import memory, planning
+from jaxmnist.sweep import plan
 
+GRID = jm.grid(batch_size=[20, 40, 60, 80], learning_rate=[0.0, 0.2, 0.4, 0.6, 0.8], seed=0)
+GRID_STEPS = 100
 LARGE_STEPS = 200
-SCALE_STEPS, SCALE_RUNS = 20, (2_000, 100_000)
+SCALE_STEPS, SCALE_RUNS = 20, (256, 2_048, 65_536)
 HALVING_STEPS = 500
 FLOPS_PER_EXAMPLE = 31_360  # two matrix products of 2 x 784 x 10: logits, and the gradient of the kernel
 SGEMM_SIZE = 2048
-# Rounding differs between libraries, and an image on the border between two classes may fall to either side.
+# On the mean over runs. Rounding differs between libraries, and at rates near 1 and batch size 8 training amplifies it.
 MAX_DISAGREEMENT = 0.002
+IMPORTS = ("import jaxmnist", "import jax, flax.linen, optax")
 
 
 @dataclasses.dataclass(frozen=True)
 class Options(common.DataOptions):
-    num_rounds: int = 5
-    """Warm rounds of each measurement."""
+    num_rounds: int = 3
+    """Warm rounds of each measurement; without --full, 1 of the large sweep and 2 of whole processes."""
     full: bool = False
-    """Measure also what takes minutes: 100,000 runs beside 2,000 of the same kind, and successive halving."""
+    """Measure also what takes minutes: all rounds, flax's example, costs from 256 to 65,536 runs, and halving."""
     small: bool = False
-    """A sweep of 32 runs in place of the one of 2,048: to see that everything works, not to measure."""
+    """Work so small that it measures nothing: to see that everything runs."""
+    output_dir: Annotated[Path, tyro.conf.arg(metavar="DIR")] = Path("results/benchmark")
+    """Folder for benchmark.json and benchmark.png."""
 
 
 def main() -> None:
@@ -51,138 +61,250 @@ def main() -> None:
     with common.usage_errors():
         if options.num_rounds < 1:
             raise ValueError(f"num_rounds is {options.num_rounds}; at least 1 round is needed")
+        common.make_output_dir(options.output_dir)
         dataset = options.load()
-        on_grid: dict[str, Callable[[], np.ndarray]] = {
-            "jaxmnist, one program": functools.partial(peers.jaxmnist_sweep, dataset),
-            "our fit, cell after cell": functools.partial(peers.fit_per_cell, dataset),
-            "plain JAX scan per cell": peers.plain_jax_per_cell(dataset),
-            "PyTorch, eager loop": peers.torch_loop(dataset),
-        }
-    compare_on_grid(on_grid, options.num_rounds)
-    measure_large_sweep(dataset, options.num_rounds, options.small)
-    compare_cnns(dataset, options.num_rounds, options.small)
-    measure_from_prompt(options)
+    # The first calls are to tell what compiling takes.
+    jax.config.update("jax_compilation_cache_dir", None)
+    measured_on = benchmark_report.machine()
+    print(f"{measured_on['cpu']}, {measured_on['cores']} cores, {', '.join(measured_on['devices'])}")
+    libraries = {name: installed(name) for name in ("torch", "tf")}
+    measured = Measured()
+    compare_on_grid(measured, options, dataset, libraries)
+    compare_large_sweeps(measured, options, dataset, libraries)
+    compare_cnns(measured, options, dataset, libraries)
+    measure_starts(measured, options)
+    measure_memory(measured, options)
     if options.full:
-        compare_sizes(options)
-        compare_halving(dataset)
+        compare_sizes(measured, options)
+        compare_halving(measured, dataset)
+    benchmark_report.save(measured.rows, measured.numbers, measured_on, options.output_dir / "benchmark.json")
+    common.save_figure(benchmark_report.draw(measured.rows, measured_on), options.output_dir / "benchmark.png")
+    print(f"wrote {options.output_dir}/benchmark.json and benchmark.png")
 
 
-def seconds(work: Callable[[], object]) -> float:
-    """Returns how long the work takes, until the last of its arrays is there."""
+def installed(name: str) -> Any:
+    """Returns the module of a library's peers, or None, and says so, where the library is not installed."""
+    try:
+        return importlib.import_module(f"peers_{name}")
+    except ImportError as error:
+        print(f"left out: the peers in peers_{name}.py ({error})")
+        return None
+
+
+class Measured:
+    """What was measured so far: rows of times, and single numbers by name."""
+
+    def __init__(self) -> None:
+        self.rows: list[benchmark_report.Row] = []
+        self.numbers: dict[str, float] = {}
+
+    def compare(self, work: str, calls: Mapping[str, Callable[[], object]], rounds: int, scale=None) -> None:
+        """Times calls in turns, per unit of `scale`, and prints their table."""
+        scale = scale or {}
+        first = {name: seconds(call) for name, call in calls.items()}
+        times: dict[str, list[float]] = {name: [] for name in calls}
+        for _ in range(rounds):
+            for name, call in calls.items():
+                times[name].append(seconds(call) / scale.get(name, 1))
+        rows = [benchmark_report.Row(work, name, times[name], first[name]) for name in calls]
+        benchmark_report.print_table(rows)
+        self.rows += rows
+
+    def note(self, name: str, value: float, unit: str) -> None:
+        """Prints and keeps a number."""
+        print(f"  {name}: {value:.3g} {unit}")
+        self.numbers[f"{name} ({unit})"] = value
+
+
+def seconds(call: Callable[[], object]) -> float:
+    """Returns how long a call takes, until the last of its arrays is there."""
     start = time.perf_counter()
-    jax.block_until_ready(work())
+    arrays = [leaf for leaf in jax.tree.leaves(call()) if isinstance(leaf, jax.Array)]
+    jax.block_until_ready(arrays)
     return time.perf_counter() - start
 
 
-def compare_on_grid(on_grid: dict[str, Callable[[], np.ndarray]], num_rounds: int) -> None:
-    """Prints the times of all peers on the default grid with one seed: training, and one evaluation on test."""
-    print(f"default grid, 1 seed: {len(peers.GRID['seed'])} runs x {peers.GRID_STEPS} steps and one evaluation on test")
-    first = {name: seconds(peer) for name, peer in on_grid.items()}
-    accuracies = {name: peer() for name, peer in on_grid.items()}
-    times = [{name: seconds(peer) for name, peer in on_grid.items()} for _ in range(num_rounds)]
-    ours = next(iter(on_grid))
-    for name in on_grid:
-        ratio = statistics.median(row[name] / row[ours] for row in times)
-        median = statistics.median(row[name] for row in times)
-        print(f"  {name:26s} {median:7.3f} s   {ratio:5.1f} x ours   (first call {first[name]:.2f} s)")
-        disagreement = np.abs(accuracies[name] - accuracies[ours]).max()
+def compare_peers(measured: Measured, work: str, compared: list[peers.Peer], rounds: int) -> None:
+    """Compares training, and then evaluation of what was trained; stops where a peer did other work."""
+    trained: dict[str, Any] = {}
+
+    def train(peer):
+        trained[peer.name] = peer.train()
+        return trained[peer.name]
+
+    def evaluate(peer):
+        return peer.evaluate(trained[peer.name])
+
+    measured.compare(f"{work}: training", {peer.name: functools.partial(train, peer) for peer in compared}, rounds)
+    accuracies = {peer.name: evaluate(peer) for peer in compared}
+    for name, each in accuracies.items():
+        disagreement = np.abs(each - accuracies[compared[0].name]).mean()
         if disagreement > MAX_DISAGREEMENT:
             sys.exit(f"error: {name} differs by {disagreement:.4f} in accuracy, so it did not do the same work")
+    again = {peer.name: functools.partial(evaluate, peer) for peer in compared}
+    measured.compare(f"{work}: one evaluation on test", again, rounds)
 
 
-def measure_large_sweep(dataset: jm.Dataset, num_rounds: int, small: bool) -> None:
-    """Prints how much of the peak of a matrix product a large sweep trains at, useful work counted alone."""
-    num_learning_rates, num_seeds, num_steps = (4, 2, 20) if small else (32, 4, LARGE_STEPS)
-    batch_sizes = np.unique(np.geomspace(8, 512, 4 if small else 16).round().astype(int))
-    learning_rates = np.geomspace(1e-3, 1, num_learning_rates)
-    runs = jm.grid(learning_rate=learning_rates, batch_size=batch_sizes, seed=range(num_seeds))
+def compare_on_grid(measured: Measured, options: Options, dataset: jm.Dataset, libraries: dict) -> None:
+    """Compares all peers on the original grid with one seed."""
+    work = (dataset, GRID, GRID_STEPS)
+    compared = [
+        peers.one_program(*work), peers.fit_per_cell(*work), peers.scan_per_cell(*work), peers.step_loop(*work)
+    ]  # fmt: skip
+    if options.full:
+        compared.append(peers.flax_style(*work))
+    if libraries["torch"]:
+        compared += [
+            libraries["torch"].ensemble(*work, padded=True),
+            libraries["torch"].ensemble(*work, padded=False),
+            libraries["torch"].eager_loop(*work),
+        ]
+    if libraries["tf"]:
+        compared.append(libraries["tf"].notebook(*work))
+    work_name = f"original grid, {len(GRID['seed'])} runs x {GRID_STEPS} steps"
+    compare_peers(measured, work_name, compared, options.num_rounds)
+
+
+def compare_large_sweeps(measured: Measured, options: Options, dataset: jm.Dataset, libraries: dict) -> None:
+    """Compares large sweeps; measures at which share of a matrix product's peak ours trains, by useful work alone."""
+    runs, num_steps = large_runs(options.small)
+    compared = [peers.one_program(dataset, runs, num_steps)]
+    if libraries["torch"]:
+        compared.append(libraries["torch"].ensemble(dataset, runs, num_steps, padded=False))
+    work = f"{len(runs['seed']):,} runs x {num_steps} steps, {len(np.unique(runs['batch_size']))} batch sizes"
+    matrix = jnp.ones((SGEMM_SIZE, SGEMM_SIZE), jnp.float32)
+    multiply = jax.jit(jnp.matmul)
+    seconds(lambda: multiply(matrix, matrix))
+
+    def peak_flops():
+        return 2 * SGEMM_SIZE**3 / min(seconds(lambda: multiply(matrix, matrix)) for _ in range(20))
+
+    before = peak_flops()
+    compare_peers(measured, work, compared, options.num_rounds if options.full else 1)
+    peak = (before + peak_flops()) / 2
+    ours = next(row for row in measured.rows if row.work.startswith(work))
+    useful = FLOPS_PER_EXAMPLE * num_steps * float(np.sum(runs["batch_size"]))
     model = jm.SoftmaxRegression(len(dataset.class_names))
     checked = jm.check(model, optax.sgd, runs, dataset, num_steps)
     planned = plan(model, optax.sgd, checked, dataset, memory.DEFAULT_BYTES, num_steps)
-    mesh = programs.local_mesh()
-    data = put(mesh, dataset)
-    boundaries, _ = segments(num_steps, 1)
-
-    def train_all():
-        finished = []
-        for program in planned:
-            recipe = programs.Recipe(model, optax.sgd, program.static, mesh)
-            numbers = programs.inputs(mesh, checked.arrays, program)
-            initial = programs.init(recipe, numbers, data.train.images)
-            for _, states in train(recipe, numbers, program, data.train, initial, boundaries):
-                jax.block_until_ready(states.step)
-            finished.append((recipe, numbers, states.params))
-        return finished
-
-    first = seconds(train_all)
-    trained = train_all()
-
-    def evaluate_all():
-        return [programs.evaluate(*of_program, data.test) for of_program in trained]
-
-    jax.block_until_ready(evaluate_all())
-    useful = FLOPS_PER_EXAMPLE * num_steps * float(checked.arrays["batch_size"].sum())
-    matrix = jnp.ones((SGEMM_SIZE, SGEMM_SIZE), jnp.float32)
-    multiply = jax.jit(jnp.matmul)
-    rounds = []
-    for _ in range(num_rounds):
-        peak = 2 * SGEMM_SIZE**3 / min(seconds(lambda: multiply(matrix, matrix)) for _ in range(20))
-        rounds.append((peak, seconds(train_all), seconds(evaluate_all)))
-    peak, training_s, evaluation_s = (statistics.median(column) for column in zip(*rounds, strict=True))
-    share = statistics.median(useful / row[1] / row[0] for row in rounds)
-    print(f"large sweep: {len(checked.arrays['seed'])} runs x {num_steps} steps, {len(batch_sizes)} batch sizes, SGD")
-    print(f"  programs {len(planned)}, padding {planning.padding(planned):.2f} x, first call {first:.2f} s")
-    print(f"  training   {training_s:7.2f} s   {useful / training_s / 1e9:6.1f} useful GFLOP/s")
-    print(f"  evaluation {evaluation_s:7.2f} s   (once on test)")
-    print(f"  share of the matrix product peak of {peak / 1e9:.0f} GFLOP/s: {100 * share:.0f} %")
+    measured.note("programs", len(planned), "")
+    measured.note("padded over useful work", planning.padding(planned), "x")
+    measured.note("useful work", useful / ours.median / 1e9, "GFLOP/s")
+    measured.note("peak of a matrix product", peak / 1e9, "GFLOP/s")
+    measured.note("share of the peak", 100 * useful / ours.median / peak, "%")
 
 
-def compare_cnns(dataset: jm.Dataset, num_rounds: int, small: bool) -> None:
-    """Prints times of the original CNN's training step, alone and under `vmap`, and of its evaluation on test."""
-    num_steps, num_runs = (2, 2) if small else (20, 8)
-    test = jm.Split(*(field[: 100 if small else None] for field in dataset.test))
-    one, evaluate = peers.jaxmnist_cnn(dataset, test, num_steps, 1)
-    many, _ = peers.jaxmnist_cnn(dataset, test, num_steps, num_runs)
-    training_peers = {"jaxmnist": one, f"jaxmnist, vmap of {num_runs}": many}
-    evaluation_peers = {"jaxmnist": evaluate}
-    for name, channels_last, fused in (
-        ("PyTorch, eager", False, False),
-        ("PyTorch, channels_last", True, False),
-        ("PyTorch, channels_last, fused Adam", True, True),
-    ):
-        training_peers[name], evaluation_peers[name] = peers.torch_cnn(dataset, test, num_steps, channels_last, fused)
-    scale = {name: num_steps * (num_runs if "vmap" in name else 1) for name in training_peers}
-    print(f"CNN, one training step of {peers.CNN_BATCH_SIZE} images, per run")
-    print_ratios(training_peers, scale, num_rounds)
-    print(f"CNN, evaluation of {len(test.labels)} images")
-    print_ratios(evaluation_peers, dict.fromkeys(evaluation_peers, 1), num_rounds)
+def large_runs(small: bool) -> tuple[dict, int]:
+    """Returns 2,048 runs and their number of steps."""
+    num_learning_rates, num_seeds, num_steps = (4, 2, 20) if small else (32, 4, LARGE_STEPS)
+    batch_sizes = np.unique(np.geomspace(8, 512, 4 if small else 16).round().astype(int))
+    learning_rates = np.geomspace(1e-3, 1, num_learning_rates)
+    return jm.grid(learning_rate=learning_rates, batch_size=batch_sizes, seed=range(num_seeds)), num_steps
 
 
-def print_ratios(compared: dict[str, Callable[[], object]], scale: dict[str, int], num_rounds: int) -> None:
-    """Prints each peer's median time, and the median of its ratios to the first."""
-    first = {name: seconds(peer) for name, peer in compared.items()}
-    times = [{name: seconds(peer) / scale[name] for name, peer in compared.items()} for _ in range(num_rounds)]
-    ours = next(iter(compared))
-    for name in compared:
-        ratio = statistics.median(row[name] / row[ours] for row in times)
-        median = statistics.median(row[name] for row in times)
-        print(f"  {name:36s} {1e3 * median:8.1f} ms   {ratio:5.2f} x ours   (first call {first[name]:.2f} s)")
+def compare_cnns(measured: Measured, options: Options, dataset: jm.Dataset, libraries: dict) -> None:
+    """Compares the original CNN's training step, alone and under `vmap`, and its evaluation on test."""
+    num_steps, num_runs = (2, 2) if options.small else (10, 8)
+    test = jm.Split(*(field[: 100 if options.small else None] for field in dataset.test))
+    compared = [peers.cnn(dataset, test, num_steps, 1), peers.cnn(dataset, test, num_steps, num_runs)]
+    if libraries["torch"]:
+        for channels_last, fused in ((False, False), (True, False), (True, True)):
+            compared.append(libraries["torch"].cnn(dataset, test, num_steps, channels_last, fused))
+    if libraries["tf"]:
+        compared.append(libraries["tf"].cnn(dataset, test, num_steps))
+    measured.compare(
+        f"original CNN: one training step of {peers.CNN_BATCH_SIZE} images, per run",
+        {peer.name: peer.train for peer in compared},
+        options.num_rounds,
+        {peer.name: num_steps * peer.runs for peer in compared},
+    )
+    alone = [peer for peer in compared if peer.runs == 1]
+    measured.compare(
+        f"original CNN: evaluation of {len(test.labels):,} images",
+        {peer.name: functools.partial(peer.evaluate, None) for peer in alone},
+        options.num_rounds,
+    )
 
 
-def compare_sizes(options: Options) -> None:
-    """Prints time and memory of sweeps of 2,000 and of 100,000 runs, each in a process of its own, and per run."""
+def measure_starts(measured: Measured, options: Options) -> None:
+    """Measures processes: from the shell prompt to the default sweep's heat map, without and with what compiling left
+    in the cache; and imports."""
+    data = ["--dataset", options.dataset] if options.dataset else []
+    data += ["--data-dir", str(options.data_dir)] if options.data_dir else []
+    script = Path(__file__).with_name("sweep_grid.py")
+
+    def sweep(cache: str):
+        with tempfile.TemporaryDirectory() as folder:
+            command = [sys.executable, str(script), "--output-dir", folder, *data]
+            subprocess.run(
+                command, check=True, capture_output=True, env={**os.environ, "JAX_COMPILATION_CACHE_DIR": cache}
+            )
+            if not (Path(folder) / "heatmap.png").is_file():
+                sys.exit("error: the sweep wrote no heat map")
+
+    def first_time():
+        with tempfile.TemporaryDirectory() as cache:
+            sweep(cache)
+
+    with tempfile.TemporaryDirectory() as cache:
+        measured.compare(
+            "from the prompt to the heat map",
+            {"first time": first_time, "again": functools.partial(sweep, cache)},
+            options.num_rounds if options.full else min(options.num_rounds, 2),
+        )
+    measured.compare(
+        "imports",
+        {code: functools.partial(subprocess.run, [sys.executable, "-c", code], check=True) for code in IMPORTS},
+        options.num_rounds,
+    )
+
+
+def measure_memory(measured: Measured, options: Options) -> None:
+    """Measures by how much the peak of resident memory grows during the large sweep, in a process of its own."""
+    grown, states = in_own_process(growth, options)
+    measured.note("growth of peak memory over bytes of parameters and optimizer state", grown / states, "x")
+
+
+def in_own_process(function: Callable, *arguments):
+    """Returns what a function returns in a fresh process, whose peak of memory nothing else has touched."""
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        return pool.apply(function, arguments)
+
+
+def growth(options: Options) -> tuple[int, int]:
+    """Returns by how many bytes the large sweep makes this process's peak grow, and the bytes of its states."""
+    dataset = options.load()
+    runs, num_steps = large_runs(options.small)
+    model = jm.SoftmaxRegression(len(dataset.class_names))
+    jm.check(model, optax.sgd, runs, dataset, num_steps)
+    jax.block_until_ready(jnp.zeros(()) + 1)
+    for name in jm.__all__:
+        getattr(jm, name)
+    before = peak_bytes()
+    jm.sweep(model, optax.sgd, runs, dataset, num_steps=num_steps, progress=False)
+    params = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, *dataset.train.images.shape[1:])))
+    return peak_bytes() - before, len(runs["seed"]) * sum(4 * leaf.size for leaf in jax.tree.leaves(params))
+
+
+def peak_bytes() -> int:
+    """Returns the peak of this process's resident memory; macOS counts it in bytes, Linux in kibibytes."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def compare_sizes(measured: Measured, options: Options) -> None:
+    """Measures time per run, and memory, of sweeps from few to many runs, each in a process of its own."""
     print(f"runs of a sweep, {SCALE_STEPS} steps, batch sizes 32 and 64, training and evaluation without compilation")
     costs = []
     for num_runs in SCALE_RUNS:
-        with multiprocessing.get_context("spawn").Pool(1) as pool:
-            seconds_taken, peak = pool.apply(sweep_of, (options, num_runs))
+        seconds_taken, peak = in_own_process(sweep_of, options, num_runs)
         costs.append(seconds_taken / num_runs)
-        print(f"  {num_runs:7,d} runs {seconds_taken:8.1f} s   {1e3 * costs[-1]:6.3f} ms a run   peak {peak:.2f} GiB")
-    print(f"  cost per run, most over fewest runs: {costs[-1] / costs[0]:.2f}")
+        measured.note(f"a sweep of {num_runs:,} runs, per run", 1e3 * costs[-1], "ms")
+        measured.note(f"a sweep of {num_runs:,} runs, peak memory", peak / 2**30, "GiB")
+    measured.note("cost per run, largest over smallest", max(costs) / min(costs), "x")
 
 
-def sweep_of(options: Options, num_runs: int) -> tuple[float, float]:
-    """Returns the seconds of a sweep of so many runs, and the peak of this process's resident memory in GiB."""
+def sweep_of(options: Options, num_runs: int) -> tuple[float, int]:
+    """Returns the seconds of a sweep of so many runs, and the peak of this process's resident memory in bytes."""
     dataset = options.load()
     rates = np.geomspace(1e-3, 1, num_runs // 8)
     runs = jm.grid(learning_rate=rates, batch_size=[32, 64], seed=range(4))
@@ -190,15 +312,15 @@ def sweep_of(options: Options, num_runs: int) -> tuple[float, float]:
     # Compiles what the sweep will need: its programs are all of a few shapes.
     jm.estimate(model, optax.sgd, runs, dataset, num_steps=SCALE_STEPS)
     taken = []
-    for _ in range(3 if num_runs == min(SCALE_RUNS) else 1):
+    for _ in range(1 if num_runs > 10_000 else 3):
         start = time.perf_counter()
         jm.sweep(model, optax.sgd, runs, dataset, num_steps=SCALE_STEPS, progress=False)
         taken.append(time.perf_counter() - start)
-    return min(taken), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    return min(taken), peak_bytes()
 
 
-def compare_halving(dataset: jm.Dataset) -> None:
-    """Prints the time and the choice of successive halving beside those of the whole sweep of 1,024 runs."""
+def compare_halving(measured: Measured, dataset: jm.Dataset) -> None:
+    """Measures successive halving beside the whole sweep of 1,024 runs, and whether it finds the same setting."""
     runs = jm.grid(learning_rate=np.geomspace(1e-3, 10, 16), batch_size=np.arange(32, 513, 32), seed=range(4))
     model = jm.SoftmaxRegression(len(dataset.class_names))
     shared: dict = dict(num_steps=HALVING_STEPS, progress=False)
@@ -218,26 +340,8 @@ def compare_halving(dataset: jm.Dataset) -> None:
     tied = jm.ties(whole)
     same = tied[(tied["learning_rate"] == winner["learning_rate"]) & (tied["batch_size"] == winner["batch_size"])]
     place = "the whole sweep's winner" if same.index[0] == 0 else "another setting"
-    print(
-        f"  share of the time: {halved_s / whole_s:.2f}; chosen: {place}, "
-        f"{'' if same['is_tied'].iloc[0] else 'not '}tied with the winner"
-    )
-
-
-def measure_from_prompt(options: Options) -> None:
-    """Prints the time from the shell prompt to the saved heat map of the default sweep."""
-    data = ["--dataset", options.dataset] if options.dataset else []
-    data += ["--data-dir", str(options.data_dir)] if options.data_dir else []
-    script = Path(__file__).with_name("sweep_grid.py")
-    with tempfile.TemporaryDirectory() as folder:
-        start = time.perf_counter()
-        subprocess.run(
-            [sys.executable, str(script), "--output-dir", folder, *data], check=True, stdout=subprocess.DEVNULL
-        )
-        elapsed = time.perf_counter() - start
-        if not (Path(folder) / "heatmap.png").is_file():
-            sys.exit("error: the sweep wrote no heat map")
-    print(f"from the prompt to the heat map: {elapsed:.1f} s")
+    measured.note("time of halving over that of the whole sweep", halved_s / whole_s, "x")
+    print(f"  chosen: {place}, {'' if same['is_tied'].iloc[0] else 'not '}tied with the winner")
 
 
 if __name__ == "__main__":

@@ -5,6 +5,8 @@ import contextlib
 import dataclasses
 import functools
 import json
+import os
+import platform
 import shlex
 import shutil
 import signal
@@ -12,11 +14,13 @@ import sys
 import tempfile
 import types
 import typing
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, NoReturn, TypeVar
 
 import flax.linen as nn
+import jax
 import optax
 import tyro
 
@@ -246,8 +250,34 @@ def fail(problem: str) -> NoReturn:
     sys.exit(2)
 
 
+def keep_compiled_programs() -> None:
+    """Keeps compiled programs for the next start, in JAX_COMPILATION_CACHE_DIR or else the user's folder of caches."""
+    named = os.environ.get("JAX_COMPILATION_CACHE_DIR")
+    caches = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache")
+    # Machines that share a home do not share instruction sets.
+    folder = Path(named) if named else caches / "jaxmnist" / f"{zlib.crc32(_instruction_set()):08x}"
+    try:
+        folder = folder.expanduser()
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except (OSError, RuntimeError):  # no home, or none that can be written: compiled programs last for this start
+        return
+    jax.config.update("jax_compilation_cache_dir", str(folder))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+
+
+def _instruction_set() -> bytes:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    return next((line for line in lines if line.startswith(("flags", "Features"))), platform.processor()).encode()
+
+
 def main(experiment: Callable[[], None]) -> None:
     """Runs an experiment as a program; Ctrl-C and a full disk end it with one line and the usual status."""
+    keep_compiled_programs()
     try:
         experiment()
     except OSError as error:

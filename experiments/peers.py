@@ -1,130 +1,217 @@
-"""What benchmark.py times: the same work by this package and by its peers, each as its users would write it."""
+"""What benchmark.py times: the same runs trained by this package and by its peers, as their users would write them.
+
+Every peer starts from data that it has in its own form. `train` is timed apart from `evaluate`, which returns the test
+accuracy of each run, once. Peers that are not installed are left out: `peers_torch.py` and `peers_tf.py`.
+"""
 
 import functools
 from collections.abc import Callable
-from typing import cast
+from typing import Any, NamedTuple, cast
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from flax.training import train_state
 
 import jaxmnist as jm
-from jaxmnist import training
+from jaxmnist import memory, programs, training
+from jaxmnist.sweep import plan, put, segments, train
 
-GRID = jm.grid(batch_size=[20, 40, 60, 80], learning_rate=[0.0, 0.2, 0.4, 0.6, 0.8], seed=0)
-GRID_STEPS = 100
 CNN_BATCH_SIZE = 50
 
 
-def jaxmnist_sweep(dataset: jm.Dataset) -> np.ndarray:
-    """Returns test accuracies `[R]` of the grid: the library as a person calls it, evaluating on validation as well."""
+class Peer(NamedTuple):
+    """One way to do the same work.
+
+    Attributes:
+      name: as the tables have it.
+      train: does the training, and returns what `evaluate` needs.
+      evaluate: returns the test accuracies of what was trained, `[R]` for runs, `[]` for a single one.
+      runs: how many runs each call of `train` trains, where times are given per run.
+    """
+
+    name: str
+    train: Callable[[], Any]
+    evaluate: Callable[[Any], Any]
+    runs: int = 1
+
+
+def cells(runs: dict) -> list[tuple[float, int, int]]:
+    """Returns learning rate, batch size and seed of each run."""
+    names = ("learning_rate", "batch_size", "seed")
+    return list(zip(*(np.asarray(runs[name]).tolist() for name in names), strict=True))
+
+
+def one_program(dataset: jm.Dataset, runs: dict, num_steps: int) -> Peer:
+    """Returns this package's sweep: its plan, its compiled programs, and one evaluation."""
     model = jm.SoftmaxRegression(len(dataset.class_names))
-    result = jm.sweep(model, optax.sgd, GRID, dataset, num_steps=GRID_STEPS, progress=False)
-    return result["test_accuracy"].sel(seed=0).transpose("batch_size", "learning_rate").values.ravel()
+    mesh = programs.local_mesh()
+    data = put(mesh, dataset)
+    boundaries, _ = segments(num_steps, 1)
+
+    def train_all():
+        checked = jm.check(model, optax.sgd, runs, dataset, num_steps)
+        trained = []
+        for program in plan(model, optax.sgd, checked, dataset, memory.DEFAULT_BYTES, num_steps):
+            recipe = programs.Recipe(model, optax.sgd, program.static, mesh)
+            numbers = programs.inputs(mesh, checked.arrays, program)
+            initial = programs.init(recipe, numbers, data.train.images)
+            for _, states in train(recipe, numbers, program, data.train, initial, boundaries):
+                jax.block_until_ready(states.step)
+            trained.append((program.rows, recipe, numbers, states.params))
+        return trained
+
+    def evaluate(trained):
+        accuracies = np.empty(len(runs["seed"]), np.float32)
+        for rows, recipe, numbers, params in trained:
+            accuracies[rows] = programs.evaluate(recipe, numbers, params, data.test).accuracy
+        return accuracies
+
+    return Peer("jaxmnist, one program", train_all, evaluate)
 
 
-def fit_per_cell(dataset: jm.Dataset) -> np.ndarray:
-    """Returns the same, by this package's `fit` and `evaluate`, jitted, for one cell after another."""
+def fit_per_cell(dataset: jm.Dataset, runs: dict, num_steps: int) -> Peer:
+    """Returns this package's `fit`, jitted, for one cell after another."""
     model = jm.SoftmaxRegression(len(dataset.class_names))
     split, test = jax.device_put(dataset.train), jax.device_put(dataset.test)
-    accuracies = []
-    for batch_size, learning_rate in zip(GRID["batch_size"], GRID["learning_rate"], strict=True):
-        order = jm.example_order(len(split.labels), 0, GRID_STEPS * batch_size)
-        params = _fit_alone(model, jnp.float32(learning_rate), split, order, batch_size=int(batch_size))
-        accuracies.append(_evaluate_alone(model, params, test).accuracy)
-    return np.array(accuracies)
+
+    @functools.partial(jax.jit, static_argnames="batch_size")
+    def fit(learning_rate, seed, split, order, *, batch_size):
+        optimizer = optax.sgd(learning_rate)
+        state = training.init_state(model, optimizer, seed, split.images)
+        return training.fit(model, optimizer, state, split, order, batch_size, num_steps=num_steps)[0].params
+
+    def train_all():
+        trained = []
+        for rate, batch_size, seed in cells(runs):
+            order = jm.example_order(len(split.labels), seed, num_steps * batch_size)
+            trained.append(fit(jnp.float32(rate), seed, split, order, batch_size=batch_size))
+        return trained
+
+    def evaluate(trained):
+        return np.array([evaluate_alone(model, params, test).accuracy for params in trained])
+
+    return Peer("jaxmnist, fit cell after cell", train_all, evaluate)
 
 
-@functools.partial(jax.jit, static_argnames=("model", "batch_size"))
-def _fit_alone(model, learning_rate, split, order, *, batch_size):
-    optimizer = optax.sgd(learning_rate)
-    state = training.init_state(model, optimizer, 0, split.images)
-    return training.fit(model, optimizer, state, split, order, batch_size, num_steps=GRID_STEPS)[0].params
+evaluate_alone = jax.jit(training.evaluate, static_argnames=("model",))
 
 
-_evaluate_alone = jax.jit(training.evaluate, static_argnames=("model",))
+class _Plain(NamedTuple):
+    """What a person writes with jax, flax and optax alone."""
+
+    model: nn.Module
+    images: jax.Array
+    labels: jax.Array
+    evaluate: Callable[[list], np.ndarray]
 
 
-def plain_jax_per_cell(dataset: jm.Dataset) -> Callable[[], np.ndarray]:
-    """Returns a function that does the same as a person would write it with jax, flax and optax alone."""
+def _plain(dataset: jm.Dataset) -> _Plain:
     model = nn.Dense(len(dataset.class_names), kernel_init=nn.initializers.zeros)
-    images = jnp.asarray(dataset.train.images.reshape(len(dataset.train.images), -1), jnp.float32) / 255
-    test_images = jnp.asarray(dataset.test.images.reshape(len(dataset.test.images), -1), jnp.float32) / 255
-    labels, test_labels = jnp.asarray(dataset.train.labels), jnp.asarray(dataset.test.labels)
+
+    def arrays(split):
+        return jnp.asarray(split.images.reshape(len(split.images), -1), jnp.float32) / 255, jnp.asarray(split.labels)
+
+    @jax.jit
+    def accuracy(params, images, labels):
+        return jnp.mean(jnp.argmax(cast(jax.Array, model.apply(params, images)), axis=-1) == labels)
+
+    test = arrays(dataset.test)
+    images, labels = arrays(dataset.train)
+    return _Plain(model, images, labels, lambda trained: np.array([accuracy(each, *test) for each in trained]))
+
+
+def _orders(runs: dict, num_train: int, num_steps: int):
+    """Yields learning rate and order of examples, `[T, B]`, of each run."""
+    for rate, batch_size, seed in cells(runs):
+        yield rate, jm.example_order(num_train, seed, num_steps * batch_size).reshape(num_steps, batch_size)
+
+
+def scan_per_cell(dataset: jm.Dataset, runs: dict, num_steps: int) -> Peer:
+    """Returns a `lax.scan` over the steps, jitted, for one cell after another."""
+    plain = _plain(dataset)
 
     @jax.jit
     def fit(learning_rate, images, labels, order):
         optimizer = optax.sgd(learning_rate)
-        params = model.init(jax.random.key(0), images[:1])
+        params = plain.model.init(jax.random.key(0), images[:1])
+        step = functools.partial(_plain_step, plain.model, optimizer, images, labels)
+        return jax.lax.scan(lambda carry, rows: (step(carry, rows), None), (params, optimizer.init(params)), order)[0]
 
-        def loss(params, rows):
-            logits = model.apply(params, images[rows])
-            return optax.softmax_cross_entropy_with_integer_labels(logits, labels[rows]).mean()
+    def train_all():
+        orders = _orders(runs, len(plain.labels), num_steps)
+        return [fit(jnp.float32(rate), plain.images, plain.labels, order)[0] for rate, order in orders]
 
-        def step(carry, rows):
-            params, opt_state = carry
-            updates, opt_state = optimizer.update(jax.grad(loss)(params, rows), opt_state)
-            return (optax.apply_updates(params, updates), opt_state), None
+    return Peer("JAX, scan per cell", train_all, plain.evaluate)
 
-        return jax.lax.scan(step, (params, optimizer.init(params)), order)[0][0]
+
+def step_loop(dataset: jm.Dataset, runs: dict, num_steps: int) -> Peer:
+    """Returns one jitted training step in a Python loop; the learning rate is its argument."""
+    plain = _plain(dataset)
+
+    @functools.partial(jax.jit, donate_argnums=0)
+    def step(carry, learning_rate, images, labels, rows):
+        return _plain_step(plain.model, optax.sgd(learning_rate), images, labels, carry, rows)
+
+    def train_all():
+        trained = []
+        for rate, order in _orders(runs, len(plain.labels), num_steps):
+            params = plain.model.init(jax.random.key(0), plain.images[:1])
+            carry = params, optax.sgd(rate).init(params)
+            for rows in order:
+                carry = step(carry, rate, plain.images, plain.labels, rows)
+            trained.append(carry[0])
+        return trained
+
+    return Peer("JAX, one jitted step in a loop", train_all, plain.evaluate)
+
+
+def _plain_step(model, optimizer, images, labels, carry, rows):
+    params, opt_state = carry
+
+    def loss(params):
+        logits = model.apply(params, images[rows])
+        return optax.softmax_cross_entropy_with_integer_labels(logits, labels[rows]).mean()
+
+    updates, opt_state = optimizer.update(jax.grad(loss)(params), opt_state)
+    return optax.apply_updates(params, updates), opt_state
+
+
+def flax_style(dataset: jm.Dataset, runs: dict, num_steps: int) -> Peer:
+    """Returns flax's MNIST example: a `TrainState`, two jitted functions a step; every state's optimizer compiles."""
+    plain = _plain(dataset)
 
     @jax.jit
-    def accuracy(params, images, labels):
-        logits = cast(jax.Array, model.apply(params, images))
-        return jnp.mean(jnp.argmax(logits, axis=-1) == labels)
+    def apply_model(state, images, labels):
+        def loss_and_logits(params):
+            logits = state.apply_fn(params, images)
+            return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean(), logits
 
-    def loop():
-        accuracies = []
-        for batch_size, learning_rate in zip(GRID["batch_size"], GRID["learning_rate"], strict=True):
-            order = jm.example_order(len(labels), 0, GRID_STEPS * batch_size).reshape(GRID_STEPS, batch_size)
-            params = fit(jnp.float32(learning_rate), images, labels, order)
-            accuracies.append(accuracy(params, test_images, test_labels))
-        return np.array(accuracies)
+        (loss, logits), grads = jax.value_and_grad(loss_and_logits, has_aux=True)(state.params)
+        return grads, loss, jnp.mean(jnp.argmax(logits, -1) == labels)
 
-    return loop
+    @jax.jit
+    def update_model(state, grads):
+        return state.apply_gradients(grads=grads)
 
+    def train_all():
+        trained = []
+        for rate, order in _orders(runs, len(plain.labels), num_steps):
+            params = plain.model.init(jax.random.key(0), plain.images[:1])
+            state = train_state.TrainState.create(apply_fn=plain.model.apply, params=params, tx=optax.sgd(rate))
+            for rows in order:
+                grads, _, _ = apply_model(state, plain.images[rows], plain.labels[rows])
+                state = update_model(state, grads)
+            trained.append(state.params)
+        return trained
 
-def torch_loop(dataset: jm.Dataset) -> Callable[[], np.ndarray]:
-    """Returns a function that does the same by a plain PyTorch loop; the data are float tensors from the start.
-
-    Raises:
-      ValueError: PyTorch is not installed.
-    """
-    try:
-        import torch
-    except ImportError:
-        raise ValueError("torch is missing; install it by pip install -e '.[bench]'") from None
-
-    def tensors(split):
-        images = torch.from_numpy(split.images.reshape(len(split.images), -1)).float() / 255
-        return images, torch.from_numpy(split.labels).long()
-
-    images, labels = tensors(dataset.train)
-    test_images, test_labels = tensors(dataset.test)
-
-    def loop():
-        accuracies = []
-        for batch_size, learning_rate in zip(GRID["batch_size"].tolist(), GRID["learning_rate"].tolist(), strict=True):
-            order = torch.from_numpy(jm.example_order(len(labels), 0, GRID_STEPS * batch_size)).long()
-            model = torch.nn.Linear(images.shape[1], len(dataset.class_names))
-            torch.nn.init.zeros_(model.weight)
-            torch.nn.init.zeros_(model.bias)
-            optimizer = torch.optim.SGD(model.parameters(), lr=learning_rate)
-            for rows in order.split(batch_size):
-                optimizer.zero_grad()
-                torch.nn.functional.cross_entropy(model(images[rows]), labels[rows]).backward()
-                optimizer.step()
-            with torch.no_grad():
-                accuracies.append((model(test_images).argmax(1) == test_labels).float().mean().item())
-        return np.array(accuracies)
-
-    return loop
+    return Peer("flax's example, cell after cell", train_all, plain.evaluate)
 
 
-def jaxmnist_cnn(dataset, test, num_steps: int, num_runs: int) -> tuple[Callable[[], object], Callable[[], object]]:
-    """Returns functions that go on training, and that evaluate; several runs under `vmap`, each with its own order."""
+def cnn(dataset: jm.Dataset, test: jm.Split, num_steps: int, num_runs: int) -> Peer:
+    """Returns the original CNN, going on with its training; several runs under `vmap`, each with its own order."""
     model, optimizer = jm.CNN(num_classes=len(dataset.class_names)), optax.adam(1e-4)
     split, on_device = jax.device_put(dataset.train), jax.device_put(test)
     seeds = jnp.arange(num_runs)
@@ -146,48 +233,5 @@ def jaxmnist_cnn(dataset, test, num_steps: int, num_runs: int) -> tuple[Callable
         states[0] = advance(states[0], split, orders)
         return states[0].step
 
-    return go_on, lambda: _evaluate_alone(model, states[0].params, on_device)
-
-
-def torch_cnn(dataset, test, num_steps: int, channels_last: bool, fused: bool):
-    """Returns the same of PyTorch's; the data are float tensors from the start."""
-    import torch
-    from torch import nn as tnn
-
-    def tensors(split):
-        images = torch.from_numpy(split.images).permute(0, 3, 1, 2).float() / 255
-        return images, torch.from_numpy(split.labels).long()
-
-    images, labels = tensors(dataset.train)
-    test_images, test_labels = tensors(test)
-    side = dataset.train.images.shape[1] // 4
-    layers = (
-        *(tnn.Conv2d(1, 32, 5, padding=2), tnn.ReLU(), tnn.MaxPool2d(2)),
-        *(tnn.Conv2d(32, 64, 5, padding=2), tnn.ReLU(), tnn.MaxPool2d(2)),
-        *(tnn.Flatten(), tnn.Linear(64 * side * side, 1024), tnn.ReLU(), tnn.Dropout(0.5)),
-        tnn.Linear(1024, len(dataset.class_names)),
-    )
-    memory_format = torch.channels_last if channels_last else torch.contiguous_format
-    model = tnn.Sequential(*layers)
-    model = model.to(memory_format=memory_format)
-    optimizer = torch.optim.Adam(model.parameters(), lr=1e-4, fused=fused)
-    order = torch.from_numpy(jm.example_order(len(labels), 0, num_steps * CNN_BATCH_SIZE)).long()
-
-    def go_on():
-        model.train()
-        for rows in order.split(CNN_BATCH_SIZE):
-            batch = images[rows].contiguous(memory_format=memory_format)
-            optimizer.zero_grad()
-            tnn.functional.cross_entropy(model(batch), labels[rows]).backward()
-            optimizer.step()
-
-    def evaluate():
-        model.eval()
-        with torch.no_grad():
-            batches = zip(test_images.split(500), test_labels.split(500), strict=True)
-            return sum(
-                (model(batch.contiguous(memory_format=memory_format)).argmax(1) == answers).sum().item()
-                for batch, answers in batches
-            )
-
-    return go_on, evaluate
+    name = "jaxmnist" if num_runs == 1 else f"jaxmnist, vmap of {num_runs}"
+    return Peer(name, go_on, lambda _: evaluate_alone(model, states[0].params, on_device).accuracy, num_runs)

@@ -28,7 +28,7 @@ from jaxmnist.sweep_folder import Outcome, SweepFolder
 if TYPE_CHECKING:
     import xarray as xr
 
-MIN_SEGMENTS = 20
+MIN_SEGMENTS = 10
 MAX_SEGMENT_STEPS = 500
 LARGE_FLOPS, LARGE_PADDING = 1e12, 1.25
 SECONDS_PER_CHECKPOINT = 10.0

@@ -16,7 +16,7 @@ import optax
 from jaxmnist import arguments, losses
 from jaxmnist.data import MAX_EXAMPLES, Split, check_labels, check_split
 
-EVALUATION_BATCH_SIZE = 500
+EVALUATION_BATCH_SIZE = 250
 NEVER = -1
 Augmentation = Callable[[jax.Array, jax.Array], jax.Array]
 

@@ -11,6 +11,7 @@ import sys
 import time
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 import xarray as xr
@@ -635,6 +636,14 @@ def test_the_notebooks_initialisation_slip_on_mnist(tmp_path, mnist_dir):
 
 @pytest.mark.slow
 def test_benchmark_works_to_its_end(tmp_path, mnist_dir):
-    pytest.importorskip("torch")
     out, _ = run("benchmark", "--small", "--num-rounds", 1, "--data-dir", mnist_dir.resolve(), cwd=tmp_path)
-    assert out.count("x ours") == 4 + 5 + 4 and "from the prompt to the heat map" in out
+    folder = tmp_path / "results" / "benchmark"
+    measured = json.loads((folder / "benchmark.json").read_text())
+    rows = {(row["work"].split(":")[0].split(",")[0], row["peer"]): row for row in measured["rows"]}
+    assert all(row["median"] > 0 and row["times_ours"] > 0 for row in rows.values())
+    assert {"JAX, scan per cell", "JAX, one jitted step in a loop"} <= {peer for _, peer in rows}
+    assert measured["machine"]["versions"]["jax"] == jax.__version__
+    assert picture_size(folder / "benchmark.png")[0] > 1000 and (folder / "benchmark.svg").is_file()
+    for library, peer in (("torch", "PyTorch, eager loop"), ("tf", "TensorFlow 1, sessions")):
+        left_out = f"left out: the peers in peers_{library}.py" in out
+        assert (peer in {name for _, name in rows}) != left_out

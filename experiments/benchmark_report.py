@@ -1,0 +1,146 @@
+"""What benchmark.py measured: rows of seconds, as a table, a file and a figure."""
+
+import dataclasses
+import datetime
+import json
+import os
+import platform
+import re
+import statistics
+from collections.abc import Iterable
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import jax
+
+from jaxmnist.files import write_text
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+TABLE_WIDTH = 110
+PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "torch", "tensorflow", "tensorflow-cpu")
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """One peer's times for one kind of work, each of a warm round; rounds of a work's peers were taken in turns.
+
+    Attributes:
+      work: what was done.
+      peer: who did it; the first of a work's rows is the one that others are compared with.
+      seconds: of each round.
+      first_seconds: of the first call, with compilation.
+    """
+
+    work: str
+    peer: str
+    seconds: list[float]
+    first_seconds: float
+
+    @property
+    def median(self) -> float:
+        """Returns the median in seconds."""
+        return statistics.median(self.seconds)
+
+
+def ratio(row: Row, other: Row) -> float:
+    """Returns how many times as long `row` takes: the median of the ratios of rounds taken side by side."""
+    return statistics.median(mine / theirs for mine, theirs in zip(row.seconds, other.seconds, strict=True))
+
+
+def by_work(rows: Iterable[Row]) -> dict[str, list[Row]]:
+    """Returns the rows of each work, in their order."""
+    works: dict[str, list[Row]] = {}
+    for row in rows:
+        works.setdefault(row.work, []).append(row)
+    return works
+
+
+def print_table(rows: list[Row]) -> None:
+    """Prints the rows of one work."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=rows[0].work, title_justify="left")
+    table.add_column("", no_wrap=True)
+    for column in ("median", "fastest to slowest", "times ours", "first call"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for row in rows:
+        spread = f"{in_words(min(row.seconds))} to {in_words(max(row.seconds))}"
+        table.add_row(row.peer, in_words(row.median), spread, f"{ratio(row, rows[0]):.2f}", in_words(row.first_seconds))
+    Console(width=TABLE_WIDTH).print(table)
+
+
+def in_words(seconds: float) -> str:
+    """Returns a time in the unit that suits it."""
+    return f"{seconds:.2f} s" if seconds >= 1 else f"{1e3 * seconds:.{1 if seconds >= 0.01 else 2}f} ms"
+
+
+def machine() -> dict:
+    """Returns what the times depend on: the machine and the versions of what ran."""
+    cpu = platform.processor() or platform.machine()
+    if Path("/proc/cpuinfo").is_file():
+        found = re.search(r"^model name\s*: (.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+        cpu = found[1] if found else cpu
+    versions = {}
+    for package in PACKAGES:
+        try:
+            versions[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return {
+        "date": datetime.date.today().isoformat(),
+        "cpu": cpu,
+        "cores": os.cpu_count(),
+        "devices": sorted({device.device_kind for device in jax.devices()}),
+        "system": f"{platform.system()} {platform.machine()}",
+        "python": platform.python_version(),
+        "versions": versions,
+    }
+
+
+def save(rows: list[Row], numbers: dict, measured_on: dict, path: Path) -> None:
+    """Writes everything as JSON: the machine, the rows with their medians and ratios, and single numbers by name."""
+    works = by_work(rows)
+    table = [
+        {**dataclasses.asdict(row), "median": row.median, "times_ours": ratio(row, works[row.work][0])} for row in rows
+    ]
+    write_text(path, json.dumps({"machine": measured_on, "rows": table, "numbers": numbers}, indent=2) + "\n")
+
+
+def draw(rows: list[Row], measured_on: dict) -> "Figure":
+    """Returns medians, and the range of all rounds, of every peer: one panel for each work, ours on top."""
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+
+    from jaxmnist.style import STYLE
+
+    works = by_work(rows)
+    heights = [len(peers) + 1.2 for peers in works.values()]
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(8.5, 0.3 * sum(heights) + 0.8), layout="constrained")
+        panels = figure.subplots(len(works), 1, squeeze=False, height_ratios=heights)[:, 0]
+        for axes, (work, of_work) in zip(panels, works.items(), strict=True):
+            for place, row in enumerate(of_work):
+                color = "tab:blue" if row.peer.startswith(of_work[0].peer.split(",")[0]) else "0.55"
+                axes.plot([min(row.seconds), max(row.seconds)], [place, place], color=color, linewidth=2, alpha=0.5)
+                axes.plot(row.median, place, "o", color=color)
+                times = "" if place == 0 else f" ({ratio(row, of_work[0]):.2g} x)"
+                axes.annotate(
+                    f"{in_words(row.median)}{times}", (max(row.seconds), place), (8, 0),
+                    textcoords="offset points", va="center", fontsize=9,
+                )  # fmt: skip
+            axes.set_title(work, loc="left")
+            axes.set(xscale="log", yticks=range(len(of_work)), yticklabels=[row.peer for row in of_work])
+            axes.set_ylim(len(of_work) - 0.5, -0.5)
+            low, high = min(min(row.seconds) for row in of_work), max(max(row.seconds) for row in of_work)
+            axes.set_xlim(low / 1.3, high * max(high / low, 2) ** 0.35)
+            axes.set_xlabel("seconds (median; line: fastest to slowest round)")
+        figure.supxlabel(
+            f"{measured_on['cpu']}, {measured_on['cores']} cores, {', '.join(measured_on['devices'])}; "
+            f"{measured_on['date']}",
+            fontsize=9,
+        )  # fmt: skip
+    return figure
