@@ -16,6 +16,7 @@ import numpy as np
 
 from jaxmnist import programs
 from jaxmnist.data import SPLIT_NAMES, Dataset
+from jaxmnist.files import FORMAT
 from jaxmnist.planning import Static
 from jaxmnist.runs import Runs, check_runs, hyperparameter_names
 
@@ -180,6 +181,7 @@ def describe(job: Job, dataset: Dataset) -> dict:
     axes = ", ".join(f"{name} ({len(np.unique(values))} values)" for name, values in arrays.items())
     values_crc32 = zlib.crc32(b"".join(name.encode() + values.tobytes() for name, values in arrays.items()))
     return {
+        "format": FORMAT,
         "dataset": dataset.name,
         "num_train": len(dataset.train.labels),
         "num_validation": len(dataset.validation.labels),

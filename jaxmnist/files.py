@@ -1,9 +1,22 @@
-"""Files that are whole or not there."""
+"""Files that are whole or not there, and say in which format they are."""
 
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import SupportsInt
+
+# Of results, options, models and unfinished sweeps; to be raised where a reader of today would misread them.
+FORMAT = 1
+
+
+def check_format(found: SupportsInt, place: Path) -> None:
+    """Raises ValueError where a later version has written a file; those without a number are of the first format."""
+    if int(found) > FORMAT:
+        raise ValueError(
+            f"{place} was written by a later version of jaxmnist, in format {int(found)}; this one reads formats up to "
+            f"{FORMAT}: update jaxmnist"
+        )
 
 
 def write_atomically(path: Path, write: Callable[[str], object]) -> None:
@@ -17,11 +30,20 @@ def write_atomically(path: Path, write: Callable[[str], object]) -> None:
             os.fsync(file.fileno())
         os.chmod(passing, 0o644)
         os.replace(passing, path)
-    except BaseException:
+    except BaseException as error:
         os.unlink(passing)
+        if isinstance(error, OSError) and error.strerror:
+            error.filename = str(path)  # rather than the passing name, or none, as where a disk is full
         raise
 
 
 def write_text(path: Path, text: str) -> None:
     """Writes a text file atomically."""
     write_atomically(path, lambda passing: Path(passing).write_text(text))
+
+
+def remove_passing_files(folder: Path, names: Iterable[str]) -> None:
+    """Removes what a kill left half written of these files: `write_atomically` gives it a hidden, random name."""
+    for suffix in {Path(name).suffix for name in names}:
+        for path in folder.glob(f".????????{suffix}"):
+            path.unlink()

@@ -16,7 +16,7 @@ import numpy.typing as npt
 import pandas as pd
 import xarray as xr
 
-from jaxmnist.files import write_atomically
+from jaxmnist.files import FORMAT, check_format, write_atomically
 
 FILE_NAME = "results.nc"
 METRICS = ("validation_accuracy", "validation_loss", "test_accuracy", "test_loss", "diverged_step", "pruned_step")
@@ -321,7 +321,9 @@ def save(result: xr.Dataset, folder: str | os.PathLike) -> None:
 
 def write(result: xr.Dataset, folder: str | os.PathLike) -> None:
     """Writes `results.nc` into a folder, atomically."""
-    write_atomically(Path(folder) / FILE_NAME, lambda path: result.to_netcdf(path, engine="h5netcdf"))
+    # By way of memory: HDF5 itself crashes the process, some time later, where it finds the disk full.
+    content = result.to_netcdf(engine="h5netcdf")
+    write_atomically(Path(folder) / FILE_NAME, lambda path: Path(path).write_bytes(content))
 
 
 def merge(files: Iterable[str | os.PathLike]) -> xr.Dataset:
@@ -346,7 +348,7 @@ def merge(files: Iterable[str | os.PathLike]) -> xr.Dataset:
         if shard in found:
             raise ValueError(f"{path} and {found[shard]} are both the shard {shard}")
         found[shard] = path
-        for name in set(first) - {"shard", "axes", "versions", "backend", "num_devices"}:
+        for name in set(first) - {"format", "shard", "axes", "versions", "backend", "num_devices"}:
             if part.attrs.get(name) != first[name]:
                 raise ValueError(f"{path} and {paths[0]} are not of one sweep: {name} differs")
     num_shards = int(first["shard"].split("/")[1])
@@ -367,14 +369,17 @@ def load_results(folder: str | os.PathLike) -> xr.Dataset:
     """Returns the result that `save` wrote into a folder.
 
     Raises:
-      ValueError: there is none, or it is damaged.
+      ValueError: there is none, it is damaged, or a later version has written it.
     """
     path = Path(folder) / FILE_NAME
     if not path.is_file():
         raise ValueError(f"{folder} has no {FILE_NAME}; it is not the output folder of a finished sweep")
     try:
         result = xr.load_dataset(path, engine="h5netcdf")
-        axes(result)
+        found = int(result.attrs.get("format", FORMAT))
+        if found <= FORMAT:
+            axes(result)
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise ValueError(f"{path} is damaged, or was not written by jaxmnist: {error}") from None
+    check_format(found, path)
     return result

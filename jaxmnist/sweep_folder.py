@@ -7,7 +7,6 @@ A folder holds `results.nc` and `results.csv`, brought up to date along the way,
 import itertools
 import json
 import shutil
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,15 +14,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from jaxmnist import planning
-from jaxmnist.checkpoint import Checkpoints
-from jaxmnist.files import write_atomically, write_text
+from jaxmnist.checkpoint import UNREADABLE, Checkpoints
+from jaxmnist.files import FORMAT, check_format, remove_passing_files, write_atomically, write_text
 
 if TYPE_CHECKING:
     import xarray as xr
 
 FOLDER = "progress"
 # They may change between the beginning of a sweep and its end.
-NOT_COMPARED = frozenset({"versions", "backend", "num_devices"})
+NOT_COMPARED = frozenset({"format", "versions", "backend", "num_devices"})
 Outcome = dict[str, np.ndarray]
 
 
@@ -61,8 +60,9 @@ class SweepFolder:
           programs: the plan, should there be none yet.
 
         Raises:
-          ValueError: the folder's sweep is another one, or cannot be read.
+          ValueError: the folder's sweep is another one, a later version's, or cannot be read.
         """
+        remove_passing_files(self.folder, ("results.nc", "results.csv"))
         if not self._file.is_file():
             self._progress.mkdir(parents=True, exist_ok=True)
             write_atomically(self._progress / "plan.npz", lambda path: _savez(path, _pack(programs)))
@@ -71,8 +71,9 @@ class SweepFolder:
             return programs
         try:
             saved = json.loads(self._file.read_text())
+            check_format(saved.get("format", FORMAT), self._file)
             planned = _unpack(_load(self._progress / "plan.npz"))
-        except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
+        except (*UNREADABLE, AttributeError) as error:
             raise ValueError(f"the sweep in {self.folder} cannot be read: {error}") from None
         self._refuse_another(saved, description)
         return planned
@@ -81,7 +82,7 @@ class SweepFolder:
         """Returns the results of a finished program, or None where it has not ended, or its file is damaged."""
         try:
             return _load(self._progress / f"{index:06d}.npz")
-        except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile):
+        except UNREADABLE:
             return None
 
     def finish(self, index: int, outcome: Outcome) -> None:

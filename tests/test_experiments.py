@@ -522,7 +522,7 @@ def uninterrupted(tmp_path_factory):
 
 
 def saved_steps(folder, seed):
-    return [int(path.name) for path in (folder / "checkpoints" / f"seed_{seed}").glob("*") if path.name.isdigit()]
+    return [int(path.stem) for path in (folder / "checkpoints" / f"seed_{seed}").glob("[0-9]*.npz")]
 
 
 @pytest.mark.parametrize(
