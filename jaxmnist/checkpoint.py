@@ -2,13 +2,9 @@
 
 import concurrent.futures
 import dataclasses
-import io
 import json
 import shutil
-import struct
 import warnings
-import zipfile
-import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,15 +16,9 @@ import numpy as np
 import optax
 
 from jaxmnist import models, training
-from jaxmnist.files import FORMAT, check_format, write_atomically, write_text
+from jaxmnist.files import FORMAT, UNREADABLE, check_format, read_arrays, write_arrays, write_text
 
 NUM_KEPT = 2
-# What numpy and zipfile raise where a file is damaged; `NotImplementedError` and `RuntimeError` where it seems to be
-# compressed by unknown means, or encrypted.
-UNREADABLE = (
-    OSError, EOFError, ValueError, KeyError, TypeError, NotImplementedError, RuntimeError, struct.error, zlib.error,
-    zipfile.BadZipFile,
-)  # fmt: skip
 # A folder names its model; only these can be named, so that a stranger's folder runs no code of the stranger's.
 MODELS: dict[str, type[nn.Module]] = {
     model.__name__: model for model in (models.SoftmaxRegression, models.MLP, models.CNN)
@@ -94,7 +84,7 @@ class Checkpoints:
         return None
 
     def _write(self, step: int, arrays: dict[str, Any]) -> None:
-        write_atomically(self._folder / f"{step}.npz", lambda path: np.savez(path, allow_pickle=False, **arrays))
+        write_arrays(self._folder / f"{step}.npz", arrays)
         for path in saved_states(self._folder)[NUM_KEPT:]:
             path.unlink()
 
@@ -113,10 +103,9 @@ def saved_states(folder: Path) -> list[Path]:
 def _read(content: bytes, like: Any) -> tuple[Any, Any]:
     """Returns a saved state, as `like`, and its notes; raises one of `UNREADABLE` where it is damaged or another's."""
     leaves, structure = jax.tree.flatten(like)
-    # A zip archive compares each array's checksum as it is read.
-    with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-        notes = json.loads(str(arrays["notes"]))
-        read = [arrays[f"{index:06d}"] for index in range(len(arrays) - 1)]
+    arrays = read_arrays(content)
+    notes = json.loads(str(arrays["notes"]))
+    read = [arrays[f"{index:06d}"] for index in range(len(arrays) - 1)]
     for leaf, array in zip(leaves, read, strict=True):
         expected = _data(leaf)
         if array.shape != expected.shape or array.dtype != expected.dtype:

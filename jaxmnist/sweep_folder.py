@@ -9,13 +9,13 @@ import json
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from jaxmnist import planning
-from jaxmnist.checkpoint import UNREADABLE, Checkpoints
-from jaxmnist.files import FORMAT, check_format, remove_passing_files, write_atomically, write_text
+from jaxmnist.checkpoint import Checkpoints
+from jaxmnist.files import FORMAT, UNREADABLE, check_format, read_arrays, remove_passing_files, write_arrays, write_text
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -65,14 +65,14 @@ class SweepFolder:
         remove_passing_files(self.folder, ("results.nc", "results.csv"))
         if not self._file.is_file():
             self._progress.mkdir(parents=True, exist_ok=True)
-            write_atomically(self._progress / "plan.npz", lambda path: _savez(path, _pack(programs)))
+            write_arrays(self._progress / "plan.npz", _pack(programs))
             # Written last: where it is, the plan is whole.
             write_text(self._file, json.dumps(description, indent=2) + "\n")
             return programs
         try:
             saved = json.loads(self._file.read_text())
             check_format(saved.get("format", FORMAT), self._file)
-            planned = _unpack(_load(self._progress / "plan.npz"))
+            planned = _unpack(read_arrays((self._progress / "plan.npz").read_bytes()))
         except (*UNREADABLE, AttributeError) as error:
             raise ValueError(f"the sweep in {self.folder} cannot be read: {error}") from None
         self._refuse_another(saved, description)
@@ -81,13 +81,13 @@ class SweepFolder:
     def outcome(self, index: int) -> Outcome | None:
         """Returns the results of a finished program, or None where it has not ended, or its file is damaged."""
         try:
-            return _load(self._progress / f"{index:06d}.npz")
+            return read_arrays((self._progress / f"{index:06d}.npz").read_bytes())
         except UNREADABLE:
             return None
 
     def finish(self, index: int, outcome: Outcome) -> None:
         """Saves the results of a program that has ended; its states are not needed any more."""
-        write_atomically(self._progress / f"{index:06d}.npz", lambda path: _savez(path, outcome))
+        write_arrays(self._progress / f"{index:06d}.npz", outcome)
         shutil.rmtree(self._states(index), ignore_errors=True)
 
     def checkpoints(self, index: int) -> Checkpoints:
@@ -134,16 +134,6 @@ def is_unfinished(folder: Path) -> bool:
     progress = folder / FOLDER
     saved = itertools.chain(progress.glob("[0-9]*.npz"), progress.glob("states_*"))
     return is_begun(folder) and any(saved)
-
-
-def _load(path: Path) -> Outcome:
-    # Opened here: numpy leaves a file open that it cannot read.
-    with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-        return dict(arrays)
-
-
-def _savez(path: str, arrays: Mapping[str, Any]) -> None:
-    np.savez(path, allow_pickle=False, **arrays)
 
 
 def _pack(programs: list[planning.Program]) -> Outcome:
