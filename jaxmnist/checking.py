@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxmnist import programs
-from jaxmnist.data import SPLIT_NAMES, Dataset
+from jaxmnist.data import SPLIT_NAMES, Dataset, check_labels
 from jaxmnist.files import FORMAT
 from jaxmnist.planning import Static
 from jaxmnist.runs import Runs, check_runs, hyperparameter_names
@@ -77,6 +77,7 @@ def check(
         raise ValueError(f"num_evaluations is {num_evaluations!r}; it lies between 1 and num_steps, {num_steps}")
     if isinstance(record, str) or not set(record) <= set(SPLIT_NAMES):
         raise ValueError(f"record is {record!r}; it names splits among {', '.join(SPLIT_NAMES)}, such as ('test',)")
+    check_labels(dataset)
     arrays = check_runs(runs, len(dataset.train.labels))
     reserved = RESERVED_NAMES & set(arrays)
     if reserved:

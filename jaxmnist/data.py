@@ -95,7 +95,10 @@ def load(name: str = DEFAULT_DATASET, data_dir: str | os.PathLike | None = None)
             preparation.prepare(name, root)
             folder = prepared_folder(name, root)
             if folder is None:
-                raise DataError(f"dataset {name!r} was prepared in {root}, but no version of it is found there")
+                raise DataError(
+                    f"dataset {name!r} is not whole in {root / name}: its folder there has no dataset_info.json; "
+                    "remove it, and it is prepared again"
+                )
         return _load_prepared(name, folder)
     except OSError as error:
         raise DataError(f"dataset {name!r} cannot be read from {root}: {error}") from None
@@ -181,6 +184,18 @@ def split_train(images: np.ndarray, labels: np.ndarray) -> tuple[Split, Split]:
     """Returns train and validation: the last twelfth of the examples, rounded, is held out."""
     num_train = len(labels) - round(len(labels) * VALIDATION_SHARE)
     return Split(images[:num_train], labels[:num_train]), Split(images[num_train:], labels[num_train:])
+
+
+def check_labels(dataset: Dataset) -> None:
+    """Raises DataError where a label is none of the classes: training would take it for an image without a class."""
+    num_classes = len(dataset.class_names)
+    for name in SPLIT_NAMES:
+        labels = np.asarray(getattr(dataset, name).labels)
+        if labels.min(initial=0) < 0 or labels.max(initial=0) >= num_classes:
+            wrong = labels[(labels < 0) | (labels >= num_classes)][0]
+            raise DataError(
+                f"dataset {dataset.name}: {name} has the label {wrong}, but there are {num_classes} classes"
+            )
 
 
 def _digits() -> Dataset:
