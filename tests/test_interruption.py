@@ -4,6 +4,7 @@ import functools
 import importlib
 import json
 import signal
+import subprocess
 import sys
 import threading
 from pathlib import Path
@@ -174,3 +175,37 @@ def test_scripts_say_how_to_go_on(no_home, monkeypatch, capsys, script):
     name = "predictions.npz" if script == "train_cnn" else "results.csv"
     assert (no_home / "cut off" / name).read_bytes() == (no_home / "whole" / name).read_bytes()
     assert json.loads((no_home / "cut off" / "config.json").read_text())["format"] == 1
+
+
+ADVANCING = """
+import os, runpy, signal, sys
+from jaxmnist import programs
+signal.signal(signal.SIGINT, signal.default_int_handler)
+advance = programs.advance
+def announced(*args, **kwargs):
+    states = advance(*args, **kwargs)
+    print("advancing", flush=True)
+    return states
+programs.advance = announced
+sys.argv = sys.argv[1:]
+sys.path.insert(0, os.path.dirname(sys.argv[0]))
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+@pytest.mark.slow
+def test_the_second_press_does_not_wait_for_the_segment(tmp_path):
+    # A segment is 500 steps of 2,560 runs with a batch of 1,000: 40 TFLOP, minutes.
+    sizes = ("--num-seeds", "512", "--batch-sizes", "1000", "--num-steps", "10000")
+    script = str(EXPERIMENTS / "sweep_grid.py")
+    command = [sys.executable, "-c", ADVANCING, script, "--dataset", "digits", *sizes, "--output-dir", "out"]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, cwd=tmp_path, stdout=pipe, stderr=pipe, text=True) as process:
+        assert process.stdout.readline() == "advancing\n"
+        process.send_signal(signal.SIGINT)
+        assert any(NOTICE in line for line in process.stderr)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=20) == 130
+        assert process.stderr.read() == f"to go on: python {script} --resume out\ninterrupted\n"
+        assert process.stdout.read() == ""
+    assert not list((tmp_path / "out" / "progress").glob("states_*"))
