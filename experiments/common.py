@@ -26,7 +26,7 @@ import tyro
 
 import jaxmnist as jm
 from jaxmnist import arguments, sweep_folder
-from jaxmnist.files import read_json, write_atomically, write_text
+from jaxmnist.files import FORMAT, check_format, read_json, remove_passing_files, write_atomically, write_text
 from jaxmnist.optimizers import OPTIMIZERS
 from jaxmnist.runs import MAX_RUNS
 
@@ -112,6 +112,7 @@ def parse(options: Callable[..., Options], description: str | None, pretty: dict
 def save_config(options, dataset: jm.Dataset) -> None:
     """Writes the options into the output folder; from here on, the training can be resumed."""
     config = {name: value for name, value in dataclasses.asdict(options).items() if name not in OF_THE_CALL}
+    config = {"format": FORMAT, **config}
     config |= {"dataset": dataset.name, "data_dir": options.data_dir and str(options.data_dir.absolute())}
     write_text(options.output_dir / CONFIG_NAME, json.dumps(config, indent=2) + "\n")
 
@@ -125,11 +126,12 @@ def load_config(options: type[Options], folder: Path) -> Options:
     path = folder / CONFIG_NAME
     try:
         config = read_json(path)
+        check_format(config.pop("format", FORMAT), path)
         check_config(options, config)
         as_tuples = {name: tuple(value) if isinstance(value, list) else value for name, value in config.items()}
         data_dir = config["data_dir"] and Path(config["data_dir"])
         return options(**as_tuples | {"data_dir": data_dir, "output_dir": folder, "resume": folder})
-    except (OSError, ValueError, TypeError, KeyError) as error:
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise ValueError(f"resume: the options in {path} cannot be read: {error}") from None
 
 
@@ -212,6 +214,7 @@ def make_output_dir(folder: Path, files: Sequence[str] = ()) -> None:
             pass
     except OSError as error:
         raise ValueError(f"output_dir {folder} cannot be written: {error.strerror}") from None
+    remove_passing_files(folder, (CONFIG_NAME, *files))
     for name in files:
         if (folder / name).is_dir():
             raise ValueError(f"output_dir {folder} cannot be written: {name} in it is a folder")
@@ -285,4 +288,7 @@ def main(experiment: Callable[[], None]) -> None:
         sys.exit(1)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
-        sys.exit(128 + signal.SIGINT)
+        with contextlib.suppress(OSError):
+            sys.stdout.flush()
+        # The usual end would wait for the segment that is still being computed, minutes in a large sweep.
+        os._exit(128 + signal.SIGINT)

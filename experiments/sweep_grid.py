@@ -29,6 +29,8 @@ SAMPLE_SEED = 0
 FIGURES = ("heatmap", "scatter", "budgets", "steps_to_target", "noise_scale")
 FILES = ("results.nc", "results.csv", *(f"{name}.{kind}" for name in FIGURES for kind in ("png", "svg")))
 NOISE_FILE = "noise_scale.csv"
+# Where it is, a sweep has been drawn to its end.
+LAST_FILE = "scatter.svg"
 LABELS = {"learning_rate": "learning rate", "batch_size": "batch size"}
 
 
@@ -225,7 +227,7 @@ def is_finished(options: Options) -> bool:
     """Returns whether the output folder holds all that was asked for."""
     folder = options.output_dir
     asked = [folder, *([folder / "refined"] if options.refine else [])]
-    return all((place / "scatter.png").is_file() and not sweep_folder.is_begun(place) for place in asked)
+    return all((place / LAST_FILE).is_file() and not sweep_folder.is_begun(place) for place in asked)
 
 
 def draw(folder: Path, target: float | None) -> None:
@@ -237,7 +239,7 @@ def draw(folder: Path, target: float | None) -> None:
         if "recorded_validation_accuracy" in result:
             figures["budgets"] = jm.budget_maps(result)
             figures |= draw_targets(folder, result, target)
-    for name, figure in sorted(figures.items()):
+    for name, figure in sorted(figures.items(), key=lambda item: f"{item[0]}.svg" == LAST_FILE):
         common.save_figure(figure, folder / f"{name}.png")
     print(f"wrote {', '.join(f'{folder}/{name}.png' for name in sorted(figures))}, and each as SVG")
 

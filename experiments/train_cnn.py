@@ -45,7 +45,8 @@ import tyro
 import jaxmnist as jm
 from jaxmnist import report
 from jaxmnist.arguments import MAX_SEED, MAX_STEPS
-from jaxmnist.checkpoint import MAX_LAYERS
+from jaxmnist.checkpoint import MAX_LAYERS, saved_states
+from jaxmnist.files import remove_passing_files
 from jaxmnist.loop import train_run
 from jaxmnist.progress import progress_bar
 from jaxmnist.training import NEVER
@@ -172,7 +173,7 @@ def main() -> None:
             draw(options.plot_only)
             return
         check(options)
-        remove_passing_files(options.output_dir)
+        remove_passing_files(options.output_dir, FILES)
         if options.resume and (options.output_dir / "predictions.npz").is_file():
             if not has_all_figures(options.output_dir):
                 draw(options.output_dir)
@@ -288,7 +289,7 @@ def begin_folder(options: Options, dataset: jm.Dataset) -> None:
     """
     folder = options.output_dir
     config, predictions = folder / common.CONFIG_NAME, folder / "predictions.npz"
-    is_begun = any(place.name.isdigit() for place in folder.glob("checkpoints/seed_*/*"))
+    is_begun = any(saved_states(place) for place in folder.glob("checkpoints/seed_*"))
     if is_begun and config.is_file() and not predictions.is_file():
         raise ValueError(
             f"output_dir {folder} holds an interrupted training: go on with it by --resume {shlex.quote(str(folder))}, "
@@ -300,13 +301,6 @@ def begin_folder(options: Options, dataset: jm.Dataset) -> None:
     for name in FILES:
         (folder / name).unlink(missing_ok=True)
     common.save_config(options, dataset)
-
-
-def remove_passing_files(folder: Path) -> None:
-    """Removes what a kill left half written: `write_atomically` gives it a hidden name of eight random characters."""
-    for suffix in {Path(name).suffix for name in FILES}:
-        for path in folder.glob(f".????????{suffix}"):
-            path.unlink()
 
 
 def has_all_figures(folder: Path) -> bool:

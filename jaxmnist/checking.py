@@ -17,6 +17,7 @@ import numpy as np
 from jaxmnist import arguments, programs
 from jaxmnist.arguments import MAX_STEPS
 from jaxmnist.data import SPLIT_NAMES, Dataset, check_dataset
+from jaxmnist.files import FORMAT
 from jaxmnist.planning import Static
 from jaxmnist.runs import Runs, check_runs, hyperparameter_names
 
@@ -182,6 +183,7 @@ def describe(job: Job, dataset: Dataset) -> dict:
     axes = ", ".join(f"{name} ({len(np.unique(values))} values)" for name, values in arrays.items())
     values_crc32 = zlib.crc32(b"".join(name.encode() + values.tobytes() for name, values in arrays.items()))
     return {
+        "format": FORMAT,
         "dataset": dataset.name,
         "num_train": len(dataset.train.labels),
         "num_validation": len(dataset.validation.labels),

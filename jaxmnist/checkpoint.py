@@ -1,5 +1,6 @@
-"""Training states and trained models in folders, by orbax: whole or not there; loading them executes nothing."""
+"""Training states and, by orbax, trained models in folders: whole or not there; loading them executes nothing."""
 
+import concurrent.futures
 import dataclasses
 import json
 import shutil
@@ -10,12 +11,24 @@ from typing import Any
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 
 from jaxmnist import arguments, models, training
-from jaxmnist.files import check_links, check_room, read_json, stored_bytes, write_text
+from jaxmnist.files import (
+    FORMAT,
+    check_format,
+    check_links,
+    check_room,
+    read_arrays,
+    read_json,
+    stored_bytes,
+    write_arrays,
+    write_text,
+)
 
+NUM_KEPT = 2
 # More than any sensible model has.
 MAX_EXTENT, MAX_LAYERS = 2**12, 100
 # A folder names its model; only these can be named, so that a stranger's folder runs no code of the stranger's.
@@ -25,50 +38,110 @@ MODELS: dict[str, type[nn.Module]] = {
 
 
 class Checkpoints:
-    """The newest two states of a training, in a folder; used as a context manager, which waits for the last save."""
+    """The newest two states of a training, a file each; used as a context manager, which waits for the last save.
+
+    Not by orbax: it does not notice damage to large arrays, and where it notices some, or a disk is full, it complains
+    for pages. A zip archive of arrays has a checksum of each, and is whole or not there.
+    """
 
     def __init__(self, folder: Path):
-        import orbax.checkpoint as ocp
-
-        self._manager = ocp.CheckpointManager(folder.absolute(), options=ocp.CheckpointManagerOptions(max_to_keep=2))
+        self._folder = folder
+        self._writer = concurrent.futures.ThreadPoolExecutor(1)
+        self._saving: concurrent.futures.Future | None = None
 
     def __enter__(self) -> "Checkpoints":
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self._manager.close()
+        try:
+            self._wait()
+        finally:
+            self._writer.shutdown()
 
     def save(self, step: int, state: Any, notes: Any = None) -> None:
-        """Saves a tree of arrays, and beside it what JSON can hold; goes on while the files are written."""
-        import orbax.checkpoint as ocp
+        """Saves a tree of arrays, and beside it what JSON can hold; goes on while the file is written.
 
-        # Orbax would silently skip a save that is asked for while another one is running.
-        self._manager.wait_until_finished()
-        arguments = ocp.args.Composite(state=ocp.args.StandardSave(state), notes=ocp.args.JsonSave(notes))
-        self._manager.save(step, args=arguments)
+        Raises:
+          OSError: this state, or the one before, cannot be written.
+        """
+        # Copied, since training will use the memory of the state again.
+        arrays = {f"{index:06d}": np.array(_data(leaf)) for index, leaf in enumerate(jax.tree.leaves(state))}
+        arrays["notes"] = np.array(json.dumps(notes))
+        self._wait()
+        self._folder.mkdir(parents=True, exist_ok=True)
+        self._saving = self._writer.submit(self._write, step, arrays)
 
     def restore(self, like: Any, warn: Callable[[str], None] = warnings.warn) -> tuple[int, Any, Any] | None:
-        """Returns step, state and notes of the newest save that can be read, or None where there is none.
+        """Returns step, state and notes of the newest save that is whole, or None where there is none.
 
         Args:
           like: a state of the same shapes and on the same devices, for example the initial one.
-          warn: is called with a sentence about each save that cannot be read; such a save is removed.
-        """
-        import orbax.checkpoint as ocp
+          warn: is called with a sentence about each save that is damaged; such a save is removed.
 
-        arguments = ocp.args.Composite(state=ocp.args.StandardRestore(like), notes=ocp.args.JsonRestore())
-        steps = sorted(self._manager.all_steps(), reverse=True)
-        for step in steps:
+        Raises:
+          OSError: a file cannot be read.
+        """
+        files = saved_states(self._folder)
+        for path in files:
+            # By itself, since what cannot be read now, for want of rights or of the network, is not damaged.
+            content = path.read_bytes()
             try:
-                restored = self._manager.restore(step, args=arguments)
-                return step, restored.state, restored.notes
-            except Exception:  # orbax raises many kinds, and for some damage a bare one
-                warn(f"the state of step {step} in {self._manager.directory} cannot be read and is left out")
-                # Orbax would refuse to save this step again.
-                self._manager.delete(step)
-        if steps:
-            warn(f"no state in {self._manager.directory} can be read: its training starts again")
+                state, notes = _read(content, like)
+                return int(path.stem), state, notes
+            except (ValueError, KeyError):
+                warn(f"the state of step {path.stem} in {self._folder} cannot be read and is left out")
+                path.unlink()
+        if files:
+            warn(f"no state in {self._folder} can be read: its training starts again")
         return None
+
+    def _write(self, step: int, arrays: dict[str, Any]) -> None:
+        write_arrays(self._folder / f"{step}.npz", arrays)
+        for path in saved_states(self._folder)[NUM_KEPT:]:
+            path.unlink()
+
+    def _wait(self) -> None:
+        """Waits for the save that is running."""
+        saving, self._saving = self._saving, None
+        if saving is not None:
+            saving.result()
+
+
+def saved_states(folder: Path) -> list[Path]:
+    """Returns the files of the states in a folder, the newest first."""
+    return sorted((path for path in folder.glob("*.npz") if path.stem.isdigit()), key=lambda path: -int(path.stem))
+
+
+def _read(content: bytes, like: Any) -> tuple[Any, Any]:
+    """Returns a saved state, as `like`, and its notes; ValueError or KeyError where it is damaged or another's."""
+    leaves, structure = jax.tree.flatten(like)
+    arrays = read_arrays(content)
+    notes = json.loads(str(arrays["notes"]))
+    read = [arrays[f"{index:06d}"] for index in range(len(arrays) - 1)]
+    for leaf, array in zip(leaves, read, strict=True):
+        expected = _data(leaf)
+        if array.shape != expected.shape or array.dtype != expected.dtype:
+            raise ValueError(f"{array.dtype}{array.shape} is not {expected.dtype}{expected.shape}")
+    return jax.tree.unflatten(structure, map(_like, leaves, read)), notes
+
+
+def _is_key(leaf: Any) -> bool:
+    return isinstance(leaf, jax.Array) and jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+
+
+def _data(leaf: Any) -> Any:
+    """Returns an array's numbers, those of a random key too."""
+    return jax.random.key_data(leaf) if _is_key(leaf) else leaf
+
+
+def _like(leaf: Any, array: np.ndarray) -> Any:
+    """Returns an array as what `_data` was given, on the same devices."""
+    if not isinstance(leaf, jax.Array):
+        return array
+    if not _is_key(leaf):
+        return jax.device_put(array, leaf.sharding)
+    key = jax.random.wrap_key_data(jnp.asarray(array), impl=jax.random.key_impl(leaf))
+    return jax.device_put(key, leaf.sharding)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -124,6 +197,7 @@ def save_model(folder: str | Path, classifier: Classifier, seeds: Sequence[int])
 
     Raises:
       ValueError: an argument is none of these.
+      OSError: the folder cannot be written.
     """
     import orbax.checkpoint as ocp
 
@@ -142,15 +216,19 @@ def save_model(folder: str | Path, classifier: Classifier, seeds: Sequence[int])
     folder = Path(folder).absolute()
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    with ocp.StandardCheckpointer() as checkpointer:
-        for seed, params in zip(seeds, classifier.params, strict=True):
-            checkpointer.save(folder / f"params_{seed}", params)
+    try:
+        with ocp.StandardCheckpointer() as checkpointer:
+            for seed, params in zip(seeds, classifier.params, strict=True):
+                checkpointer.save(folder / f"params_{seed}", params)
+    except Exception as error:  # orbax raises many kinds where a disk is full
+        raise OSError(f"the model cannot be saved in {folder}: {str(error).splitlines()[0]}") from None
     fields = {
         field.name: getattr(classifier.model, field.name)
         for field in dataclasses.fields(classifier.model)
         if field.name not in ("parent", "name")
     }
     description = {
+        "format": FORMAT,
         "model": type(classifier.model).__name__,
         "fields": fields,
         "seeds": [int(seed) for seed in seeds],
@@ -180,6 +258,7 @@ def load_model(folder: str | Path) -> Classifier:
     place = Path(folder).absolute() / "model"
     try:
         description = read_json(place / "model.json")
+        check_format(description.get("format", FORMAT), place / "model.json")
         check_links(place)
         model, shape, class_names = _described(description)
         like = jax.eval_shape(model.init, jax.random.key(0), jax.ShapeDtypeStruct((1, *shape), np.float32))

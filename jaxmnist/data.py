@@ -141,7 +141,10 @@ def load(name: str = DEFAULT_DATASET, data_dir: str | os.PathLike | None = None)
             preparation.prepare(name, root)
             folder = prepared_folder(name, root)
             if folder is None:
-                raise DataError(f"dataset {name!r} was prepared in {root}, but no version of it is found there")
+                raise DataError(
+                    f"dataset {name!r} is not whole in {root / name}: its folder there has no dataset_info.json; "
+                    "remove it, and it is prepared again"
+                )
         return _load_prepared(name, folder)
     except OSError as error:
         raise DataError(f"dataset {name!r} cannot be read from {root}: {error}") from None

@@ -1,21 +1,37 @@
-"""Files that are whole or not there; and strangers' files, read without executing anything they say.
+"""Files that are whole or not there, and say in which format they are; strangers' files, read without executing them.
 
 A file that a person got from somebody else may claim anything. What reads one here takes at most `MAX_BYTES`, or
 `MAX_EXPANSION` times the file's own size, and raises nothing but ValueError and OSError.
 """
 
+import io
 import json
 import os
 import tempfile
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+# Of results, options, models and unfinished sweeps; to be raised where a reader of today would misread them.
+FORMAT = 1
 MAX_BYTES = 2**28
 MAX_EXPANSION = 16
 MAX_TEXT_BYTES = 2**24
+NAMES = "_names"
+
+
+def check_format(found: object, place: Path) -> None:
+    """Raises ValueError where a later version has written a file; those without a number are of the first format."""
+    if not isinstance(found, int | np.integer):
+        raise ValueError(f"{place} says that its format is {str(found)[:80]!r}; a whole number is needed")
+    if found > FORMAT:
+        raise ValueError(
+            f"{place} was written by a later version of jaxmnist, in format {found}; this one reads formats up to "
+            f"{FORMAT}: update jaxmnist"
+        )
 
 
 def write_atomically(path: Path, write: Callable[[str], object]) -> None:
@@ -29,8 +45,10 @@ def write_atomically(path: Path, write: Callable[[str], object]) -> None:
             os.fsync(file.fileno())
         os.chmod(passing, 0o644)
         os.replace(passing, path)
-    except BaseException:
+    except BaseException as error:
         os.unlink(passing)
+        if isinstance(error, OSError) and error.strerror:
+            error.filename = str(path)  # rather than the passing name, or none, as where a disk is full
         raise
 
 
@@ -66,29 +84,34 @@ def read_json(path: Path) -> dict:
     return found
 
 
-def read_arrays(path: Path) -> dict[str, np.ndarray]:
-    """Returns the arrays in an `.npz` file; those that would need pickle are refused.
+def write_arrays(path: Path, arrays: Mapping[str, Any]) -> None:
+    """Writes named arrays atomically, for `read_arrays`."""
+    names = np.array(list(arrays))
+    write_atomically(path, lambda passing: np.savez(passing, allow_pickle=False, **{NAMES: names}, **arrays))
+
+
+def read_arrays(content: bytes, name: str = "it") -> dict[str, np.ndarray]:
+    """Returns the arrays in the content of an `.npz` file; those that would need pickle are refused.
+
+    Zip has a checksum of each array, but none of its directory, from which a flipped bit may remove some: where
+    `write_arrays` has written the file, they are counted.
 
     Raises:
-      OSError: it cannot be read.
-      ValueError: it is damaged, something else, or a decompression bomb.
+      ValueError: it is damaged, something else, or a decompression bomb; says so of `name`.
     """
-    # Opened here: numpy leaves a file open that it cannot read.
-    with path.open("rb") as file:
-        try:
-            with zipfile.ZipFile(file) as archive:
-                check_room(sum(member.file_size for member in archive.infolist()), path.stat().st_size)
-            file.seek(0)
-            with np.load(file, allow_pickle=False) as arrays:
-                found = dict(arrays)
-            # Of what is no array, numpy returns the bytes.
-            if not all(isinstance(array, np.ndarray) for array in found.values()):
-                raise ValueError("it holds something else than arrays")
-            return found
-        except OSError:
-            raise
-        except Exception as error:  # of broken files, zipfile and numpy raise whatever their parsing runs into
-            raise ValueError(f"{path.name} cannot be read: {str(error).strip() or type(error).__name__}") from None
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            check_room(sum(member.file_size for member in archive.infolist()), len(content))
+        with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+            found = dict(arrays)
+        # Of what is no array, numpy returns the bytes.
+        if not all(isinstance(array, np.ndarray) for array in found.values()):
+            raise ValueError("it holds something else than arrays")
+        if NAMES in found and found.pop(NAMES).tolist() != list(found):
+            raise ValueError("arrays are missing")
+        return found
+    except Exception as error:  # of broken files, zipfile and numpy raise whatever their parsing runs into
+        raise ValueError(f"{name} cannot be read: {str(error).strip() or type(error).__name__}") from None
 
 
 def check_links(folder: Path) -> None:
@@ -102,3 +125,10 @@ def check_links(folder: Path) -> None:
 def stored_bytes(folder: Path) -> int:
     """Returns how large the files of a folder are together."""
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def remove_passing_files(folder: Path, names: Iterable[str]) -> None:
+    """Removes what a kill left half written of these files: `write_atomically` gives it a hidden, random name."""
+    for suffix in {Path(name).suffix for name in names}:
+        for path in folder.glob(f".????????{suffix}"):
+            path.unlink()

@@ -20,6 +20,7 @@ import optax
 from jaxmnist import training
 from jaxmnist.checkpoint import Checkpoints
 from jaxmnist.data import Dataset, Split, example_order
+from jaxmnist.interruption import patient
 
 STEPS_PER_SEGMENT = 10
 SECONDS_PER_CHECKPOINT = 10.0
@@ -47,7 +48,8 @@ def train_run(
     """Trains one run, saving its state as it goes; a run whose folder holds a state goes on from there.
 
     A run that was interrupted, at whatever moment, ends with the same parameters, bit for bit, as one that was not.
-    Where the newest state in the folder cannot be read, it goes on from the one before, or else starts again.
+    Where the newest state in the folder cannot be read, it goes on from the one before, or else starts again. The first
+    Ctrl-C lets the segment end and saves it; a second one stops at once.
 
     Args:
       model: a linen module from images to logits.
@@ -81,10 +83,11 @@ def train_run(
         next_batch = Split(*(field[order(step, step + 1)] for field in dataset.train))
         for name, images in (("training", next_batch), ("validation", validation)):
             metrics = _evaluate(model, state.params, images)
+            jax.block_until_ready(metrics.loss)  # where Ctrl-C is heard, as in float() it is not
             row |= {f"{name}_accuracy": float(metrics.accuracy), f"{name}_loss": float(metrics.loss)}
         rows.append(row)
 
-    with Checkpoints(folder) as checkpoints:
+    with patient() as is_stopped, Checkpoints(folder) as checkpoints:
         state = training.init_state(model, optimizer, seed, dataset.train.images)
         saved = checkpoints.restore(state, warn)
         if saved is not None:
@@ -100,9 +103,12 @@ def train_run(
             if stop % evaluation_steps == 0 or stop == num_steps:
                 look(state, stop, time.monotonic() - begin)
             report(stop, rows, float(losses[-1]))
-            if stop == num_steps or time.monotonic() - last_save > SECONDS_PER_CHECKPOINT:
+            stops = is_stopped()
+            if stops or stop == num_steps or time.monotonic() - last_save > SECONDS_PER_CHECKPOINT:
                 checkpoints.save(stop, state, rows)
                 last_save = time.monotonic()
+            if stops:
+                raise KeyboardInterrupt(f"saved at step {stop}: the same call goes on from there")
     return state, rows
 
 

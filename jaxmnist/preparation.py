@@ -24,7 +24,7 @@ from pathlib import Path
 
 import numpy as np
 
-from jaxmnist.data import DataError, Dataset, DatasetUnavailable, Split, split_train
+from jaxmnist.data import DataError, Dataset, DatasetUnavailable, Split, prepared_folder, split_train
 
 PROBE_TIMEOUT_S = 3.0
 MNIST_FAMILY = {"mnist": "MNIST", "fashion_mnist": "FashionMNIST", "kmnist": "KMNIST"}
@@ -58,7 +58,9 @@ def prepare(name: str, root: Path) -> None:
         with contextlib.redirect_stdout(sys.stderr):
             builder.download_and_prepare(file_format="array_record")
     except OSError as error:
-        raise DataError(f"dataset {name!r} cannot be prepared in {root}: {error}") from None
+        # Another process may have prepared it meanwhile; TFDS then does not replace that one's folder.
+        if prepared_folder(name, root) is None:
+            raise DataError(f"dataset {name!r} cannot be prepared in {root}: {error}") from None
 
 
 def _foreign_builder(name: str, root: Path):
@@ -144,7 +146,10 @@ def _decode_split(builder, split: str, *, keys, shape, num_classes: int) -> Spli
         for start in track(range(0, num_images, block), title, transient=True, console=console):
             rows = range(start, min(start + block, num_images))
             for row, example in zip(rows, source.__getitems__(list(rows)), strict=True):
-                images[row] = np.asarray(Image.open(io.BytesIO(example[keys[0]]))).reshape(shape)
+                image = np.asarray(Image.open(io.BytesIO(example[keys[0]])))
+                if image.shape not in (shape, shape[:2] if shape[2] == 1 else shape):
+                    raise ValueError(f"image {row} has the shape {image.shape}, not {shape}")
+                images[row] = image.reshape(shape)
                 labels[row] = example[keys[1]]
     except Exception as error:  # array_record and pillow report damage by many types
         files = ", ".join(sorted(path.name for path in Path(folder).glob(f"*-{split}.*")))

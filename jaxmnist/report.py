@@ -114,7 +114,7 @@ def load_predictions(folder: Path) -> Predictions:
     if not path.is_file():
         raise ValueError(f"{folder} holds no finished training: it has no {FILE_NAME}")
     try:
-        arrays: dict[str, Any] = read_arrays(path)
+        arrays: dict[str, Any] = read_arrays(path.read_bytes(), path.name)
         found = Predictions(**{name: arrays[name] for name in Predictions._fields})
         _check(found)
         return found._replace(

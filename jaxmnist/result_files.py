@@ -9,7 +9,7 @@ import numpy as np
 import xarray as xr
 
 from jaxmnist import arguments
-from jaxmnist.files import check_room, write_atomically
+from jaxmnist.files import FORMAT, check_format, check_room, write_atomically
 from jaxmnist.result_checks import check
 from jaxmnist.results import axes, label, table
 
@@ -32,7 +32,9 @@ def save(result: xr.Dataset, folder: str | os.PathLike) -> None:
 
 def write(result: xr.Dataset, folder: str | os.PathLike) -> None:
     """Writes `results.nc` into a folder, atomically."""
-    write_atomically(Path(folder) / FILE_NAME, lambda path: result.to_netcdf(path, engine="h5netcdf"))
+    # By way of memory: HDF5 itself crashes the process, some time later, where it finds the disk full.
+    content = result.to_netcdf(engine="h5netcdf")
+    write_atomically(Path(folder) / FILE_NAME, lambda path: Path(path).write_bytes(content))
 
 
 def merge(files: Iterable[str | os.PathLike]) -> xr.Dataset:
@@ -66,7 +68,7 @@ def merge(files: Iterable[str | os.PathLike]) -> xr.Dataset:
         if shard in found:
             raise ValueError(f"{path} and {found[shard]} are both the shard {shard}")
         found[shard] = path
-        for name in set(first) - {"shard", "axes", "versions", "backend", "num_devices"}:
+        for name in set(first) - {"format", "shard", "axes", "versions", "backend", "num_devices"}:
             if part.attrs.get(name) != first[name]:
                 raise ValueError(f"{path} and {paths[0]} are not of one sweep: {name} differs")
     num_shards = _num_shards(first["shard"])
@@ -94,7 +96,7 @@ def load_results(folder: str | os.PathLike) -> xr.Dataset:
     """Returns the result that `save` wrote into a folder.
 
     Raises:
-      ValueError: there is none, or it is damaged.
+      ValueError: there is none, it is damaged, or a later version has written it.
     """
     arguments.path("folder", folder)
     path = Path(folder) / FILE_NAME
@@ -103,10 +105,13 @@ def load_results(folder: str | os.PathLike) -> xr.Dataset:
     try:
         _check_file(path)
         result = xr.load_dataset(path, engine="h5netcdf", decode_times=False)
-        check(result, [str(name) for name in result.data_vars])
+        found = result.attrs.get("format", FORMAT)
+        if not isinstance(found, int | np.integer) or found <= FORMAT:
+            check(result, [str(name) for name in result.data_vars])
     except Exception as error:  # of broken files, h5py and xarray raise whatever their parsing runs into
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ValueError(f"{path} is damaged, or was not written by jaxmnist: {reason}") from None
+    check_format(found, path)
     return result
 
 

@@ -21,6 +21,7 @@ from jaxmnist import arguments, planning, programs, training
 from jaxmnist import memory as room
 from jaxmnist.checking import Checked, Job, check, describe
 from jaxmnist.data import SPLIT_NAMES, Dataset, Split
+from jaxmnist.interruption import patient
 from jaxmnist.progress import progress_bar
 from jaxmnist.runs import Runs
 from jaxmnist.sweep_folder import Outcome, SweepFolder
@@ -77,7 +78,8 @@ def sweep(
         curves `recorded_*` with a dim `step`; default validation where there is more than one evaluation.
       progress: whether to show a bar on standard error.
       folder: where to write `results.nc` and `results.csv`, along the way too, and what going on after an interruption
-        needs: the same call then goes on from there, to the same numbers, bit for bit.
+        needs: the same call then goes on from there, to the same numbers, bit for bit. The first Ctrl-C then lets the
+        segment end and saves it; a second one stops at once.
       memory: bytes that data, states and what is computed may take; default the smaller of 3 GiB and half of what is
         free (3 GiB with `shard`, so that all machines make the same plan).
       cluster: trains the programs as tasks of Ray: the address of a cluster, or `"local"` to start one here.
@@ -111,7 +113,8 @@ def sweep(
             return finished
         planned = kept.begin(described, planned)
     collected = Collected(job, planned, described, kept)
-    with progress_bar("sweep", collected.total_work, progress) as show:
+    interruptible = patient(enabled=kept is not None and cluster is None)
+    with interruptible as is_stopped, progress_bar("sweep", collected.total_work, progress) as show:
         waiting = []
         for index, program in enumerate(planned):
             outcome = kept.outcome(index, outcome_shapes(job, program)) if kept is not None else None
@@ -126,15 +129,15 @@ def sweep(
 
             outcomes = ray_cluster.run(job, dataset, waiting, cluster)
         else:
-            outcomes = _run_here(job, dataset, waiting, report, kept)
+            outcomes = _run_here(job, dataset, waiting, report, kept, is_stopped)
         for index, outcome in outcomes:
             if kept is not None:
                 kept.finish(index, outcome)
             collected.add(index, outcome)
             report()
-    result = collected.result()
-    if kept is not None:
-        kept.end(result)
+        result = collected.result()
+        if kept is not None:
+            kept.end(result)
     return result
 
 
@@ -190,12 +193,15 @@ def _run_here(
     waiting: Iterable[tuple[int, planning.Program]],
     report: Callable[..., None],
     kept: SweepFolder | None,
+    is_stopped: Callable[[], bool],
 ) -> Iterator[tuple[int, Outcome]]:
     """Yields the results of one program after another, trained on this process's devices."""
     mesh = programs.local_mesh()
     data = put(mesh, dataset)
     for index, program in waiting:
-        yield index, run_program(job, program, data, mesh, functools.partial(report, index), kept, index)
+        if is_stopped():
+            raise KeyboardInterrupt
+        yield index, run_program(job, program, data, mesh, functools.partial(report, index), kept, index, is_stopped)
 
 
 def put(mesh: Mesh, dataset: Dataset) -> Data:
@@ -211,6 +217,7 @@ def run_program(
     report: Callable[[int], None] = lambda step: None,
     kept: SweepFolder | None = None,
     index: int = 0,
+    is_stopped: Callable[[], bool] = lambda: False,
 ) -> Outcome:
     """Trains one program and returns its results, `[G, P]` each, and curves, `[G, P, E]`.
 
@@ -222,6 +229,7 @@ def run_program(
       report: is called with the step after each segment.
       kept: where to save states along the way, and to look for those of an interrupted training.
       index: the program's number there.
+      is_stopped: whether to save the states after this segment and to raise KeyboardInterrupt.
     """
     num_groups = len(program.seed)
     program = planning.filled(program, mesh.size)
@@ -246,18 +254,21 @@ def run_program(
             jax.block_until_ready(states.step)
             if step in recorded_steps:
                 for split in job.record:
-                    metrics = programs.evaluate(recipe, numbers, states.params, getattr(data, split))
+                    metrics = _evaluate(recipe, numbers, states, getattr(data, split))
                     for metric, values in metrics._asdict().items():
                         curves[f"recorded_{split}_{metric}"][..., recorded_steps.index(step)] = values
             report(step)
-            due = time.monotonic() - last_save > SECONDS_PER_CHECKPOINT
-            if kept is not None and due and first < step < job.num_steps:
+            stops = is_stopped()
+            due = time.monotonic() - last_save > SECONDS_PER_CHECKPOINT and step < job.num_steps
+            if kept is not None and first < step and (due or stops):
                 checkpoints = checkpoints or stack.enter_context(kept.checkpoints(index))
                 checkpoints.save(step, {"states": states, "curves": curves})
                 last_save = time.monotonic()
+            if stops:
+                raise KeyboardInterrupt(f"saved at step {step}: the same call goes on from there")
     outcome: Outcome = dict(curves)
     for split in ("validation", "test"):
-        metrics = programs.evaluate(recipe, numbers, states.params, getattr(data, split))
+        metrics = _evaluate(recipe, numbers, states, getattr(data, split))
         outcome |= {f"{split}_{metric}": np.asarray(values) for metric, values in metrics._asdict().items()}
     outcome["diverged_step"] = _diverged_steps(states, outcome["validation_loss"], job.num_steps)
     return {name: values[:num_groups] for name, values in outcome.items()}
@@ -270,6 +281,13 @@ def outcome_shapes(job: Job, program: planning.Program) -> dict[str, tuple[int, 
     along = (*program.rows.shape, job.num_evaluations + 1)
     curves = [f"recorded_{split}_{metric}" for split in job.record for metric in training.Metrics._fields]
     return shapes | dict.fromkeys(curves, along)
+
+
+def _evaluate(recipe: programs.Recipe, numbers: programs.Inputs, states: training.State, split: Split):
+    """Returns the metrics of all runs on a split, waiting for them where Ctrl-C is heard, as numpy does not."""
+    metrics = programs.evaluate(recipe, numbers, states.params, split)
+    jax.block_until_ready(metrics.loss)
+    return metrics
 
 
 def _diverged_steps(states: training.State, losses: np.ndarray, num_steps: int) -> np.ndarray:

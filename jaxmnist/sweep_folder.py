@@ -9,20 +9,28 @@ import json
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from jaxmnist import planning
 from jaxmnist.checkpoint import Checkpoints
-from jaxmnist.files import read_arrays, read_json, write_atomically, write_text
+from jaxmnist.files import (
+    FORMAT,
+    check_format,
+    read_arrays,
+    read_json,
+    remove_passing_files,
+    write_arrays,
+    write_text,
+)
 
 if TYPE_CHECKING:
     import xarray as xr
 
 FOLDER = "progress"
 # They may change between the beginning of a sweep and its end.
-NOT_COMPARED = frozenset({"versions", "backend", "num_devices"})
+NOT_COMPARED = frozenset({"format", "versions", "backend", "num_devices"})
 Outcome = dict[str, np.ndarray]
 
 
@@ -60,17 +68,19 @@ class SweepFolder:
           programs: the plan, should there be none yet.
 
         Raises:
-          ValueError: the folder's sweep is another one, or cannot be read.
+          ValueError: the folder's sweep is another one, a later version's, or cannot be read.
         """
+        remove_passing_files(self.folder, ("results.nc", "results.csv"))
         if not self._file.is_file():
             self._progress.mkdir(parents=True, exist_ok=True)
-            write_atomically(self._progress / "plan.npz", lambda path: _savez(path, _pack(programs)))
+            write_arrays(self._progress / "plan.npz", _pack(programs))
             # Written last: where it is, the plan is whole.
             write_text(self._file, json.dumps(description, indent=2) + "\n")
             return programs
         try:
             saved = read_json(self._file)
-            planned = _unpack(read_arrays(self._progress / "plan.npz"))
+            check_format(saved.get("format", FORMAT), self._file)
+            planned = _unpack(read_arrays((self._progress / "plan.npz").read_bytes(), "plan.npz"))
         except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
             raise ValueError(f"the sweep in {self.folder} cannot be read: {error}") from None
         self._refuse_another(saved, description)
@@ -86,7 +96,7 @@ class SweepFolder:
           like: the names and the shapes that its results have; None for any.
         """
         try:
-            found = read_arrays(self._progress / f"{index:06d}.npz")
+            found = read_arrays((self._progress / f"{index:06d}.npz").read_bytes())
         except (OSError, ValueError):
             return None
         if like is not None and {name: array.shape for name, array in found.items()} != like:
@@ -95,7 +105,7 @@ class SweepFolder:
 
     def finish(self, index: int, outcome: Outcome) -> None:
         """Saves the results of a program that has ended; its states are not needed any more."""
-        write_atomically(self._progress / f"{index:06d}.npz", lambda path: _savez(path, outcome))
+        write_arrays(self._progress / f"{index:06d}.npz", outcome)
         shutil.rmtree(self._states(index), ignore_errors=True)
 
     def checkpoints(self, index: int) -> Checkpoints:
@@ -142,10 +152,6 @@ def is_unfinished(folder: Path) -> bool:
     progress = folder / FOLDER
     saved = itertools.chain(progress.glob("[0-9]*.npz"), progress.glob("states_*"))
     return is_begun(folder) and any(saved)
-
-
-def _savez(path: str, arrays: Mapping[str, Any]) -> None:
-    np.savez(path, allow_pickle=False, **arrays)
 
 
 def _pack(programs: list[planning.Program]) -> Outcome:

@@ -1,3 +1,4 @@
+import dataclasses
 import functools
 
 import numpy as np
@@ -67,3 +68,12 @@ def test_a_description_is_the_same_in_every_process_and_differs_where_it_should(
     assert described()["runs"] != described(learning_rate=0.2)["runs"]
     assert described()["model"] != described(model=jm.MLP(7, 4))["model"]
     assert all(f"{name}==" in described()["versions"] for name in ("jax", "flax", "optax", "jaxmnist", "python"))
+
+
+@pytest.mark.parametrize(("split", "label"), [("train", 4), ("validation", -1), ("test", 255)])
+def test_labels_without_a_class_are_named(tiny, split, label):
+    images, labels = getattr(tiny, split)
+    wrong = np.where(np.arange(len(labels)) == 5, label, labels)
+    dataset = dataclasses.replace(tiny, **{split: jm.Split(images, wrong)})
+    with pytest.raises(ValueError, match=rf"dataset\.{split}\.labels .* its values .*{label}.* in \[0, 4\)"):
+        jm.check(MLP, optax.sgd, jm.grid(learning_rate=0.1, batch_size=4, seed=0), dataset, 10)

@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 import jax
+import kill_at_random
 import numpy as np
 import pytest
 import xarray as xr
@@ -523,7 +524,7 @@ def uninterrupted(tmp_path_factory):
 
 
 def saved_steps(folder, seed):
-    return [int(path.name) for path in (folder / "checkpoints" / f"seed_{seed}").glob("*") if path.name.isdigit()]
+    return [int(path.stem) for path in (folder / "checkpoints" / f"seed_{seed}").glob("[0-9]*.npz")]
 
 
 @pytest.mark.parametrize(
@@ -567,43 +568,9 @@ def test_an_interrupted_training_goes_on_to_the_same_predictions(tmp_path, unint
 
 
 @pytest.mark.slow
-def test_a_sweep_killed_at_any_moment_goes_on_to_the_same_results(tmp_path):
-    # States are saved after each segment, so that some of the kills fall into a save.
-    program = (
-        "import importlib, runpy, sys; m = importlib.import_module('jaxmnist.sweep');"
-        "m.SECONDS_PER_CHECKPOINT = m.SECONDS_PER_REFRESH = 0.0;"
-        f"sys.path.insert(0, {str(EXPERIMENTS)!r});"
-        "sys.argv[0] = 'sweep_grid.py'; runpy.run_module('sweep_grid', run_name='__main__')"
-    )
-    arguments = (*SMALL, "--learning-rates", 0.1, 0.2, "--batch-sizes", 1, 8, 64, 300, "--num-steps", 20_000)
-    run("sweep_grid", *arguments, "--output-dir", "whole", cwd=tmp_path)
-    whole = (tmp_path / "whole" / "results.csv").read_bytes()
-    generator = np.random.default_rng(0)
-    progress = tmp_path / "killed" / "progress"
-    started = ("--output-dir", "killed", *map(str, arguments))
-
-    def files():
-        # By os.walk, which does not mind what goes away as it looks.
-        return {os.path.join(folder, name) for folder, _, names in os.walk(progress) for name in names}
-
-    for attempt in range(10):
-        before = files()
-        command = [sys.executable, "-c", program, *started]
-        with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
-            if attempt < 3:  # while it starts, before anything is saved
-                time.sleep(generator.uniform(1, 5))
-            else:
-                while files() == before:
-                    assert process.poll() is None
-                    time.sleep(0.01)
-                time.sleep(generator.uniform(0, 0.3))  # a few of its 160 segments
-            assert process.poll() is None
-            process.kill()
-        if (tmp_path / "killed" / "config.json").exists():
-            started = ("--resume", "killed")
-    assert any(progress.glob("states_*")) or any(progress.glob("[0-9]*.npz"))
-    run("sweep_grid", *started, cwd=tmp_path)
-    assert (tmp_path / "killed" / "results.csv").read_bytes() == whole
+@pytest.mark.parametrize("script", kill_at_random.WORK)
+def test_killed_at_any_moment_it_goes_on_to_the_same_results(tmp_path, script):
+    kill_at_random.kill_and_compare(script, tmp_path, num_kills=8)
 
 
 @pytest.mark.slow

@@ -1,5 +1,3 @@
-import gc
-
 import jax
 import numpy as np
 import optax
@@ -64,21 +62,17 @@ def test_it_trains_as_fit_does(tiny, tmp_path):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5), trained.params, state.params)
 
 
-def damage(folder):
-    """Cuts every file of a saved state to half its length."""
-    files = [path for path in folder.rglob("*") if path.is_file()]
-    assert files
-    for path in files:
-        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+def damage(path):
+    """Cuts a saved state to half its length."""
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
 
-@pytest.mark.filterwarnings("ignore::RuntimeWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize(("damaged", "first_step"), [((37,), 30), ((37, 30), 0)])
 def test_a_damaged_state_is_named_and_the_one_before_is_used(tiny, tmp_path, monkeypatch, damaged, first_step):
     monkeypatch.setattr(loop, "SECONDS_PER_CHECKPOINT", 0.0)
     whole, rows = loop.train_run(MODEL, optax.adam(0.01), tiny, 3, **NUMBERS, folder=tmp_path)
     for step in damaged:
-        damage(tmp_path / str(step))
+        damage(tmp_path / f"{step}.npz")
     steps, sentences = [], []
     for _ in range(2):
         again, resumed_rows = loop.train_run(
@@ -90,7 +84,6 @@ def test_a_damaged_state_is_named_and_the_one_before_is_used(tiny, tmp_path, mon
     assert all(f"step {step} in" in sentence for step, sentence in zip(damaged, sentences, strict=False))
     assert len(sentences) == len(damaged) + (first_step == 0) and (first_step or "starts again" in sentences[-1])
     assert [row["validation_loss"] for row in rows] == [row["validation_loss"] for row in resumed_rows]
-    gc.collect()  # what orbax left unawaited as it failed complains here, not in another test
 
 
 def test_the_first_diverged_step_is_carried_out(tiny, tmp_path):

@@ -172,6 +172,137 @@ def test_damaged_prepared_file_is_named(manual):
         jm.load("mnist", manual)
 
 
+@pytest.mark.parametrize("pair", [(0, 2), (1, 3), (0, 1)])
+def test_swapped_manual_files_are_named(manual, pair):
+    first, second = (manual / "downloads" / "manual" / NAMES[index] for index in pair)
+    content = first.read_bytes()
+    first.write_bytes(second.read_bytes())
+    second.write_bytes(content)
+    with pytest.raises(jm.DataError, match="is not mnist's official file"):
+        jm.load("mnist", manual)
+    assert not (manual / "mnist").exists()
+
+
+def test_a_cut_off_download_is_taken_again(served, no_home):
+    whole = (served / NAMES[0]).read_bytes()
+    (served / NAMES[0]).write_bytes(whole[: len(whole) // 2])
+    for _ in range(2):
+        with pytest.raises(jm.DataError, match=NAMES[0]):
+            jm.load("mnist", no_home / "tfds")
+        assert not (no_home / "tfds" / "mnist").exists()
+    (served / NAMES[0]).write_bytes(whole)
+    assert_is_small_mnist(jm.load("mnist", no_home / "tfds"), served)
+
+
+def test_what_a_kill_leaves_of_a_preparation_is_no_hindrance(manual, files):
+    place = manual / "mnist" / "incomplete.ABCDEF_3.0.1"
+    place.mkdir(parents=True)
+    (place / "mnist-train.array_record-00000-of-00001").write_bytes(b"half")
+    assert_is_small_mnist(jm.load("mnist", manual), files[0])
+
+
+def test_a_folder_that_is_not_whole_is_named(manual, files):
+    jm.load("mnist", manual)
+    (folder,) = (manual / "mnist").iterdir()
+    record = next(folder.glob("*test*"))
+    record.rename(manual / "elsewhere")
+    with pytest.raises(jm.DataError, match=r"test.* is damaged or incomplete"):
+        jm.load("mnist", manual)
+    (manual / "elsewhere").rename(record)
+    (folder / "dataset_info.json").rename(manual / "elsewhere")
+    with pytest.raises(jm.DataError, match=r"is not whole in .*/mnist: .*remove it"):
+        jm.load("mnist", manual)
+    shutil.rmtree(folder)
+    assert_is_small_mnist(jm.load("mnist", manual), files[0])
+
+
+def test_two_that_prepare_at_the_same_time(manual, files, monkeypatch):
+    # The second one comes when the first has its files and has written none.
+    obtain = preparation._obtain_files
+    others = []
+
+    def obtain_twice(name, downloads):
+        found = obtain(name, downloads)
+        if not others:
+            others.append(None)
+            others[0] = jm.load(name, manual)
+        return found
+
+    monkeypatch.setattr(preparation, "_obtain_files", obtain_twice)
+    assert_is_small_mnist(jm.load("mnist", manual), files[0])
+    assert_is_small_mnist(others[0], files[0])
+    assert len(list((manual / "mnist").iterdir())) == 1
+
+
+def test_one_that_ends_first_while_another_prepares(manual, files, monkeypatch):
+    write, ended = TFDS.core.GeneratorBasedBuilder._download_and_prepare, []
+
+    def write_after_another(self, *args, **kwargs):
+        if not ended:
+            ended.append(None)
+            ended[0] = jm.load("mnist", manual)
+        return write(self, *args, **kwargs)
+
+    monkeypatch.setattr(TFDS.core.GeneratorBasedBuilder, "_download_and_prepare", write_after_another)
+    assert_is_small_mnist(jm.load("mnist", manual), files[0])
+    assert_is_small_mnist(ended[0], files[0])
+    assert [path.name for path in (manual / "mnist").iterdir()] == ["3.0.1"]
+
+
+def test_a_disk_that_fills_up_while_preparing_leaves_nothing(manual, files, monkeypatch):
+    def refuse(self, *args, **kwargs):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as context, pytest.raises(jm.DataError, match=r"cannot be prepared .*No space left"):
+        context.setattr(TFDS.core.GeneratorBasedBuilder, "_download_and_prepare", refuse)
+        jm.load("mnist", manual)
+    assert not list((manual / "mnist").glob("*"))
+    # The cache is another file: without it, the next load decodes again.
+    with monkeypatch.context() as context:
+        context.setattr(data, "write_atomically", refuse)
+        assert_is_small_mnist(jm.load("mnist", manual), files[0])
+    assert_is_small_mnist(jm.load("mnist", manual), files[0])
+
+
+def test_the_cache_of_another_data_set_or_version_is_not_taken(manual, files):
+    features = TFDS.features.FeaturesDict(
+        {"image": TFDS.features.Image(shape=(8, 6, 3)), "label": TFDS.features.ClassLabel(names=["cat", "dog"])}
+    )
+    examples = [{"image": np.full((8, 6, 3), i, np.uint8), "label": i % 2} for i in range(12)]
+    for version in ("1.0.0", "1.10.0"):
+        write_tfds(manual / "pets" / version, features, {"train": examples[:10], "test": examples})
+        examples = [{**example, "image": example["image"] + 100} for example in examples]
+        assert (jm.load("pets", manual).test.images.max() >= 100) == (version == "1.10.0")
+    jm.load("mnist", manual)
+    (ours,) = (manual / "mnist").iterdir()
+    for other in ("1.0.0", "1.10.0"):
+        shutil.copy(manual / "pets" / other / data.CACHE_NAME, ours / data.CACHE_NAME)
+        assert_is_small_mnist(jm.load("mnist", manual), files[0])
+    shutil.copy(manual / "pets" / "1.0.0" / data.CACHE_NAME, manual / "pets" / "1.10.0" / data.CACHE_NAME)
+    assert jm.load("pets", manual).test.images.max() >= 100
+
+
+def test_labels_and_sizes_that_the_description_does_not_have(no_home):
+    features = TFDS.features.FeaturesDict(
+        {"image": TFDS.features.Image(shape=(8, 6, 1)), "label": TFDS.features.ClassLabel(num_classes=3)}
+    )
+    examples = [{"image": np.zeros((8, 6), np.uint8), "label": i % 3} for i in range(12)]
+    folder = no_home / "pets" / "1.0.0"
+    write_tfds(folder, features, {"train": examples, "test": examples})
+    description = folder / "features.json"
+    text = description.read_text()
+    assert text.count('"3"') == 1 and text.count('"8"') == text.count('"6"') == 1
+    description.write_text(text.replace('"3"', '"2"'))
+    (folder / "label.labels.txt").unlink(missing_ok=True)
+    with pytest.raises(jm.DataError, match="train has the label 2, but there are 2 classes"):
+        jm.load("pets", no_home)
+    # As many pixels, in another order.
+    description.write_text(text.replace('"8"', '"x"').replace('"6"', '"8"').replace('"x"', '"6"'))
+    with pytest.raises(jm.DataError, match=r"train.* is damaged or incomplete: .*8, 6"):
+        jm.load("pets", no_home)
+    assert not (folder / data.CACHE_NAME).exists()
+
+
 def test_read_idx_refuses(tmp_path):
     path = tmp_path / "images.gz"
     images = np.arange(24, dtype=np.uint8).reshape(2, 3, 4)

@@ -67,11 +67,11 @@ def test_failed_save_leaves_what_was_there(swept, tmp_path, monkeypatch):
     jm.save(swept, tmp_path)
     before = (tmp_path / "results.nc").read_bytes()
 
-    def fail(self, path, **kwargs):
-        Path(path).write_text("half")
+    def fail(self, content):
+        self.write_text("half")
         raise OSError("disk full")
 
-    monkeypatch.setattr(xr.Dataset, "to_netcdf", fail)
+    monkeypatch.setattr(Path, "write_bytes", fail)
     with pytest.raises(OSError, match="disk full"):
         jm.save(swept, tmp_path)
     assert (tmp_path / "results.nc").read_bytes() == before and len(list(tmp_path.iterdir())) == 2

@@ -1,0 +1,154 @@
+"""Breaks the package in one place after another, in a copy, and demands that the tests meant to notice do.
+
+As a program, `python tests/mutations.py`, it says which changes were noticed; the slow tests run the same.
+"""
+
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+class Mutation(NamedTuple):
+    """One change.
+
+    Attributes:
+      what: is broken, in words.
+      file: of the package.
+      before: a piece of it that occurs once.
+      after: what takes its place.
+      tests: those meant to notice, as pytest takes them.
+    """
+
+    what: str
+    file: str
+    before: str
+    after: str
+    tests: str
+
+
+MUTATIONS = (
+    Mutation(
+        "padding is not masked",
+        "training.py",
+        "weights = (rows < batch_size).astype(jnp.float32)",
+        "weights = (rows < batch_size + 1).astype(jnp.float32)",
+        "tests/test_sweep.py::test_a_sample_of_settings_has_one_dim_of_runs",
+    ),
+    Mutation(
+        "a hidden nan spoils its batch",
+        "losses.py",
+        "jnp.sum(values * weights, where=weights > 0)",
+        "jnp.sum(values * weights)",
+        "tests/test_losses.py",
+    ),
+    Mutation(
+        "every epoch has the same order",
+        "data.py",
+        "default_rng([seed, epoch])",
+        "default_rng([seed, 0])",
+        "tests/test_data.py::test_order_is_one_permutation_per_epoch",
+    ),
+    Mutation(
+        "every seed has the same order",
+        "data.py",
+        "default_rng([seed, epoch])",
+        "default_rng([0, epoch])",
+        "tests/test_data.py::test_order_is_one_permutation_per_epoch",
+    ),
+    Mutation(
+        "all runs of a sweep have the initial parameters of one seed",
+        "programs.py",
+        "configured.model, configured.optimizer, numbers.seed, images)",
+        "configured.model, configured.optimizer, 0 * numbers.seed, images)",
+        "tests/test_sweep.py::test_every_run_equals_the_same_run_alone",
+    ),
+    Mutation(
+        "the results' axes are mixed up",
+        "results.py",
+        "array[np.argsort(flat)]",
+        "array[flat]",
+        "tests/test_sweep.py::test_permuted_runs_give_permuted_results",
+    ),
+    Mutation(
+        "the last, partial batch of an evaluation counts its padding",
+        "training.py",
+        "weights = (rows < num_images).astype(jnp.float32)",
+        "weights = jnp.ones(batch_size)",
+        "tests/test_training.py",
+    ),
+    Mutation(
+        "one evaluation is missing",
+        "sweep.py",
+        "for i in range(num_evaluations + 1)]",
+        "for i in range(num_evaluations)] + [num_steps + 1]",
+        "tests/test_sweep.py::test_segments_cover_the_steps_and_the_evaluations",
+    ),
+    Mutation(
+        "the oldest state is gone on from",
+        "checkpoint.py",
+        "key=lambda path: -int(path.stem)",
+        "key=lambda path: int(path.stem)",
+        "tests/test_faults.py::test_a_long_run_whose_disk_is_full_loses_nothing",
+    ),
+    Mutation(
+        "each segment of a long run takes the first examples",
+        "loop.py",
+        "seed, length, start=start * batch_size)",
+        "seed, length, start=0)",
+        "tests/test_loop.py::test_it_trains_as_fit_does",
+    ),
+    Mutation(
+        "what goes on begins to count its steps again",
+        "loop.py",
+        "boundaries(int(state.step), num_steps",
+        "boundaries(0, num_steps",
+        "tests/test_loop.py::test_an_interrupted_run_ends_as_if_it_had_not_been",
+    ),
+)
+
+
+def is_noticed(mutation: Mutation) -> bool:
+    """Returns whether the tests fail in a copy with this change.
+
+    Where nothing is changed they must not, which shows that a failure is the change's.
+
+    Raises:
+      ValueError: the piece to change does not occur once.
+      RuntimeError: the tests did not run.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder)
+        for name in ("jaxmnist", "tests", "experiments"):
+            shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copy(ROOT / "pyproject.toml", copy)
+        path = copy / "jaxmnist" / mutation.file
+        source = path.read_text()
+        if source.count(mutation.before) != 1:
+            raise ValueError(f"{mutation.file} has {mutation.before!r} {source.count(mutation.before)} times")
+        path.write_text(source.replace(mutation.before, mutation.after))
+        # The copy's folder comes first on the path, before an installed package.
+        command = [sys.executable, "-m", "pytest", "-qx", "-p", "no:cacheprovider", *mutation.tests.split()]
+        done = subprocess.run(command, cwd=copy, capture_output=True, text=True)
+    if done.returncode not in (0, 1) or (done.returncode and " failed" not in done.stdout):
+        raise RuntimeError(done.stdout[-2000:] + done.stderr[-2000:])
+    return done.returncode == 1
+
+
+NO_CHANGE = Mutation(
+    "nothing", "training.py", "NEVER = -1", "NEVER = -1", " ".join(dict.fromkeys(each.tests for each in MUTATIONS))
+)
+
+
+if __name__ == "__main__":
+    unnoticed = 0
+    assert not is_noticed(NO_CHANGE), "the tests fail by themselves"
+    for each in MUTATIONS:
+        noticed = is_noticed(each)
+        unnoticed += not noticed
+        print(f"{'noticed' if noticed else 'NOT NOTICED'}: {each.what}", flush=True)
+    sys.exit(unnoticed > 0)

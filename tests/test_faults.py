@@ -1,0 +1,274 @@
+"""What may go wrong with files while something trains: a full disk, damage, kills, versions."""
+
+import errno
+import functools
+import importlib
+import itertools
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+import optax
+import pytest
+import xarray as xr
+
+import jaxmnist as jm
+from jaxmnist import checkpoint, files, loop, programs, result_files
+from jaxmnist.sweep_folder import SweepFolder, is_unfinished
+
+EXPERIMENTS = Path(__file__).resolve().parents[1] / "experiments"
+HERE = Path(__file__).resolve().parent
+MODEL = jm.SoftmaxRegression(4)
+RUNS = jm.grid(learning_rate=[0.1, 0.5], batch_size=[1, 2, 40], seed=range(2))  # two programs
+sweep_module = importlib.import_module("jaxmnist.sweep")
+
+
+@pytest.fixture
+def saving_always(monkeypatch):
+    """States after each segment, results after each program."""
+    for name in ("SECONDS_PER_CHECKPOINT", "SECONDS_PER_REFRESH"):
+        monkeypatch.setattr(sweep_module, name, 0.0)
+    monkeypatch.setattr(loop, "SECONDS_PER_CHECKPOINT", 0.0)
+
+
+def sweep(tiny, folder=None):
+    return jm.sweep(MODEL, optax.sgd, RUNS, tiny, num_steps=4, num_evaluations=2, progress=False, folder=folder)
+
+
+def train(tiny, folder, warn=pytest.fail):
+    numbers = dict(batch_size=5, num_steps=37, evaluation_steps=20)
+    return loop.train_run(MODEL, optax.adam(0.01), tiny, 3, **numbers, folder=folder, warn=warn)[0]
+
+
+def fill_the_disk(monkeypatch, after):
+    """Makes every write fail after so many; returns a list of the files that were written."""
+    written = []
+
+    def fsync(descriptor, real=os.fsync):
+        if len(written) == after:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        written.append(descriptor)
+        real(descriptor)
+
+    monkeypatch.setattr(files.os, "fsync", fsync)
+    return written
+
+
+def test_a_sweep_whose_disk_is_full_loses_nothing(tiny, tmp_path, monkeypatch, saving_always):
+    whole = sweep(tiny)
+    written = fill_the_disk(monkeypatch, None)
+    sweep(tiny, tmp_path / "all")
+    # Plan and description, three states of each program and its result, the first one's in results.nc, and all of it.
+    assert len(written) == 2 + 2 * 4 + 1 + 2
+    finished_before = -1
+    for after in range(len(written)):
+        folder = tmp_path / str(after)
+        with monkeypatch.context() as context:
+            fill_the_disk(context, after)
+            with pytest.raises(OSError, match=r"No space left on device: '/.*(npz|json|nc|csv)'"):
+                sweep(tiny, folder)
+        finished = len(list((folder / "progress").glob("[0-9]*.npz")))
+        assert finished >= finished_before
+        finished_before = finished
+        advance, calls = programs.advance, []
+        with monkeypatch.context() as context:
+            context.setattr(programs, "advance", lambda *args, **kw: (calls.append(1), advance(*args, **kw))[1])  # noqa: B023
+            xr.testing.assert_identical(sweep(tiny, folder), whole)
+        assert len(calls) <= 4 * (2 - finished)
+        assert sorted(path.name for path in folder.iterdir()) == ["results.csv", "results.nc"]
+    assert finished_before == 2
+
+
+def test_a_long_run_whose_disk_is_full_loses_nothing(tiny, tmp_path, monkeypatch, saving_always):
+    whole = train(tiny, tmp_path / "whole")
+    for after in range(4):
+        with monkeypatch.context() as context:
+            fill_the_disk(context, after)
+            with pytest.raises(OSError, match=r"No space left on device: '.*/[0-9]*\.npz'"):
+                train(tiny, tmp_path / str(after))
+        kept = [int(path.stem) for path in checkpoint.saved_states(tmp_path / str(after))]
+        assert kept == [10, 20, 30][:after][::-1][:2]
+        assert not list((tmp_path / str(after)).glob(".*"))
+        jax.tree.map(np.testing.assert_array_equal, train(tiny, tmp_path / str(after)).params, whole.params)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kib", [28, 60])
+def test_a_disk_that_really_fills_up(tmp_path, kib):
+    mount = tmp_path / "disk"
+    mount.mkdir()
+    options = ("-t", "tmpfs", "-o", f"size={kib}k", "tmpfs", str(mount))
+    may_mount = os.geteuid() == 0 and shutil.which("mount") is not None
+    if not may_mount or subprocess.run(["mount", *options], capture_output=True).returncode:
+        pytest.skip("no disk can be mounted here")
+    arguments = ("--dataset", "digits", "--learning-rates", "0.1", "--batch-sizes", "1", "8", "--num-steps", "50")
+
+    def run(*given, status):
+        command = [sys.executable, str(EXPERIMENTS / "sweep_grid.py"), *given]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+        assert done.returncode == status, done.stderr
+        return done.stderr.splitlines()
+
+    try:
+        run(*arguments, "--output-dir", "whole", status=0)
+        err = run(*arguments, "--output-dir", "disk/out", status=1)
+        assert err[-2].startswith("to go on: python ") and err[-2].endswith("--resume disk/out")
+        assert err[-1].startswith("error: [Errno 28] No space left on device: 'disk/out/")
+        assert sum(not line.startswith("sweep: ") for line in err) == 2
+        subprocess.run(["mount", "-o", "remount,size=50m", str(mount)], check=True)
+        run("--resume", "disk/out", status=0)
+        names = [sorted(path.name for path in (tmp_path / place).iterdir()) for place in ("whole", "disk/out")]
+        assert names[0] == names[1]
+        whole, parts = ((tmp_path / place / "results.csv").read_bytes() for place in ("whole", "disk/out"))
+        assert whole == parts
+    finally:
+        subprocess.run(["umount", str(mount)], check=True)
+
+
+def flipped(content):
+    """Yields the content with one bit flipped in some 150 places, the first and last 60 bytes among them, and cut."""
+    generator = np.random.default_rng(0)
+    places = [*range(60), *range(len(content) - 60, len(content)), *generator.integers(0, len(content), 30).tolist()]
+    for place in places:
+        broken = bytearray(content)
+        broken[place] ^= 1 << int(generator.integers(8))
+        yield bytes(broken)
+    yield from (content[:length] for length in (0, 1, len(content) // 2, len(content) - 1))
+
+
+def test_no_damaged_state_is_taken_for_another(tmp_path):
+    state = jm.init_state(MODEL, optax.adam(0.1), 0, np.zeros((1, 6, 5, 1), np.uint8))
+    with checkpoint.Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(10, state, [{"loss": 1.5}])
+    content = (tmp_path / "10.npz").read_bytes()
+    num_noticed = 0
+    for broken in flipped(content):
+        (tmp_path / "10.npz").write_bytes(broken)
+        sentences = []
+        with checkpoint.Checkpoints(tmp_path) as checkpoints:
+            restored = checkpoints.restore(state, sentences.append)
+        if restored is None:
+            num_noticed += 1
+            assert len(sentences) == 2 and not (tmp_path / "10.npz").exists()
+        else:  # a date, or what else says nothing
+            same = jax.tree.map(lambda a, b: bool((a == b).all()), restored[1], state)
+            assert jax.tree.all(same) and restored[0] == 10 and restored[2] == [{"loss": 1.5}]
+    assert num_noticed > 50
+
+
+def test_no_damaged_result_of_a_program_is_taken_for_another(tmp_path):
+    outcome = {"test_loss": np.arange(6, dtype=np.float32).reshape(2, 3), "diverged_step": np.full((2, 3), np.nan)}
+    kept = SweepFolder(tmp_path)
+    (tmp_path / "progress").mkdir()
+    kept.finish(0, outcome)
+    path = tmp_path / "progress" / "000000.npz"
+    num_noticed = 0
+    for broken in flipped(path.read_bytes()):
+        path.write_bytes(broken)
+        found = kept.outcome(0)
+        num_noticed += found is None
+        if found is not None:
+            assert set(found) == set(outcome)
+            assert all(np.array_equal(found[name], outcome[name], equal_nan=True) for name in outcome)
+    assert num_noticed > 50
+
+
+@pytest.mark.parametrize("num_damaged", [1, 2])
+def test_a_sweep_falls_back_to_the_state_before(tiny, tmp_path, monkeypatch, saving_always, num_damaged):
+    whole = sweep(tiny)
+    advance = programs.advance
+    counter = itertools.count(1)
+
+    def stopping(*args, **kwargs):
+        if next(counter) == 4:
+            raise ZeroDivisionError
+        return advance(*args, **kwargs)
+
+    with monkeypatch.context() as context, pytest.raises(ZeroDivisionError):
+        context.setattr(programs, "advance", stopping)
+        sweep(tiny, tmp_path)
+    states = checkpoint.saved_states(tmp_path / "progress" / "states_000000")
+    assert [path.stem for path in states] == ["3", "2"] and is_unfinished(tmp_path)
+    for path in states[:num_damaged]:
+        content = bytearray(path.read_bytes())
+        content[len(content) // 2] ^= 4
+        path.write_bytes(content)
+    calls = []
+    monkeypatch.setattr(programs, "advance", lambda *args, **kw: (calls.append(1), advance(*args, **kw))[1])
+    with pytest.warns(UserWarning) as caught:
+        xr.testing.assert_identical(sweep(tiny, tmp_path), whole)
+    assert len(calls) == (2 if num_damaged == 1 else 4) + 4
+    sentences = ["step 3 in", "step 2 in", "starts again"][: 1 if num_damaged == 1 else 3]
+    assert all(words in str(one.message) for words, one in zip(sentences, caught, strict=True))
+
+
+def test_a_state_that_cannot_be_read_now_is_not_removed(tiny, tmp_path, monkeypatch):
+    train(tiny, tmp_path)
+
+    def refuse(self):
+        raise PermissionError(errno.EACCES, "denied", str(self))
+
+    with monkeypatch.context() as context, pytest.raises(PermissionError, match=r"37\.npz"):
+        context.setattr(Path, "read_bytes", refuse)
+        train(tiny, tmp_path)
+    assert (tmp_path / "37.npz").is_file()
+
+
+def test_half_written_files_of_a_kill_go_away(tiny, tmp_path):
+    (tmp_path / ".abcd_123.nc").write_text("half")
+    (tmp_path / ".abcd_123.csv").write_text("half")
+    sweep(tiny, tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["results.csv", "results.nc"]
+
+
+def test_results_of_the_first_format_are_read(tmp_path):
+    result = jm.load_results(HERE / "format_1")
+    assert result.attrs["format"] == 1 and dict(result.sizes) == dict(learning_rate=2, batch_size=1, seed=2, step=3)
+    assert jm.best(result).setting == {"learning_rate": 0.5, "batch_size": 5}
+    jm.save(result, tmp_path)
+    assert (tmp_path / "results.csv").read_bytes() == (HERE / "format_1" / "results.csv").read_bytes()
+    del result.attrs["format"]  # as it was before there was a number
+    jm.save(result, tmp_path)
+    xr.testing.assert_identical(jm.load_results(tmp_path), result)
+
+
+LATER = "was written by a later version of jaxmnist, in format 2; this one reads formats up to 1: update jaxmnist"
+
+
+def test_what_a_later_version_wrote_is_refused(tiny, tmp_path, monkeypatch):
+    result = sweep(tiny)
+    with monkeypatch.context() as context:
+        for module in ("checking", "checkpoint"):
+            context.setattr(f"jaxmnist.{module}.FORMAT", 2)
+        sweep(tiny, tmp_path)
+        params = jm.init_state(MODEL, optax.sgd(0.1), 0, tiny.test.images).params
+        classifier = jm.Classifier(MODEL, (params,), (6, 5, 1), tiny.class_names)
+        jm.save_model(tmp_path / "model", classifier, [0])
+        context.setattr(programs, "advance", None)
+        with pytest.raises(TypeError):
+            sweep(tiny, tmp_path / "begun")
+    for read in (jm.load_results, jm.load_model, functools.partial(sweep, tiny)):
+        with pytest.raises(ValueError, match=LATER):
+            read(tmp_path)
+    with pytest.raises(ValueError, match=LATER):
+        sweep(tiny, tmp_path / "begun")
+    # Whatever it holds.
+    (tmp_path / "other").mkdir()
+    result_files.write(result.drop_attrs().assign_attrs(format=2), tmp_path / "other")
+    with pytest.raises(ValueError, match=LATER):
+        jm.load_results(tmp_path / "other")
+
+
+def test_options_of_a_later_version_are_refused(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(EXPERIMENTS)
+    common, script = importlib.import_module("common"), importlib.import_module("sweep_grid")
+    unreadable = "cannot be read"
+    for config, words in (({"format": 2, "new": 1}, LATER), ([1], unreadable), ({"format": "x"}, unreadable)):
+        (tmp_path / "config.json").write_text(json.dumps(config))
+        with pytest.raises(ValueError, match=words):
+            common.load_config(script.Options, tmp_path)

@@ -1,0 +1,211 @@
+"""Ctrl-C: by itself, in a sweep, in a long run, and in the scripts."""
+
+import functools
+import importlib
+import json
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import jax
+import numpy as np
+import optax
+import pytest
+import xarray as xr
+
+import jaxmnist as jm
+from jaxmnist import checkpoint, loop, programs
+from jaxmnist.interruption import NOTICE, patient
+
+EXPERIMENTS = Path(__file__).resolve().parents[1] / "experiments"
+MODEL = jm.SoftmaxRegression(4)
+RUNS = jm.grid(learning_rate=[0.1, 0.5], batch_size=[1, 2, 40], seed=range(2))  # two programs
+sweep_module = importlib.import_module("jaxmnist.sweep")
+
+
+@pytest.fixture(autouse=True)
+def usual_handler():
+    """Python's own handler, where the tests were started by something that ignores Ctrl-C too."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    signal.signal(signal.SIGINT, before)
+
+
+def press():
+    signal.raise_signal(signal.SIGINT)
+
+
+def counting(function, events):
+    """Returns the function, which does what `events` has for the number of the call before it returns."""
+    calls = []
+
+    @functools.wraps(function)
+    def counted(*args, **kwargs):
+        calls.append(1)
+        result = function(*args, **kwargs)
+        events.get(len(calls), lambda: None)()
+        return result
+
+    counted.calls = calls
+    return counted
+
+
+def test_the_first_press_is_asked_after_and_the_second_raises(capsys):
+    with pytest.raises(KeyboardInterrupt), patient() as is_stopped:
+        assert not is_stopped()
+        press()
+        assert is_stopped() and capsys.readouterr().err.count(NOTICE) == 1
+        press()
+        pytest.fail("a second Ctrl-C did not stop")
+
+
+def test_a_press_that_nobody_asked_after_is_not_lost():
+    done = []
+    with pytest.raises(KeyboardInterrupt), patient():
+        press()
+        done.append("the rest of the block")
+    assert done
+    with pytest.raises(ZeroDivisionError), patient():
+        press()
+        raise ZeroDivisionError
+
+
+def test_where_it_is_not_enabled_nothing_changes():
+    with pytest.raises(KeyboardInterrupt), patient(enabled=False) as is_stopped:
+        assert not is_stopped()
+        press()
+        pytest.fail("Ctrl-C did not stop")
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with patient() as is_stopped:
+        press()
+        assert not is_stopped()
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def test_in_another_thread_nothing_changes(tiny, tmp_path):
+    results = []
+    arguments = (MODEL, optax.sgd, RUNS, tiny)
+    call = functools.partial(jm.sweep, *arguments, num_steps=4, progress=False, folder=tmp_path)
+    thread = threading.Thread(target=lambda: results.append(call()))
+    thread.start()
+    thread.join()
+    xr.testing.assert_identical(results[0], call())
+
+
+@pytest.mark.parametrize("at", [1, 5, 12, 13, 24])
+def test_a_sweep_saves_the_segment_and_goes_on(tiny, tmp_path, monkeypatch, at):
+    call = functools.partial(jm.sweep, MODEL, optax.sgd, RUNS, tiny, num_steps=12, num_evaluations=3, progress=False)
+    whole = call()
+    advance = counting(programs.advance, {at: press})
+    monkeypatch.setattr(programs, "advance", advance)
+    with pytest.raises(KeyboardInterrupt):
+        call(folder=tmp_path)
+    assert len(advance.calls) == at
+    # Nothing is done twice: the second of two programs of 12 segments goes on where it was.
+    xr.testing.assert_identical(call(folder=tmp_path), whole)
+    assert len(advance.calls) == 24
+
+
+def test_a_sweep_stops_at_once_at_the_second_press_or_without_a_folder(tiny, tmp_path, monkeypatch):
+    call = functools.partial(jm.sweep, MODEL, optax.sgd, RUNS, tiny, num_steps=12, num_evaluations=3, progress=False)
+    whole = call()
+    reached = []
+
+    def twice():
+        press()
+        reached.append("first")
+        press()
+        reached.append("second")
+
+    for folder, events in ((tmp_path, {5: twice}), (None, {5: lambda: (press(), reached.append("second"))})):
+        with monkeypatch.context() as context, pytest.raises(KeyboardInterrupt):
+            context.setattr(programs, "advance", counting(programs.advance, events))
+            call(folder=folder)
+    assert reached == ["first"]
+    xr.testing.assert_identical(call(folder=tmp_path), whole)
+
+
+@pytest.mark.parametrize("at", [1, 3, 4])
+def test_a_long_run_saves_the_segment_and_goes_on(tiny, tmp_path, monkeypatch, at):
+    numbers = dict(batch_size=5, num_steps=37, evaluation_steps=20)
+    whole, _ = loop.train_run(MODEL, optax.adam(0.01), tiny, 3, **numbers, folder=tmp_path / "whole")
+    fit = counting(loop._fit, {at: press})
+    monkeypatch.setattr(loop, "_fit", fit)
+    call = functools.partial(loop.train_run, MODEL, optax.adam(0.01), tiny, 3, **numbers, folder=tmp_path / "parts")
+    with pytest.raises(KeyboardInterrupt):
+        call()
+    assert [int(path.stem) for path in checkpoint.saved_states(tmp_path / "parts")] == [min(10 * at, 37)]
+    parts, _ = call()
+    assert len(fit.calls) == 4
+    jax.tree.map(np.testing.assert_array_equal, whole.params, parts.params)
+
+
+SCRIPTS = {
+    "sweep_grid": ("--num-seeds", 2, "--num-steps", 20, "--learning-rates", 0.1, 0.2, "--batch-sizes", 10),
+    "trainability_boundary": ("--resolution", 4, "--num-steps", 20),
+    "train_cnn": ("--features", 2, "--kernel-sizes", 3, "--pool-after", 1, "--hidden-size", 4, "--num-steps", 30),
+}
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_scripts_say_how_to_go_on(no_home, monkeypatch, capsys, script):
+    # In this process, since starting one takes seconds; others start the scripts as a person does.
+    monkeypatch.syspath_prepend(EXPERIMENTS)
+    monkeypatch.chdir(no_home)
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", [f"{script}.py", *map(str, arguments)])
+        importlib.import_module("common").main(importlib.import_module(script).main)
+
+    arguments = ("--dataset", "digits", *SCRIPTS[script])
+    run(*arguments, "--output-dir", "whole")
+    with monkeypatch.context() as context, pytest.raises(SystemExit) as ended:
+        context.setattr("os._exit", sys.exit)
+        place, name = (loop, "_fit") if script == "train_cnn" else (programs, "advance")
+        context.setattr(place, name, counting(getattr(place, name), {2: press}))
+        capsys.readouterr()
+        run(*arguments, "--output-dir", "cut off")
+    err = capsys.readouterr().err
+    assert ended.value.code == 130 and NOTICE in err
+    assert err.endswith(f"to go on: python {script}.py --resume 'cut off'\ninterrupted\n")
+    run("--resume", "cut off")
+    name = "predictions.npz" if script == "train_cnn" else "results.csv"
+    assert (no_home / "cut off" / name).read_bytes() == (no_home / "whole" / name).read_bytes()
+    assert json.loads((no_home / "cut off" / "config.json").read_text())["format"] == 1
+
+
+ADVANCING = """
+import os, runpy, signal, sys
+from jaxmnist import programs
+signal.signal(signal.SIGINT, signal.default_int_handler)
+advance = programs.advance
+def announced(*args, **kwargs):
+    states = advance(*args, **kwargs)
+    print("advancing", flush=True)
+    return states
+programs.advance = announced
+sys.argv = sys.argv[1:]
+sys.path.insert(0, os.path.dirname(sys.argv[0]))
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+@pytest.mark.slow
+def test_the_second_press_does_not_wait_for_the_segment(tmp_path):
+    # A segment is 500 steps of 2,560 runs with a batch of 1,000: 40 TFLOP, minutes.
+    sizes = ("--num-seeds", "512", "--batch-sizes", "1000", "--num-steps", "10000")
+    script = str(EXPERIMENTS / "sweep_grid.py")
+    command = [sys.executable, "-c", ADVANCING, script, "--dataset", "digits", *sizes, "--output-dir", "out"]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, cwd=tmp_path, stdout=pipe, stderr=pipe, text=True) as process:
+        assert process.stdout.readline() == "advancing\n"
+        process.send_signal(signal.SIGINT)
+        assert any(NOTICE in line for line in process.stderr)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=20) == 130
+        assert process.stderr.read() == f"to go on: python {script} --resume out\ninterrupted\n"
+        assert process.stdout.read() == ""
+    assert not list((tmp_path / "out" / "progress").glob("states_*"))

@@ -1,0 +1,68 @@
+"""What many sweeps in one process leave behind: no memory, and no second compilation of the same work."""
+
+import gc
+import os
+from pathlib import Path
+
+import jax
+import numpy as np
+import optax
+import pytest
+from conftest import make_split
+
+import jaxmnist as jm
+
+NUM_SWEEPS = 200
+NUM_FIRST = 40
+MAX_GROWTH = 8 * 2**20
+
+
+def sweep(dataset, folder=None, rates=(0.1, 0.5), model=None):
+    runs = jm.grid(learning_rate=rates, batch_size=[3, 5], seed=range(2))
+    model = model or jm.SoftmaxRegression(4)
+    return jm.sweep(model, optax.sgd, runs, dataset, num_steps=20, num_evaluations=2, progress=False, folder=folder)
+
+
+def data_of(seed):
+    return jm.Dataset(f"data {seed}", ("a", "b", "c", "d"), *(make_split(40, seed + i) for i in range(3)))
+
+
+def resident_bytes():
+    gc.collect()
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="resident memory is read from /proc")
+def test_resident_memory_stays(tmp_path):
+    sizes = []
+    arrays = 0
+    for index in range(NUM_SWEEPS):
+        # Other data and other numbers each time, in folders now and then: what differs must not be kept.
+        sweep(data_of(index), tmp_path / str(index) if index % 10 == 0 else None, (0.1, 0.2 + index / 1000))
+        sizes.append(resident_bytes())
+        arrays = arrays or len(jax.live_arrays())
+    assert len(jax.live_arrays()) <= arrays
+    growth = np.median(sizes[-20:]) - np.median(sizes[NUM_FIRST - 20 : NUM_FIRST])
+    assert growth < MAX_GROWTH, f"{growth / 2**20:.1f} MiB more after {NUM_SWEEPS} sweeps than after {NUM_FIRST}"
+
+
+def test_the_same_work_is_compiled_once(tmp_path, caplog):
+    def compiled(*args, **kwargs):
+        caplog.clear()
+        with jax.log_compiles():
+            sweep(*args, **kwargs)
+        messages = [record.getMessage() for record in caplog.records]
+        return [message.split()[1] for message in messages if message.startswith("Compiling jit(")]
+
+    jax.clear_caches()
+    ours = {f"jit({name})" for name in ("init", "advance", "evaluate")}
+    of_first = compiled(data_of(0))
+    # One program; the splits have one size.
+    assert all(of_first.count(name) == 1 for name in ours)
+    for seed in range(1, 4):
+        assert compiled(data_of(seed), tmp_path / str(seed), (0.3, 0.5 * seed)) == []
+    # An equal model is the same work, another one is other work.
+    assert compiled(data_of(0), model=jm.SoftmaxRegression(num_classes=4)) == []
+    of_another = compiled(data_of(0), model=jm.MLP(3, 4))
+    assert all(of_another.count(name) == 1 for name in ours)
