@@ -29,8 +29,8 @@ OptimizerFactory = Callable[..., optax.GradientTransformation]
 MAX_ACTIVATION_BYTES = 2**29
 # What advances together on CPU should stay in its cache: states and gradients of so many bytes, batches of so many
 # groups. Measured on 2 cores, 8 groups at once train a sweep of softmax regressions 10 to 40 % faster than all at once,
-# and groups of 256 runs (8 MiB) 1.3 to 1.5 times as fast as groups of 512.
-CACHE_BYTES = 2**23
+# groups of 256 runs (8 MiB) 1.3 to 1.5 times as fast as groups of 512, and 4 MiB 5 to 10 % faster than 8 MiB.
+CACHE_BYTES = 2**22
 MAX_GROUPS_AT_ONCE = 8
 LOSS_NAMES = frozenset({"label_smoothing"})
 _EACH, _SAME = PartitionSpec("runs"), PartitionSpec()

@@ -1,6 +1,7 @@
 """What all tests share: strict numerics, and a data set small enough to sweep in a blink."""
 
 import os
+import tempfile
 from pathlib import Path
 
 import jax
@@ -10,6 +11,9 @@ import pytest
 import jaxmnist as jm
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
+# Scripts find what earlier ones have compiled. This process has read the variable before: it compiles, and is counted.
+_COMPILED = tempfile.TemporaryDirectory()
+os.environ["JAX_COMPILATION_CACHE_DIR"] = _COMPILED.name
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
@@ -45,3 +49,10 @@ def no_home(tmp_path, monkeypatch) -> Path:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.delenv("TFDS_DATA_DIR", raising=False)
     return tmp_path
+
+
+@pytest.fixture(autouse=True)
+def _compile_here():
+    """A script whose `main` ran in this process has told jax where to keep what is compiled."""
+    yield
+    jax.config.update("jax_compilation_cache_dir", None)

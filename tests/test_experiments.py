@@ -601,6 +601,19 @@ def test_the_notebooks_initialisation_slip_on_mnist(tmp_path, mnist_dir):
     assert abs(members_mean(out) - 0.564) < 0.095
 
 
+def test_compiled_programs_are_kept_for_the_next_start(tmp_path):
+    folder = tmp_path / "compiled"
+    kept = []
+    for place in ("first", "second"):
+        env = {"JAX_COMPILATION_CACHE_DIR": str(folder)}
+        run("sweep_grid", *SMALL, "--output-dir", place, cwd=tmp_path, env=env)
+        kept.append(sorted(path.name for path in folder.iterdir()))
+    assert kept[0] and kept[0] == kept[1]
+    first, second = ((tmp_path / place / "results.csv").read_bytes() for place in ("first", "second"))
+    assert first == second
+    run("sweep_grid", "--help", cwd=tmp_path, env={"JAX_COMPILATION_CACHE_DIR": "/dev/null"})
+
+
 @pytest.mark.slow
 def test_benchmark_works_to_its_end(tmp_path, mnist_dir):
     out, _ = run("benchmark", "--small", "--num-rounds", 1, "--data-dir", mnist_dir.resolve(), cwd=tmp_path)
