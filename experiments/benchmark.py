@@ -250,7 +250,7 @@ def measure_starts(measured: Measured, options: Options) -> None:
     with tempfile.TemporaryDirectory() as cache:
         measured.compare(
             "from the prompt to the heat map",
-            {"first time": first_time, "again": functools.partial(sweep, cache)},
+            {"jaxmnist, first time": first_time, "jaxmnist, again": functools.partial(sweep, cache)},
             options.num_rounds if options.full else min(options.num_rounds, 2),
         )
     measured.compare(

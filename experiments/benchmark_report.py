@@ -78,6 +78,11 @@ def in_words(seconds: float) -> str:
     return f"{seconds:.2f} s" if seconds >= 1 else f"{1e3 * seconds:.{1 if seconds >= 0.01 else 2}f} ms"
 
 
+def _short(value: float) -> str:
+    """Returns a ratio with two digits, or as a whole number from 100 on."""
+    return f"{value:.2g}" if value < 100 else f"{value:.0f}"
+
+
 def machine() -> dict:
     """Returns what the times depend on: the machine and the versions of what ran."""
     cpu = platform.processor() or platform.machine()
@@ -113,6 +118,7 @@ def save(rows: list[Row], numbers: dict, measured_on: dict, path: Path) -> None:
 def draw(rows: list[Row], measured_on: dict) -> "Figure":
     """Returns medians, and the range of all rounds, of every peer: one panel for each work, ours on top."""
     import matplotlib as mpl
+    from matplotlib import ticker
     from matplotlib.figure import Figure
 
     from jaxmnist.style import STYLE
@@ -127,7 +133,7 @@ def draw(rows: list[Row], measured_on: dict) -> "Figure":
                 color = "tab:blue" if row.peer.startswith(of_work[0].peer.split(",")[0]) else "0.55"
                 axes.plot([min(row.seconds), max(row.seconds)], [place, place], color=color, linewidth=2, alpha=0.5)
                 axes.plot(row.median, place, "o", color=color)
-                times = "" if place == 0 else f" ({ratio(row, of_work[0]):.2g} x)"
+                times = "" if place == 0 else f" ({_short(ratio(row, of_work[0]))} x)"
                 axes.annotate(
                     f"{in_words(row.median)}{times}", (max(row.seconds), place), (8, 0),
                     textcoords="offset points", va="center", fontsize=9,
@@ -137,6 +143,9 @@ def draw(rows: list[Row], measured_on: dict) -> "Figure":
             axes.set_ylim(len(of_work) - 0.5, -0.5)
             low, high = min(min(row.seconds) for row in of_work), max(max(row.seconds) for row in of_work)
             axes.set_xlim(low / 1.3, high * max(high / low, 2) ** 0.35)
+            axes.xaxis.set_major_locator(ticker.LogLocator(subs=(1.0, 2.0, 5.0), numticks=20))
+            axes.xaxis.set_major_formatter(ticker.FuncFormatter(lambda value, _: f"{value:g}"))
+            axes.xaxis.set_minor_formatter(ticker.NullFormatter())
             axes.set_xlabel("seconds (median; line: fastest to slowest round)")
         figure.supxlabel(
             f"{measured_on['cpu']}, {measured_on['cores']} cores, {', '.join(measured_on['devices'])}; "
