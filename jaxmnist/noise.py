@@ -14,7 +14,7 @@ import numpy as np
 import optax
 import pandas as pd
 
-from jaxmnist import arguments, losses, training
+from jaxmnist import arguments, losses, training, training_checks
 from jaxmnist.checking import check_model
 from jaxmnist.data import Dataset, Split, check_dataset, check_labels, check_split, example_order
 
@@ -51,7 +51,7 @@ def estimate_noise(model: nn.Module, params: optax.Params, batches: Split) -> No
         arguments.refuse("batches", batches, "a Split of batches [M, B, H, W, C], M from 2 on,")
     images = batches.images.reshape(-1, *batches.images.shape[2:])
     check_split("batches", Split(images, batches.labels.reshape(-1)))
-    training.check_params(params)
+    training_checks.check_params(params)
     num_batches, batch_size = batches.labels.shape
 
     def loss(params, batch):

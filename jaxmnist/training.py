@@ -14,7 +14,8 @@ import numpy as np
 import optax
 
 from jaxmnist import arguments, losses
-from jaxmnist.data import MAX_EXAMPLES, Split, check_labels, check_split
+from jaxmnist import training_checks as checks
+from jaxmnist.data import Split, check_labels, check_split
 
 EVALUATION_BATCH_SIZE = 250
 NEVER = -1
@@ -68,20 +69,21 @@ def init_state(
     Raises:
       ValueError: an argument is none of these, or the model does not take such images.
     """
-    _check_built(model)
-    _check_optimizer(optimizer)
+    checks.check_built(model)
+    checks.check_optimizer(optimizer)
     if arguments.is_traced(seed):
         arguments.array("seed", seed, "a whole number", "iu")
     else:
         arguments.seed(seed.item() if getattr(seed, "shape", None) == () else seed)  # type: ignore[union-attr]
-    _check_images("images", images)
+    checks.check_images("images", images)
     example = jnp.zeros((1, *images.shape[1:]), jnp.float32)
     key = jax.random.key(seed)
     try:
         params = model.init(key, example)
     except Exception as error:  # flax raises many kinds
         raise ValueError(
-            f"model {_named(model)} cannot be initialised for images of shape {images.shape[1:]}: {_reason(error)}"
+            f"model {checks.named(model)} cannot be initialised for images of shape {images.shape[1:]}: "
+            f"{checks.reason(error)}"
         ) from error
     return State(
         key=jax.random.fold_in(key, 1),
@@ -108,55 +110,12 @@ def _logits(model: nn.Module, params: optax.Params, inputs: jax.Array, **keys) -
         logits = cast(jax.Array, model.apply(params, inputs, rngs=keys))
     except Exception as error:  # flax raises many kinds
         raise ValueError(
-            f"model {_named(model)} does not take these params for images of shape {inputs.shape[1:]}: {_reason(error)}"
+            f"model {checks.named(model)} does not take these params for images of shape {inputs.shape[1:]}: "
+            f"{checks.reason(error)}"
         ) from error
     if getattr(logits, "ndim", None) != 2 or logits.shape[0] != inputs.shape[0]:
-        raise ValueError(f"model {_named(model)} gives {arguments.shown(logits)}; logits [B, K] are needed")
+        raise ValueError(f"model {checks.named(model)} gives {arguments.shown(logits)}; logits [B, K] are needed")
     return logits
-
-
-def _named(model: nn.Module) -> str:
-    return type(model).__name__
-
-
-def _reason(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
-
-
-def _check_built(model: nn.Module) -> None:
-    if not isinstance(model, nn.Module):
-        arguments.refuse("model", model, "a flax linen module")
-
-
-def _check_optimizer(optimizer: optax.GradientTransformation) -> None:
-    if not (hasattr(optimizer, "init") and hasattr(optimizer, "update")):
-        arguments.refuse("optimizer", optimizer, "a gradient transformation, such as optax.sgd(0.1),")
-
-
-def check_params(params: optax.Params) -> None:
-    """Raises ValueError where parameters are no tree of float arrays."""
-    leaves = jax.tree.leaves(params)
-    if not leaves or not all(getattr(getattr(leaf, "dtype", None), "kind", "") == "f" for leaf in leaves):
-        arguments.refuse("params", params, "a tree of float arrays")
-
-
-def _check_images(name: str, images: jax.Array) -> None:
-    arguments.array(name, images, "a uint8 array [N, H, W, C], N from 1 on,", "u", None, None, None, None)
-    if images.dtype != jnp.uint8:
-        arguments.refuse(name, images, "a uint8 array [N, H, W, C]")
-
-
-def _check_step(model, optimizer, state, augment, label_smoothing) -> None:
-    """Raises ValueError where what all steps share is not as `train_step` takes it."""
-    _check_built(model)
-    _check_optimizer(optimizer)
-    if not isinstance(state, State):
-        arguments.refuse("state", state, "a State, as init_state returns it,")
-    if augment is not None:
-        arguments.function("augment", augment)
-    if label_smoothing is not None and not arguments.is_traced(label_smoothing):
-        value = label_smoothing.item() if getattr(label_smoothing, "shape", None) == () else label_smoothing
-        arguments.number("label_smoothing", value, "a number in [0, 1]", lambda share: 0 <= share <= 1)
 
 
 def diverged(loss: jax.Array, num_classes: int) -> jax.Array:
@@ -203,8 +162,10 @@ def train_step(
     Raises:
       ValueError: an argument is none of these, or they do not fit together.
     """
-    _check_step(model, optimizer, state, augment, label_smoothing)
-    _check_images("images", images)
+    checks.check_step(model, optimizer, augment, label_smoothing)
+    if not isinstance(state, State):
+        arguments.refuse("state", state, "a State, as init_state returns it,")
+    checks.check_images("images", images)
     check_labels("labels", labels, images.shape[0])
 
     def is_mask(values):
@@ -228,7 +189,7 @@ def train_step(
         with jax.enable_x64(False):
             updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
     except (TypeError, ValueError, AttributeError) as error:
-        raise ValueError(f"state.opt_state is not one of this optimizer and params: {_reason(error)}") from error
+        raise ValueError(f"state.opt_state is not one of this optimizer and params: {checks.reason(error)}") from error
     step = state.step + 1
     first_divergence = diverged(loss, logits.shape[-1]) & (state.diverged_step == NEVER)
     return (
@@ -281,9 +242,11 @@ def fit(
     Raises:
       ValueError: an argument is none of these, or they do not fit together.
     """
-    _check_step(model, optimizer, state, augment, label_smoothing)
+    checks.check_step(model, optimizer, augment, label_smoothing)
+    if not isinstance(state, State):
+        arguments.refuse("state", state, "a State, as init_state returns it,")
     check_split("split", split)
-    padded_batch_size = _check_order(split, order, batch_size, num_steps, padded_batch_size)
+    padded_batch_size = checks.check_order(split, order, batch_size, num_steps, padded_batch_size)
     # Arrays of numpy cannot be indexed by traced numbers.
     split, order = jax.tree.map(jnp.asarray, split), jnp.asarray(order, jnp.int32)
     rows = jnp.arange(padded_batch_size, dtype=jnp.int32)
@@ -296,40 +259,6 @@ def fit(
         return train_step(model, optimizer, state, *batch, augment, label_smoothing)
 
     return jax.lax.scan(step, state, jnp.arange(num_steps, dtype=jnp.int32))
-
-
-def _check_order(split, order, batch_size, num_steps, padded_batch_size) -> int:
-    """Returns the padded batch size; raises ValueError where the numbers of `fit` do not fit together."""
-    arguments.whole("num_steps", num_steps, 0, arguments.MAX_STEPS, "2**31 - 1")
-    num_examples = split.labels.shape[0]
-    needed = 0
-    if arguments.is_traced(batch_size):
-        arguments.array("batch_size", batch_size, "a whole number", "iu")
-        if padded_batch_size is None:
-            raise ValueError("padded_batch_size is None; a whole number is needed where batch_size is traced")
-    else:
-        value = batch_size.item() if getattr(batch_size, "shape", None) == () else batch_size
-        arguments.whole("batch_size", value, 1, num_examples, f"the {num_examples} training images")
-        needed = num_steps * int(value)
-        padded_batch_size = int(value) if padded_batch_size is None else padded_batch_size
-        if arguments.is_whole(padded_batch_size) and padded_batch_size < value:
-            raise ValueError(f"padded_batch_size is {padded_batch_size}; it is at least batch_size, {value}")
-    arguments.whole("padded_batch_size", padded_batch_size, 1)
-    if num_steps * padded_batch_size > MAX_EXAMPLES:
-        raise ValueError(
-            f"num_steps is {num_steps} of padded_batch_size {padded_batch_size}; one call takes at most 2**31 - 1 "
-            "examples: call it again from the state it returns"
-        )
-
-    def is_in_range(values):
-        return values.min() >= 0 and values.max() < num_examples
-
-    allowed = f"an int32 array of at least num_steps * batch_size indices in [0, {num_examples})"
-    shape: tuple[int, ...] = getattr(order, "shape", ())
-    if len(shape) != 1 or shape[0] < needed:
-        arguments.refuse("order", order, allowed)
-    arguments.array("order", order, allowed, "iu", shape[0], is_allowed=is_in_range)
-    return padded_batch_size
 
 
 def evaluate(
@@ -346,9 +275,9 @@ def evaluate(
     Raises:
       ValueError: an argument is none of these, or the parameters are not of this model and such images.
     """
-    _check_built(model)
+    checks.check_built(model)
     check_split("split", split)
-    check_params(params)
+    checks.check_params(params)
     arguments.whole("batch_size", batch_size, 1)
     split = jax.tree.map(jnp.asarray, split)
     num_images = split.labels.shape[0]
