@@ -132,7 +132,7 @@ def is_noticed(mutation: Mutation) -> bool:
             raise ValueError(f"{mutation.file} has {mutation.before!r} {source.count(mutation.before)} times")
         path.write_text(source.replace(mutation.before, mutation.after))
         # The copy's folder comes first on the path, before an installed package.
-        command = [sys.executable, "-m", "pytest", "-qx", "-p", "no:cacheprovider", *mutation.tests.split()]
+        command = [sys.executable, "-m", "pytest", "-qx", "-n", "0", "-p", "no:cacheprovider", *mutation.tests.split()]
         done = subprocess.run(command, cwd=copy, capture_output=True, text=True)
     if done.returncode not in (0, 1) or (done.returncode and " failed" not in done.stdout):
         raise RuntimeError(done.stdout[-2000:] + done.stderr[-2000:])
