@@ -118,10 +118,9 @@ def save(rows: list[Row], numbers: dict, measured_on: dict, path: Path) -> None:
 def draw(rows: list[Row], measured_on: dict) -> "Figure":
     """Returns medians, and the range of all rounds, of every peer: one panel for each work, ours on top."""
     import matplotlib as mpl
-    from matplotlib import ticker
     from matplotlib.figure import Figure
 
-    from jaxmnist.style import STYLE
+    from jaxmnist.style import STYLE, log_ticks
 
     works = by_work(rows)
     heights = [len(peers) + 1.2 for peers in works.values()]
@@ -142,10 +141,9 @@ def draw(rows: list[Row], measured_on: dict) -> "Figure":
             axes.set(xscale="log", yticks=range(len(of_work)), yticklabels=[row.peer for row in of_work])
             axes.set_ylim(len(of_work) - 0.5, -0.5)
             low, high = min(min(row.seconds) for row in of_work), max(max(row.seconds) for row in of_work)
-            axes.set_xlim(low / 1.3, high * max(high / low, 2) ** 0.35)
-            axes.xaxis.set_major_locator(ticker.LogLocator(subs=(1.0, 2.0, 5.0), numticks=20))
-            axes.xaxis.set_major_formatter(ticker.FuncFormatter(lambda value, _: f"{value:g}"))
-            axes.xaxis.set_minor_formatter(ticker.NullFormatter())
+            limits = low / 1.3, high * max(high / low, 2) ** 0.35
+            axes.set_xlim(limits)
+            log_ticks(axes, "x", *limits)
             axes.set_xlabel("seconds (median; line: fastest to slowest round)")
         figure.supxlabel(
             f"{measured_on['cpu']}, {measured_on['cores']} cores, {', '.join(measured_on['devices'])}; "

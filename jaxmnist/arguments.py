@@ -7,7 +7,7 @@ import math
 import numbers
 import os
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeGuard
 
 import numpy as np
 
@@ -36,6 +36,11 @@ def shown(value: object) -> str:
     return text if len(text) <= MAX_SHOWN else f"{text[: MAX_SHOWN - 3]}..."
 
 
+def reason(error: Exception) -> str:
+    """Returns the first line of what another package says is wrong."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
 def is_traced(value: object) -> bool:
     """Returns whether a value is known only once the compiled program runs."""
     import jax
@@ -43,12 +48,12 @@ def is_traced(value: object) -> bool:
     return isinstance(value, jax.core.Tracer)
 
 
-def is_whole(value: object) -> bool:
+def is_whole(value: object) -> TypeGuard[int]:
     """Returns whether a value is a whole number, of Python or numpy; booleans are none."""
     return isinstance(value, int | np.integer) and not isinstance(value, bool)
 
 
-def is_number(value: object) -> bool:
+def is_number(value: object) -> TypeGuard[float]:
     """Returns whether a value is a finite real number; booleans are none."""
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         return False
@@ -60,12 +65,12 @@ def is_number(value: object) -> bool:
 
 def whole(name: str, value: object, low: int, high: int | None = None, words: str = "") -> None:
     """Raises ValueError where a value is no whole number from `low` to `high`, which `words` say in other words."""
-    if not is_whole(value) or value < low or (high is not None and value > high):  # type: ignore[operator]
+    if not is_whole(value) or value < low or (high is not None and value > high):
         end = "on" if high is None else f"to {words or high}"
         refuse(name, value, f"a whole number from {low} {end}")
 
 
-def is_sequence(value: object) -> bool:
+def is_sequence(value: object) -> TypeGuard[Sequence]:
     """Returns whether a value is a sequence of several things, as strings and bytes are not meant to be."""
     if isinstance(value, np.ndarray):
         return value.ndim == 1
@@ -74,7 +79,7 @@ def is_sequence(value: object) -> bool:
 
 def number(name: str, value: object, allowed: str, is_allowed: Callable[[float], bool] = lambda value: True) -> None:
     """Raises ValueError where a value is no finite number, or not one for which `is_allowed`."""
-    if not is_number(value) or not is_allowed(value):  # type: ignore[arg-type]
+    if not is_number(value) or not is_allowed(value):
         refuse(name, value, allowed)
 
 
@@ -99,9 +104,9 @@ def choices(name: str, value: object, allowed: Sequence[str], least: int = 1) ->
     """Raises ValueError where a value is no sequence of distinct ones of those allowed."""
     if (
         not is_sequence(value)
-        or len(value) < least  # type: ignore[arg-type]
-        or not all(isinstance(each, str) and each in allowed for each in value)  # type: ignore[attr-defined]
-        or len(set(value)) < len(value)  # type: ignore[call-overload, arg-type]
+        or len(value) < least
+        or not all(isinstance(each, str) and each in allowed for each in value)
+        or len(set(value)) < len(value)
     ):
         refuse(name, value, f"a sequence of distinct ones of {', '.join(map(repr, allowed))}")
 
@@ -114,9 +119,9 @@ def text(name: str, value: object) -> None:
 
 def texts(name: str, value: object, count: int | None = None) -> None:
     """Raises ValueError where a value is no sequence of strings, `count` of them or one and more."""
-    if not is_sequence(value) or not len(value) or not all(isinstance(each, str) for each in value):  # type: ignore
+    if not is_sequence(value) or not len(value) or not all(isinstance(each, str) for each in value):
         refuse(name, value, "a sequence of strings")
-    if count is not None and len(value) != count:  # type: ignore[arg-type]
+    if count is not None and len(value) != count:
         refuse(name, value, f"a sequence of {count} strings")
 
 

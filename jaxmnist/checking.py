@@ -140,9 +140,9 @@ def _check_static(model, optimizer, arrays, values: Static, dataset) -> None:
         shape = _shape_of_logits(model, optimizer, tuple(fixed.items()), tuple(traced), image_shape)
     except Exception as error:  # whatever it is, it is about these values
         shown = ", ".join(f"{name}={value!r}" for name, value in fixed.items())
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ValueError(
-            f"model {type(model).__name__} and optimizer {_called(optimizer)} cannot be built with {shown}: {reason}"
+            f"model {type(model).__name__} and optimizer {_called(optimizer)} cannot be built with {shown}: "
+            f"{arguments.reason(error)}"
         ) from None
     num_classes = len(dataset.class_names)
     if shape != (1, num_classes):

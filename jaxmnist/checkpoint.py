@@ -221,7 +221,7 @@ def save_model(folder: str | Path, classifier: Classifier, seeds: Sequence[int])
             for seed, params in zip(seeds, classifier.params, strict=True):
                 checkpointer.save(folder / f"params_{seed}", params)
     except Exception as error:  # orbax raises many kinds where a disk is full
-        raise OSError(f"the model cannot be saved in {folder}: {str(error).splitlines()[0]}") from None
+        raise OSError(f"the model cannot be saved in {folder}: {arguments.reason(error)}") from None
     fields = {
         field.name: getattr(classifier.model, field.name)
         for field in dataclasses.fields(classifier.model)
@@ -277,8 +277,7 @@ def load_model(folder: str | Path) -> Classifier:
             f"{folder} holds no trained model: the training has not ended or diverged, or it is another folder"
         ) from None
     except Exception as error:  # of broken files, orbax raises whatever its parsing runs into
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise ValueError(f"the model in {folder} cannot be read: {reason}") from None
+        raise ValueError(f"the model in {folder} cannot be read: {arguments.reason(error)}") from None
 
 
 def _described(description: dict) -> tuple[nn.Module, tuple[int, int, int], tuple[str, ...]]:

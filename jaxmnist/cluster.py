@@ -7,7 +7,7 @@ import importlib.util
 import socket
 from collections.abc import Iterable, Iterator
 
-from jaxmnist import planning, programs
+from jaxmnist import arguments, planning, programs
 from jaxmnist.checking import Job
 from jaxmnist.data import Dataset
 from jaxmnist.sweep_folder import Outcome
@@ -76,8 +76,7 @@ def _connect(address: str) -> None:
     try:
         ray.init(**options, logging_level="ERROR", log_to_driver=False)
     except (ConnectionError, ValueError, RuntimeError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise ValueError(f"cluster {address!r} cannot be reached: {reason}") from None
+        raise ValueError(f"cluster {address!r} cannot be reached: {arguments.reason(error)}") from None
 
 
 def _train(job: Job, dataset: Dataset, program: planning.Program) -> Outcome:

@@ -24,6 +24,7 @@ from pathlib import Path
 
 import numpy as np
 
+from jaxmnist import arguments
 from jaxmnist.data import DataError, Dataset, DatasetUnavailable, Split, prepared_folder, split_train
 
 PROBE_TIMEOUT_S = 3.0
@@ -212,8 +213,7 @@ def _obtain_files(name: str, downloads: Path) -> dict[str, Path]:
     try:
         return found | {key: Path(path) for key, path in manager.download(missing).items()}
     except download_manager.NonMatchingChecksumError as error:
-        summary = str(error).splitlines()[0]
-        raise DataError(f"dataset {name!r}: a download has a wrong checksum: {summary}") from None
+        raise DataError(f"dataset {name!r}: a download has a wrong checksum: {arguments.reason(error)}") from None
     except OSError as error:
         raise DatasetUnavailable(f"dataset {name!r} could not be downloaded: {error}") from None
 

@@ -67,7 +67,7 @@ def check(result: xr.Dataset, variables: Sequence[str] = (), attributes: Sequenc
         value = result.attrs.get(name)
         if name in WORDS and not isinstance(value, str):
             raise ValueError(f"result has the {name} {arguments.shown(value)} among its attributes; a string is needed")
-        if name in NUMBERS and not (arguments.is_whole(value) and value >= 1):  # type: ignore[operator]
+        if name in NUMBERS and not (arguments.is_whole(value) and value >= 1):
             raise ValueError(
                 f"result has the {name} {arguments.shown(value)} among its attributes; a whole number from 1 on is "
                 "needed"

@@ -109,8 +109,7 @@ def load_results(folder: str | os.PathLike) -> xr.Dataset:
         if not isinstance(found, int | np.integer) or found <= FORMAT:
             check(result, [str(name) for name in result.data_vars])
     except Exception as error:  # of broken files, h5py and xarray raise whatever their parsing runs into
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise ValueError(f"{path} is damaged, or was not written by jaxmnist: {reason}") from None
+        raise ValueError(f"{path} is damaged, or was not written by jaxmnist: {arguments.reason(error)}") from None
     check_format(found, path)
     return result
 

@@ -237,8 +237,8 @@ def run_program(
     recipe = programs.Recipe(job.model, job.optimizer, program.static, mesh)
     numbers = programs.inputs(mesh, job.arrays, program)
     initial = programs.init(recipe, numbers, data.train.images)
-    names = [(f"recorded_{split}_{metric}", split) for split in job.record for metric in training.Metrics._fields]
-    curves = {name: np.full((*program.rows.shape, len(recorded_steps)), np.nan, np.float32) for name, _ in names}
+    shape = (*program.rows.shape, len(recorded_steps))
+    curves = {name: np.full(shape, np.nan, np.float32) for name in _curve_names(job)}
     first = 0
     with contextlib.ExitStack() as stack:
         checkpoints = None
@@ -279,8 +279,11 @@ def outcome_shapes(job: Job, program: planning.Program) -> dict[str, tuple[int, 
     finals = [f"{split}_{metric}" for split in ("validation", "test") for metric in training.Metrics._fields]
     shapes = dict.fromkeys([*finals, "diverged_step"], program.rows.shape)
     along = (*program.rows.shape, job.num_evaluations + 1)
-    curves = [f"recorded_{split}_{metric}" for split in job.record for metric in training.Metrics._fields]
-    return shapes | dict.fromkeys(curves, along)
+    return shapes | dict.fromkeys(_curve_names(job), along)
+
+
+def _curve_names(job: Job) -> list[str]:
+    return [f"recorded_{split}_{metric}" for split in job.record for metric in training.Metrics._fields]
 
 
 def _evaluate(recipe: programs.Recipe, numbers: programs.Inputs, states: training.State, split: Split):

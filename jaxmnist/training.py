@@ -83,7 +83,7 @@ def init_state(
     except Exception as error:  # flax raises many kinds
         raise ValueError(
             f"model {checks.named(model)} cannot be initialised for images of shape {images.shape[1:]}: "
-            f"{checks.reason(error)}"
+            f"{arguments.reason(error)}"
         ) from error
     return State(
         key=jax.random.fold_in(key, 1),
@@ -111,7 +111,7 @@ def _logits(model: nn.Module, params: optax.Params, inputs: jax.Array, **keys) -
     except Exception as error:  # flax raises many kinds
         raise ValueError(
             f"model {checks.named(model)} does not take these params for images of shape {inputs.shape[1:]}: "
-            f"{checks.reason(error)}"
+            f"{arguments.reason(error)}"
         ) from error
     if getattr(logits, "ndim", None) != 2 or logits.shape[0] != inputs.shape[0]:
         raise ValueError(f"model {checks.named(model)} gives {arguments.shown(logits)}; logits [B, K] are needed")
@@ -162,9 +162,7 @@ def train_step(
     Raises:
       ValueError: an argument is none of these, or they do not fit together.
     """
-    checks.check_step(model, optimizer, augment, label_smoothing)
-    if not isinstance(state, State):
-        arguments.refuse("state", state, "a State, as init_state returns it,")
+    _check_step(model, optimizer, state, augment, label_smoothing)
     checks.check_images("images", images)
     check_labels("labels", labels, images.shape[0])
 
@@ -189,7 +187,9 @@ def train_step(
         with jax.enable_x64(False):
             updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
     except (TypeError, ValueError, AttributeError) as error:
-        raise ValueError(f"state.opt_state is not one of this optimizer and params: {checks.reason(error)}") from error
+        raise ValueError(
+            f"state.opt_state is not one of this optimizer and params: {arguments.reason(error)}"
+        ) from error
     step = state.step + 1
     first_divergence = diverged(loss, logits.shape[-1]) & (state.diverged_step == NEVER)
     return (
@@ -202,6 +202,13 @@ def train_step(
         ),
         loss,
     )
+
+
+def _check_step(model, optimizer, state, augment, label_smoothing) -> None:
+    """Raises ValueError where what all steps share is not as `train_step` takes it."""
+    checks.check_step(model, optimizer, augment, label_smoothing)
+    if not isinstance(state, State):
+        arguments.refuse("state", state, "a State, as init_state returns it,")
 
 
 def fit(
@@ -242,9 +249,7 @@ def fit(
     Raises:
       ValueError: an argument is none of these, or they do not fit together.
     """
-    checks.check_step(model, optimizer, augment, label_smoothing)
-    if not isinstance(state, State):
-        arguments.refuse("state", state, "a State, as init_state returns it,")
+    _check_step(model, optimizer, state, augment, label_smoothing)
     check_split("split", split)
     padded_batch_size = checks.check_order(split, order, batch_size, num_steps, padded_batch_size)
     # Arrays of numpy cannot be indexed by traced numbers.

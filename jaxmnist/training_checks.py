@@ -14,11 +14,6 @@ def named(model: nn.Module) -> str:
     return type(model).__name__
 
 
-def reason(error: Exception) -> str:
-    """Returns the first line of what another package says is wrong."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
-
-
 def check_built(model: nn.Module) -> None:
     """Raises ValueError where a model is none."""
     if not isinstance(model, nn.Module):
@@ -46,7 +41,7 @@ def check_images(name: str, images: jax.Array) -> None:
 
 
 def check_step(model: nn.Module, optimizer: optax.GradientTransformation, augment, label_smoothing) -> None:
-    """Raises ValueError where what all steps share is not as `train_step` takes it."""
+    """Raises ValueError where what a step is made of is not as `train_step` takes it."""
     check_built(model)
     check_optimizer(optimizer)
     if augment is not None:
