@@ -268,7 +268,7 @@ def measure_memory(measured: Measured, options: Options) -> None:
 
 def in_own_process(function: Callable, *arguments):
     """Returns what a function returns in a fresh process, whose peak of memory nothing else has touched."""
-    with multiprocessing.get_context("spawn").Pool(1) as pool:
+    with multiprocessing.get_context("spawn").Pool(1, jm.use_cores) as pool:
         return pool.apply(function, arguments)
 
 

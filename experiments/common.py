@@ -281,6 +281,9 @@ def _instruction_set() -> bytes:
 def main(experiment: Callable[[], None]) -> None:
     """Runs an experiment as a program; Ctrl-C and a full disk end it with one line and the usual status."""
     keep_compiled_programs()
+    # A test or a notebook that runs the script in its own process has its devices.
+    with contextlib.suppress(RuntimeError):
+        jm.use_cores()
     try:
         experiment()
     except OSError as error:

@@ -16,8 +16,8 @@ import optax
 from flax.training import train_state
 
 import jaxmnist as jm
-from jaxmnist import memory, programs, training
-from jaxmnist.sweep import plan, put, segments, train
+from jaxmnist import memory, planning, programs, training
+from jaxmnist.sweep import plan, put, train
 
 CNN_BATCH_SIZE = 50
 
@@ -49,7 +49,7 @@ def one_program(dataset: jm.Dataset, runs: dict, num_steps: int) -> Peer:
     model = jm.SoftmaxRegression(len(dataset.class_names))
     mesh = programs.local_mesh()
     data = put(mesh, dataset)
-    boundaries, _ = segments(num_steps, 1)
+    boundaries, _ = planning.segments(num_steps, 1)
 
     def train_all():
         checked = jm.check(model, optax.sgd, runs, dataset, num_steps)

@@ -18,6 +18,7 @@ from jaxmnist.models import CNN as CNN
 from jaxmnist.models import MLP as MLP
 from jaxmnist.models import SoftmaxRegression as SoftmaxRegression
 from jaxmnist.planning import plan as plan
+from jaxmnist.programs import use_cores as use_cores
 from jaxmnist.runs import grid as grid
 from jaxmnist.runs import loguniform as loguniform
 from jaxmnist.runs import sample as sample

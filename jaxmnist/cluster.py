@@ -3,6 +3,7 @@
 Runs need nothing from each other, so a task is one program, and what a task returns does not depend on where it ran.
 """
 
+import contextlib
 import importlib.util
 import socket
 from collections.abc import Iterable, Iterator
@@ -82,5 +83,8 @@ def _connect(address: str) -> None:
 def _train(job: Job, dataset: Dataset, program: planning.Program) -> Outcome:
     from jaxmnist.sweep import put, run_program
 
+    # A worker that has trained a program before has its devices.
+    with contextlib.suppress(RuntimeError):
+        programs.use_cores()
     mesh = programs.local_mesh()
     return run_program(job, program, put(mesh, dataset), mesh)

@@ -18,7 +18,7 @@ from jaxmnist import planning, programs, training
 from jaxmnist.checking import check
 from jaxmnist.data import Dataset
 from jaxmnist.runs import Runs
-from jaxmnist.sweep import Data, check_memory, plan, put, segments
+from jaxmnist.sweep import Data, check_memory, plan, put
 
 
 class Cost(NamedTuple):
@@ -100,21 +100,21 @@ def estimate(
 
 
 def _kind(program: planning.Program) -> tuple:
-    return program.padded_batch_size, program.rows.shape, program.static
+    return program.padded_batch_sizes, program.at_once, program.rows.shape, program.static
 
 
 def _try(recipe, numbers, program, data: Data, num_steps: int, num_evaluations: int) -> tuple[float, float, int]:
     """Returns seconds of compilation, seconds of one program without it, and its peak bytes."""
     begin = time.perf_counter()
-    boundaries, recorded = segments(num_steps, num_evaluations)
+    boundaries, recorded = planning.segments(num_steps, num_evaluations)
     length = max(stop - start for start, stop in itertools.pairwise(boundaries))
     states = programs.init(recipe, numbers, data.train.images)
     orders = programs.Orders(program, len(data.train.labels))
     window = programs.per_group(recipe.mesh, orders.window(0, length))
     arguments = (numbers, states, window, data.train)
     lowered = programs.advance.lower(
-        recipe, *arguments, num_steps=length, padded_batch_size=program.padded_batch_size
-    )  # fmt: skip
+        recipe, *arguments, num_steps=length, padded_batch_sizes=program.padded_batch_sizes, at_once=program.at_once
+    )
     advance = lowered.compile()
     evaluate = {
         name: programs.evaluate.lower(recipe, numbers, states.params, getattr(data, name)).compile()

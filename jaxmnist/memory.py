@@ -16,7 +16,7 @@ DEFAULT_BYTES = 3 * 2**30
 # States before and after a segment, and gradients and updates between them; measured on CPU.
 COPIES_OF_STATES = 3
 # On CPU, larger programs are not faster, and smaller ones show their results and save their states sooner.
-MAX_STATE_BYTES = 2**26
+MAX_STATE_BYTES = 2**24
 # Of runs with small states too: on a busy machine with 2 cores, 65,536 runs of 416 parameters took 109 to 132 s at
 # 4,096 a time, and 217 s at 32,768 a time, 47 s of it in the kernel, which fetches memory and takes it back.
 MAX_RUNS = 2**12
@@ -76,9 +76,10 @@ def find_room(
         for values in static_values(checked.arrays, checked.static)
     ]
     per_run, num_params = max(size.state_bytes for size in largest), max(size.num_params for size in largest)
+    on_cpu = jax.default_backend() == "cpu"
     data = sum(np.asarray(array).nbytes for split in SPLIT_NAMES for array in getattr(dataset, split))
-    sharing = num_devices if jax.default_backend() == "cpu" else 1
-    fixed = sharing * (data + programs.MAX_ACTIVATION_BYTES)
+    sharing = num_devices if on_cpu else 1
+    fixed = sharing * (data + programs.activation_room())
     room = int((memory - fixed) / sharing / (COPIES_OF_STATES * per_run))
     if room < 1:
         least = fixed + sharing * COPIES_OF_STATES * per_run
@@ -86,7 +87,7 @@ def find_room(
             f"memory is {memory / 2**20:.0f} MiB; this sweep needs at least {math.ceil(least / 2**20)} MiB: one run at "
             "a time, the data, and what is computed from them"
         )
-    if jax.default_backend() != "cpu":
+    if not on_cpu:
         return Room(room, math.inf, num_params)
-    runs = min(room, max(MAX_STATE_BYTES // per_run, 1), MAX_RUNS)
+    runs = min(room, max(MAX_STATE_BYTES // per_run // sharing, 1), MAX_RUNS // sharing)
     return Room(runs, max(programs.CACHE_BYTES // per_run, 1), num_params)

@@ -1,4 +1,4 @@
-"""From runs to the fewest padded programs, none larger than there is room for.
+"""From runs to the fewest padded programs, none larger than there is room for, and from steps to segments.
 
 Shapes: R runs, G groups of a program, P runs of each group.
 """
@@ -21,7 +21,11 @@ MAX_PADDING = 2.0
 DRAWING_COST = 7
 # Work done twice, to spare a compilation, is at most this share.
 MAX_REPEATED = 1 / 8
+# More groups of a device than these are made divisible by 4, by repeating the smallest.
+MANY_GROUPS, GROUPS_AT_ONCE = 12, 4
 MANY = 2**62
+MIN_SEGMENTS = 10
+MAX_SEGMENT_STEPS = 500
 Static = tuple[tuple[str, Value], ...]
 
 
@@ -31,15 +35,18 @@ class Program(NamedTuple):
     The runs of a group share batch size and seed, and with them every batch; this is what makes a sweep fast.
 
     Attributes:
-      padded_batch_size: at least the largest batch size of the program.
+      padded_batch_sizes: ascending; groups that train at once pad their batches to the least of these that holds them.
+        Each is compiled.
+      at_once: how many neighbouring groups may train at once; beyond it, they would need more padding.
       batch_size: `[G]` int.
       seed: `[G]` int.
-      rows: `[G, P]` int, which runs these are. Where runs do not fill a group, or groups a program, the last is
-        repeated, and does the same work again.
+      rows: `[G, P]` int, which runs these are. Where runs do not fill a group, the last is repeated, and where groups
+        do not fill a program, the smallest; they do the same work again.
       static: hyperparameters whose values the program is built with, the same for all of its runs.
     """
 
-    padded_batch_size: int
+    padded_batch_sizes: tuple[int, ...]
+    at_once: int
     batch_size: np.ndarray
     seed: np.ndarray
     rows: np.ndarray
@@ -54,20 +61,23 @@ def plan(
     max_group: float = math.inf,
     num_devices: int = 1,
     max_padding: float = MAX_PADDING,
+    mixed: bool = False,
 ) -> list[Program]:
     """Returns programs that hold every run, with as few compilations as padding and room allow.
 
     Batch sizes that lie next to each other are padded to the largest of them, as few slices of them as keep the padded
-    work at most `max_padding` times the useful work; a slice that has no room in one program is cut into equal ones,
-    which are compiled once. Work is counted in examples per step.
+    work at most `max_padding` times the useful work. Groups that have no room in one program are dealt to several of as
+    many groups, which are compiled once, each with small and large batches alike. Work is counted in examples per step.
 
     Args:
       runs: name to `[R]` values, with `batch_size` and `seed`.
       static: names that make programs of their own for each of their values.
       max_runs: how many runs one program has room for, on one device; a single group of one run always has.
       max_group: how many runs of a group work well together.
-      num_devices: the groups of a program are divisible by this.
-      max_padding: at least 1. What is done twice to make programs of a slice equal comes on top of it.
+      num_devices: the groups of a program are divisible by this, and dealt to the devices for equal work.
+      max_padding: at least 1. What is done twice to make programs equal comes on top of it.
+      mixed: whether a program holds all slices, and its devices take groups of one after another (which suits CPU
+        cores); else each slice makes programs of its own, whose groups train all at once.
 
     Raises:
       ValueError: a number is out of range, or the runs have no such names.
@@ -75,6 +85,7 @@ def plan(
     arrays = check_runs(runs, arguments.MAX_STEPS)
     arguments.choices("static", static, hyperparameter_names(arrays), least=0)
     arguments.whole("num_devices", num_devices, 1)
+    arguments.flag("mixed", mixed)
     for name, value in (("max_runs", max_runs), ("max_group", max_group), ("max_padding", max_padding)):
         if not (isinstance(value, float) and value == math.inf):
             arguments.number(name, value, "a number from 1 on", lambda number: number >= 1)
@@ -86,41 +97,102 @@ def plan(
         parts[values].append(row)
     programs = []
     for values, rows in parts.items():
-        programs += _plan_part(
-            runs, rows, most, longest, num_devices, max_padding, tuple(zip(static, values, strict=True))
-        )
+        of_part = tuple(zip(static, values, strict=True))
+        groups = _groups(runs, rows, longest, num_devices, max_padding)
+        length = len(groups[0].rows)
+        batch_sizes = [group.batch_size for group in groups]
+        useful = sum(int(runs["batch_size"][row]) for row in rows) / length
+        slices = merge(batch_sizes, max_padding * useful)
+        sizes = tuple(batch_sizes[stop - 1] for _, stop in slices)
+        pools = [(sizes, groups)]
+        if not mixed:
+            pools = [((size,), groups[start:stop]) for size, (start, stop) in zip(sizes, slices, strict=True)]
+        room = max(most // length, 1)
+        for padded, pool in pools:
+            programs += _deal(pool, padded, room, num_devices, max_padding, mixed, of_part)
     return programs
 
 
-def _plan_part(runs, rows, max_runs, longest, num_devices, max_padding, static: Static) -> list[Program]:
-    """Returns the programs of runs that are built alike."""
+class _Group(NamedTuple):
+    """Runs that share batch size and seed, some perhaps repeated."""
+
+    batch_size: int
+    seed: int
+    rows: list[int]
+
+
+def _groups(runs, rows, longest: int, num_devices: int, max_padding: float) -> list[_Group]:
+    """Returns groups of equal length, ascending by batch size."""
     by_stream = defaultdict(list)
     for row in rows:
         by_stream[int(runs["batch_size"][row]), int(runs["seed"][row])].append(row)
     streams = sorted(by_stream.items())
     counts = [(batch_size, len(members)) for (batch_size, _), members in streams]
     length = _group_length(counts, longest, num_devices, max_padding)
-    groups = [
-        (batch_size, seed, _filled(members[start : start + length], length))
-        for (batch_size, seed), members in streams
+    return [
+        _Group(*stream, _filled(members[start : start + length], length))
+        for stream, members in streams
         for start in range(0, len(members), length)
     ]
-    useful = sum(batch_size * count for batch_size, count in counts) / length
-    batch_sizes = [batch_size for batch_size, _, _ in groups]
+
+
+def _deal(
+    groups: list[_Group],
+    sizes: tuple[int, ...],
+    room: int,
+    num_devices: int,
+    max_padding: float,
+    in_turns: bool,
+    static: Static,
+) -> list[Program]:
+    """Returns the programs of groups, ascending by batch size, of which a device has room for so many."""
+    num_programs = math.ceil(len(groups) / (room * num_devices))
+    of_device = math.ceil(len(groups) / num_programs / num_devices)
+    if in_turns and of_device > MANY_GROUPS:
+        # A prime number of groups would train one by one, which takes twice as long where they are of one run each.
+        of_device = min(math.ceil(of_device / GROUPS_AT_ONCE) * GROUPS_AT_ONCE, room)
+    size = of_device * num_devices
+    # Equal numbers of groups, so that one compilation serves all programs.
+    repeats = num_programs * size - len(groups) <= MAX_REPEATED * len(groups)
+    shares = []
+    for first in range(num_programs):
+        members = groups[first::num_programs]
+        wanted = size if repeats else math.ceil(len(members) / num_devices) * num_devices
+        shares.append(_shares(members[:1] * (wanted - len(members)) + members, num_devices))
+    together = _at_once([share for of_program in shares for share in of_program], sizes, max_padding)
     programs = []
-    for start, stop in merge(batch_sizes, max_padding * useful):
-        # Equal numbers of groups, so that one compilation serves all programs of a slice.
-        room = max(max_runs // length, 1) * num_devices
-        num_programs = math.ceil((stop - start) / room)
-        size = math.ceil((stop - start) / num_programs / num_devices) * num_devices
-        repeats = num_programs * size - (stop - start) <= MAX_REPEATED * (stop - start)
-        for first in range(start, stop, size):
-            members = groups[first : min(first + size, stop)]
-            sizes, seeds, of_group = (
-                np.array(column) for column in zip(*(_filled(members, size) if repeats else members), strict=True)
-            )
-            programs.append(Program(batch_sizes[stop - 1], sizes, seeds, of_group, static))
+    for of_program in shares:
+        batch_sizes, seeds, rows = (np.array(column) for column in zip(*itertools.chain(*of_program), strict=True))
+        at_once = len(of_program[0]) if len(sizes) == 1 else together
+        programs.append(Program(sizes, at_once, batch_sizes, seeds, rows, static))
     return programs
+
+
+def _shares(groups: list[_Group], num_devices: int) -> list[list[_Group]]:
+    """Returns each device's groups, as many and about as much work for each: dealt forth and back, ascending."""
+    shares: list[list[_Group]] = [[] for _ in range(num_devices)]
+    for index, group in enumerate(groups):
+        lap, place = divmod(index, num_devices)
+        shares[place if lap % 2 == 0 else num_devices - 1 - place].append(group)
+    return shares
+
+
+def _at_once(shares: list[list[_Group]], sizes: tuple[int, ...], max_padding: float) -> int:
+    """Returns how many neighbours of a share can be padded alike, within what padding is allowed."""
+    batch_sizes = [[group.batch_size for group in share] for share in shares]
+    useful = sum(map(sum, batch_sizes))
+    most = math.gcd(*map(len, shares))
+    divisors = [count for count in range(most, 0, -1) if most % count == 0]
+    padded = [sum(_padded(share, sizes, count).sum() for share in batch_sizes) for count in divisors]
+    return next(
+        count for count, work in zip(divisors, padded, strict=True) if work <= max(max_padding * useful, padded[-1])
+    )
+
+
+def _padded(batch_sizes: Sequence[int] | np.ndarray, sizes: tuple[int, ...], at_once: int) -> np.ndarray:
+    """Returns what the batches of each group are padded to, `[G]`, where so many neighbours train at once."""
+    largest = np.asarray(batch_sizes).reshape(-1, at_once).max(axis=1)
+    return np.repeat(np.asarray(sizes)[np.searchsorted(sizes, largest)], at_once)
 
 
 def _filled(members: list, size: int) -> list:
@@ -140,7 +212,10 @@ def _group_length(streams: list[tuple[int, int]], longest: int, num_devices: int
     lengths = sorted(length for length in cuts | {1, most} if length <= most)
 
     def work(length, overhead):
-        return sum(batch_size * math.ceil(count / length) * (length + overhead) for batch_size, count in streams)
+        examples = sum(batch_size * math.ceil(count / length) * (length + overhead) for batch_size, count in streams)
+        num_groups = sum(math.ceil(count / length) for _, count in streams)
+        # Devices without a group wait for the others.
+        return examples * math.ceil(num_groups / num_devices) * num_devices / num_groups
 
     allowed = [length for length in lengths if work(length, 0) <= max_padding**0.5 * work(1, 0)]
     return min(allowed, key=lambda length: (work(length, DRAWING_COST), -length))
@@ -197,9 +272,12 @@ def hold_the_same(some: list[Program], others: list[Program]) -> bool:
     for programs in (some, others):
         runs = set()
         for program in programs:
+            sizes = program.padded_batch_sizes
             if not program.rows.shape[:1] == program.batch_size.shape == program.seed.shape or program.rows.ndim != 2:
                 return False
-            if program.padded_batch_size < program.batch_size.max(initial=1):
+            if list(sizes) != sorted(sizes) or max(sizes, default=0) < program.batch_size.max(initial=1):
+                return False
+            if program.at_once < 1:
                 return False
             columns = np.broadcast_arrays(program.rows.T, program.batch_size, program.seed)
             runs |= {
@@ -213,14 +291,17 @@ def fingerprint(programs: list[Program]) -> int:
     """Returns a number that differs between plans."""
     crc = 0
     for program in programs:
-        crc = zlib.crc32(repr((program.padded_batch_size, program.static)).encode(), crc)
+        crc = zlib.crc32(repr((program.padded_batch_sizes, program.at_once, program.static)).encode(), crc)
         crc = zlib.crc32(program.rows.astype(np.int64).tobytes(), crc)
     return crc
 
 
 def padding(programs: list[Program]) -> float:
     """Returns padded over useful work of a plan, at least 1; each run counts once."""
-    padded = sum(program.rows.size * program.padded_batch_size for program in programs)
+    padded = sum(
+        program.rows.shape[1] * _padded(program.batch_size, program.padded_batch_sizes, program.at_once).sum()
+        for program in programs
+    )
     return padded / sum(useful_examples(program) for program in programs)
 
 
@@ -229,3 +310,19 @@ def useful_examples(program: Program) -> float:
     batch_sizes = np.broadcast_to(program.batch_size[:, None], program.rows.shape).ravel()
     _, first = np.unique(program.rows, return_index=True)
     return float(batch_sizes[first].sum())
+
+
+def segments(num_steps: int, num_evaluations: int) -> tuple[list[int], list[int]]:
+    """Returns after which steps the host takes over, from 0 to `num_steps`, and which of these are recorded.
+
+    Segments give the progress bar its place, and bound how much of the order of examples is on the devices. They are of
+    one length where a division near the least number of them allows it, since each length is compiled once.
+    """
+    wanted = max(MIN_SEGMENTS, -(-num_steps // MAX_SEGMENT_STEPS))
+    least = min(num_steps, num_evaluations * -(-wanted // num_evaluations))
+    counts = range(least, min(num_steps, 2 * least) + 1)
+    even = [count for count in counts if num_steps % count == 0 and count % num_evaluations == 0]
+    count = (even or [least])[0]
+    recorded = [round(i * num_steps / num_evaluations) for i in range(num_evaluations + 1)]
+    boundaries = {round(i * num_steps / count) for i in range(count + 1)}
+    return sorted(boundaries | set(recorded)), recorded

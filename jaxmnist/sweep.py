@@ -29,9 +29,8 @@ from jaxmnist.sweep_folder import Outcome, SweepFolder
 if TYPE_CHECKING:
     import xarray as xr
 
-MIN_SEGMENTS = 10
-MAX_SEGMENT_STEPS = 500
-LARGE_FLOPS, LARGE_PADDING = 1e12, 1.25
+# Where a few more compilations are nothing beside the work, or the sizes are compiled into one program: on CPU.
+LARGE_FLOPS, LITTLE_PADDING = 1e12, 1.25
 SECONDS_PER_CHECKPOINT = 10.0
 SECONDS_PER_REFRESH = 10.0
 # Of a program's time, as far as the progress bar is concerned; the rest is evaluation.
@@ -170,8 +169,8 @@ def plan(
 ) -> list[planning.Program]:
     """Returns the programs of a sweep in the order they are trained in: shuffled, so that a part shows the whole.
 
-    They are the fewest whose padded work is at most twice the useful work; where the work is so large that compiling a
-    few more is nothing beside it, at most a quarter more than the useful work.
+    They are the fewest whose padded work is at most a quarter more than the useful work, or, where that takes further
+    programs to compile and the work is small, twice the useful work.
 
     Raises:
       ValueError: there is no room for a single run.
@@ -180,9 +179,10 @@ def plan(
     most = room.find_room(model, optimizer, checked, dataset, memory, num_devices)
     # A matrix product forward and one backward: a lower bound, since convolutions use their weights many times.
     flops = 4.0 * most.num_params * num_steps * float(checked.arrays["batch_size"].sum(dtype=np.float64))
+    on_cpu = jax.default_backend() == "cpu"
     planned = planning.plan(
         checked.arrays, static=checked.static, max_runs=most.runs, max_group=most.group, num_devices=num_devices,
-        max_padding=LARGE_PADDING if flops > LARGE_FLOPS else planning.MAX_PADDING,
+        max_padding=LITTLE_PADDING if on_cpu or flops > LARGE_FLOPS else planning.MAX_PADDING, mixed=on_cpu,
     )  # fmt: skip
     return [planned[index] for index in np.random.default_rng(0).permutation(len(planned))]
 
@@ -233,7 +233,7 @@ def run_program(
     """
     num_groups = len(program.seed)
     program = planning.filled(program, mesh.size)
-    boundaries, recorded_steps = segments(job.num_steps, job.num_evaluations)
+    boundaries, recorded_steps = planning.segments(job.num_steps, job.num_evaluations)
     recipe = programs.Recipe(job.model, job.optimizer, program.static, mesh)
     numbers = programs.inputs(mesh, job.arrays, program)
     initial = programs.init(recipe, numbers, data.train.images)
@@ -317,16 +317,24 @@ def train(
       program: its groups divisible by the number of devices.
       split: the training split, on the devices.
       states: those at the first of the boundaries.
-      boundaries: ascending steps, as `segments` returns them.
+      boundaries: ascending steps, as `planning.segments` returns them.
     """
     orders = programs.Orders(program, len(split.labels))
+
+    def put_window(segment):
+        return segment, programs.per_group(recipe.mesh, orders.window(*segment))
+
+    upcoming = map(put_window, itertools.pairwise(boundaries))
     yield boundaries[0], states
-    for start, stop in itertools.pairwise(boundaries):
-        window = programs.per_group(recipe.mesh, orders.window(start, stop))
+    following = next(upcoming, None)
+    while following is not None:
+        (start, stop), window = following
         states, _ = programs.advance(
-            recipe, numbers, states, window, split,
-            num_steps=stop - start, padded_batch_size=program.padded_batch_size,
+            recipe, numbers, states, window, split, num_steps=stop - start,
+            padded_batch_sizes=program.padded_batch_sizes, at_once=program.at_once,
         )  # fmt: skip
+        # Made while the devices are busy.
+        following = next(upcoming, None)
         yield stop, states
 
 
@@ -380,24 +388,8 @@ class Collected:
         values = dict(self._values)
         if not self._finished[rows].all():
             values["finished"] = self._finished
-        _, recorded_steps = segments(job.num_steps, job.num_evaluations)
+        _, recorded_steps = planning.segments(job.num_steps, job.num_evaluations)
         if "shard" not in self._description:
             return results.label(job.arrays, values, recorded_steps, self._description)
         arrays, values = ({name: array[rows] for name, array in part.items()} for part in (job.arrays, values))
         return results.label(arrays, values, recorded_steps, self._description, rows)
-
-
-def segments(num_steps: int, num_evaluations: int) -> tuple[list[int], list[int]]:
-    """Returns after which steps the host takes over, from 0 to `num_steps`, and which of these are recorded.
-
-    Segments give the progress bar its place, and bound how much of the order of examples is on the devices. They are of
-    one length where a division near the least number of them allows it, since each length is compiled once.
-    """
-    wanted = max(MIN_SEGMENTS, -(-num_steps // MAX_SEGMENT_STEPS))
-    least = min(num_steps, num_evaluations * -(-wanted // num_evaluations))
-    counts = range(least, min(num_steps, 2 * least) + 1)
-    even = [count for count in counts if num_steps % count == 0 and count % num_evaluations == 0]
-    count = (even or [least])[0]
-    recorded = [round(i * num_steps / num_evaluations) for i in range(num_evaluations + 1)]
-    boundaries = {round(i * num_steps / count) for i in range(count + 1)}
-    return sorted(boundaries | set(recorded)), recorded

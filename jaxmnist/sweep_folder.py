@@ -168,6 +168,6 @@ def _unpack(packed: Outcome) -> list[planning.Program]:
     for index in range(int(packed["num_programs"])):
         of = {field: packed[f"{index}/{field}"] for field in planning.Program._fields}
         static = tuple((name, value) for name, value in json.loads(str(of["static"])))
-        size = int(of["padded_batch_size"])
-        programs.append(planning.Program(size, of["batch_size"], of["seed"], of["rows"], static))
+        sizes, at_once = tuple(map(int, of["padded_batch_sizes"])), int(of["at_once"])
+        programs.append(planning.Program(sizes, at_once, of["batch_size"], of["seed"], of["rows"], static))
     return programs

@@ -43,6 +43,12 @@ def mnist_dir() -> Path:
 
 
 @pytest.fixture
+def two_programs(monkeypatch) -> None:
+    """Room for six softmax regressions on `tiny` at a time: a sweep of twelve is two programs."""
+    monkeypatch.setattr("jaxmnist.memory.MAX_STATE_BYTES", 6 * 4 * 124)
+
+
+@pytest.fixture
 def no_home(tmp_path, monkeypatch) -> Path:
     """A machine without prepared data and without settings."""
     monkeypatch.setenv("HOME", str(tmp_path))

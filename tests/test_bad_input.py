@@ -197,7 +197,7 @@ CASES = [
         memory=NOT_MEMORY, num_evaluations=st.just(2), shard=st.just((1, 2)), record=st.just(("test",)),
     ),
     *cases(
-        jm.plan, lambda: dict(runs=RUNS), runs=NOT_RUNS, static=NOT_RECORD, num_devices=NOT_FROM_1,
+        jm.plan, lambda: dict(runs=RUNS), runs=NOT_RUNS, static=NOT_RECORD, num_devices=NOT_FROM_1, mixed=NOT_A_FLAG,
         **dict.fromkeys(
             ("max_runs", "max_group", "max_padding"),
             NOT_A_NUMBER.filter(lambda value: value is not math.inf) | one_of([0, 0.5, -1]),
@@ -255,7 +255,7 @@ def test_the_positional_arguments_of_samples_and_unions(num_runs, seed):
 
 def test_every_public_function_is_in_the_table():
     functions = {name for name in jm.__all__ if not inspect.isclass(getattr(jm, name))}
-    assert functions == named_functions([*CASES, *OF_RESULTS]) | {"union"}
+    assert functions == named_functions([*CASES, *OF_RESULTS]) | {"union", "use_cores"}
     assert set(jm.__all__) - functions == CLASSES
 
 

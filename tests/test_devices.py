@@ -5,11 +5,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax
 import numpy as np
 import optax
 import pytest
 
 import jaxmnist as jm
+from jaxmnist import programs
 
 PROGRAM = """
 import sys
@@ -65,3 +67,23 @@ def test_devices_work_alone_and_give_the_numbers_of_one(tiny, tmp_path, axes, mo
     assert of_one.attrs["num_devices"] == 1 and of_several.sizes == of_one.sizes
     for name in of_one.data_vars:
         np.testing.assert_allclose(of_several[name], of_one[name], rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("chosen", [None, "JAX_NUM_CPU_DEVICES", "XLA_FLAGS"])
+def test_cores_become_devices_unless_their_number_is_chosen(chosen):
+    environment = {
+        name: value for name, value in os.environ.items() if name not in ("JAX_NUM_CPU_DEVICES", "XLA_FLAGS")
+    }
+    environment |= {"JAX_NUM_CPU_DEVICES": "3"} if chosen == "JAX_NUM_CPU_DEVICES" else {}
+    environment |= {"XLA_FLAGS": "--xla_force_host_platform_device_count=3"} if chosen == "XLA_FLAGS" else {}
+    program = "import jax, jaxmnist as jm; jm.use_cores(); print(len(jax.local_devices())); jm.use_cores()"
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, timeout=300)
+    wanted = 3 if chosen else min(programs.num_cores(), programs.MAX_CPU_DEVICES)
+    assert int(done.stdout) == wanted
+    assert done.returncode == 0, done.stderr
+
+
+def test_once_jax_has_begun_cores_do_not_become_devices():
+    jax.devices()
+    with pytest.raises(RuntimeError, match="before"):
+        jm.use_cores()

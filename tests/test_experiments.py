@@ -399,7 +399,8 @@ def test_the_cnn_in_a_sweep(tmp_path):
 
 
 def test_shards_of_a_sweep(tmp_path):
-    grid = ("--learning-rates", 0.1, 0.2, "--batch-sizes", 1, 8, 300)
+    # More softmax regressions than one program holds.
+    grid = ("--learning-rates", 0.1, 0.2, "--batch-sizes", 1, 8, 300, "--num-seeds", 100)
     run("sweep_grid", *SMALL, *grid, "--output-dir", "whole", cwd=tmp_path)
     for part in ("1", "2"):
         out, _ = run("sweep_grid", *SMALL, *grid, "--output-dir", part, "--shard", f"{part}/2", cwd=tmp_path)

@@ -24,7 +24,7 @@ from jaxmnist.sweep_folder import SweepFolder, is_unfinished
 EXPERIMENTS = Path(__file__).resolve().parents[1] / "experiments"
 HERE = Path(__file__).resolve().parent
 MODEL = jm.SoftmaxRegression(4)
-RUNS = jm.grid(learning_rate=[0.1, 0.5], batch_size=[1, 2, 40], seed=range(2))  # two programs
+RUNS = jm.grid(learning_rate=[0.1, 0.5], batch_size=[1, 2, 40], seed=range(2))
 sweep_module = importlib.import_module("jaxmnist.sweep")
 
 
@@ -59,7 +59,7 @@ def fill_the_disk(monkeypatch, after):
     return written
 
 
-def test_a_sweep_whose_disk_is_full_loses_nothing(tiny, tmp_path, monkeypatch, saving_always):
+def test_a_sweep_whose_disk_is_full_loses_nothing(tiny, tmp_path, monkeypatch, two_programs, saving_always):
     whole = sweep(tiny)
     written = fill_the_disk(monkeypatch, None)
     sweep(tiny, tmp_path / "all")
@@ -179,7 +179,7 @@ def test_no_damaged_result_of_a_program_is_taken_for_another(tmp_path):
 
 
 @pytest.mark.parametrize("num_damaged", [1, 2])
-def test_a_sweep_falls_back_to_the_state_before(tiny, tmp_path, monkeypatch, saving_always, num_damaged):
+def test_a_sweep_falls_back_to_the_state_before(tiny, tmp_path, monkeypatch, two_programs, saving_always, num_damaged):
     whole = sweep(tiny)
     advance = programs.advance
     counter = itertools.count(1)

@@ -21,7 +21,7 @@ from jaxmnist.interruption import NOTICE, patient
 
 EXPERIMENTS = Path(__file__).resolve().parents[1] / "experiments"
 MODEL = jm.SoftmaxRegression(4)
-RUNS = jm.grid(learning_rate=[0.1, 0.5], batch_size=[1, 2, 40], seed=range(2))  # two programs
+RUNS = jm.grid(learning_rate=[0.1, 0.5], batch_size=[1, 2, 40], seed=range(2))
 sweep_module = importlib.import_module("jaxmnist.sweep")
 
 
@@ -96,7 +96,7 @@ def test_in_another_thread_nothing_changes(tiny, tmp_path):
 
 
 @pytest.mark.parametrize("at", [1, 5, 12, 13, 24])
-def test_a_sweep_saves_the_segment_and_goes_on(tiny, tmp_path, monkeypatch, at):
+def test_a_sweep_saves_the_segment_and_goes_on(tiny, tmp_path, monkeypatch, two_programs, at):
     call = functools.partial(jm.sweep, MODEL, optax.sgd, RUNS, tiny, num_steps=12, num_evaluations=3, progress=False)
     whole = call()
     advance = counting(programs.advance, {at: press})

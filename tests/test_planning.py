@@ -10,8 +10,40 @@ from jaxmnist import planning
 def test_the_original_grid_is_one_program():
     runs = jm.grid(batch_size=[20, 40, 60, 80], learning_rate=[0, 0.2, 0.4, 0.6, 0.8], seed=range(8))
     (program,) = jm.plan(runs)
-    assert program.padded_batch_size == 80 and program.rows.shape == (32, 5)
+    assert program.padded_batch_sizes == (80,) and program.rows.shape == (32, 5)
     assert planning.padding([program]) == pytest.approx(1.6)
+    (program,) = jm.plan(runs, max_padding=1.25, mixed=True)
+    assert program.padded_batch_sizes == (40, 80) and program.rows.shape == (32, 5)
+    assert planning.padding([program]) == pytest.approx(1.2)
+
+
+@pytest.mark.parametrize("num_devices", [1, 2, 3])
+def test_devices_get_equal_work_of_mixed_sizes(num_devices):
+    runs = jm.grid(batch_size=[10, 20, 30, 40, 50, 60], learning_rate=[0.1, 0.2], seed=0)
+    (program,) = jm.plan(runs, num_devices=num_devices, max_padding=1, mixed=True)
+    assert program.padded_batch_sizes == (10, 20, 30, 40, 50, 60) and program.at_once == 1
+    shares = program.batch_size.reshape(num_devices, -1).sum(axis=1)
+    assert shares.sum() == 210 and np.ptp(shares) <= 10
+
+
+def test_groups_that_train_at_once_are_padded_alike():
+    runs = jm.grid(batch_size=[10, 40], learning_rate=[0.1, 0.2], seed=range(6))
+    (program,) = jm.plan(runs, num_devices=2, max_padding=1, mixed=True)
+    assert program.padded_batch_sizes == (10, 40) and program.at_once == 3
+    assert planning.padding([program]) == 1
+    (program,) = jm.plan(runs, num_devices=2, max_padding=1.6, mixed=True)
+    assert program.padded_batch_sizes == (40,) and program.at_once == 6
+    assert planning.padding([program]) == 1.6
+
+
+def test_programs_without_room_are_equal_and_each_has_small_and_large_batches():
+    runs = jm.grid(batch_size=[10, 20, 30, 40], learning_rate=range(5), seed=range(4))
+    programs = jm.plan(runs, num_devices=2, max_runs=10, max_padding=1.25, mixed=True)
+    assert len(programs) == 4
+    assert {(program.padded_batch_sizes, program.at_once, program.rows.shape) for program in programs} == {
+        (programs[0].padded_batch_sizes, programs[0].at_once, (4, 5))
+    }
+    assert {tuple(sorted(program.batch_size)) for program in programs} == {(10, 20, 30, 40)}
 
 
 def test_every_run_is_in_one_program_and_in_the_group_of_its_values():
@@ -22,7 +54,7 @@ def test_every_run_is_in_one_program_and_in_the_group_of_its_values():
     for program in programs:
         assert (runs["batch_size"][program.rows] == program.batch_size[:, None]).all()
         assert (runs["seed"][program.rows] == program.seed[:, None]).all()
-        assert program.batch_size.max() == program.padded_batch_size
+        assert program.padded_batch_sizes == (program.batch_size.max(),)
 
 
 def test_merge_finds_the_fewest_slices_and_the_least_work():
@@ -51,7 +83,7 @@ def check_plan(runs, programs, max_runs, static=()):
         assert program.rows.size <= max(max_runs, 1)
         assert (runs["batch_size"][program.rows] == program.batch_size[:, None]).all()
         assert (runs["seed"][program.rows] == program.seed[:, None]).all()
-        assert program.batch_size.max() <= program.padded_batch_size
+        assert program.batch_size.max() <= program.padded_batch_sizes[-1]
         for name, value in program.static:
             assert (runs[name][program.rows] == value).all()
         assert tuple(name for name, _ in program.static) == tuple(static)
@@ -64,7 +96,7 @@ def test_no_program_has_more_runs_than_there_is_room_for(max_runs):
     check_plan(runs, programs, max_runs)
     assert planning.padding(programs) <= 2
     # Equal programs of a batch size share a compilation.
-    assert len({(program.padded_batch_size, program.rows.shape) for program in programs}) <= 3
+    assert len({(program.padded_batch_sizes, program.rows.shape) for program in programs}) <= 3
 
 
 def test_values_that_programs_are_built_with_make_programs_of_their_own():
@@ -81,7 +113,7 @@ def test_samples_share_batches_as_far_as_that_pays():
         programs = jm.plan(runs)
         check_plan(runs, programs, 600)
         assert planning.padding(programs) <= 2.1
-        assert len({(program.padded_batch_size, program.rows.shape) for program in programs}) <= 6
+        assert len({(program.padded_batch_sizes, program.rows.shape) for program in programs}) <= 6
     assert jm.plan(dict(batch_size=np.full(9, 4), seed=np.zeros(9, int)))[0].rows.shape == (1, 9)
 
 

@@ -9,7 +9,7 @@ import pytest
 
 import jaxmnist as jm
 from jaxmnist import programs
-from jaxmnist.sweep import segments
+from jaxmnist.planning import segments
 
 MODEL = jm.SoftmaxRegression(4)
 METRICS = ("validation_accuracy", "validation_loss", "test_accuracy", "test_loss")
@@ -41,7 +41,7 @@ def alone(dataset, optimizer, model, batch_size, seed, num_steps, **hyperparamet
     ],
 )
 def test_every_run_equals_the_same_run_alone(tiny, optimizer, model, axes):
-    result = sweep(tiny, optimizer, model, runs=jm.grid(**axes, batch_size=[3, 16], seed=[0, 4]))
+    result = sweep(tiny, optimizer, model, runs=jm.grid(**axes, batch_size=[3, 14, 16], seed=[0, 4]))
     names = [*axes, "batch_size", "seed"]
     for values in itertools.product(*(result[name].values.tolist() for name in names)):
         setting = dict(zip(names, values, strict=True))
@@ -110,9 +110,9 @@ def test_curves_are_those_of_shorter_runs(tiny):
     np.testing.assert_allclose(result["recorded_test_loss"].sel(step=0), np.log(4), rtol=1e-6)
 
 
-def test_one_compilation_per_program(tiny, caplog):
+def test_programs_of_equal_shape_are_compiled_once(tiny, caplog, two_programs):
     runs = jm.grid(learning_rate=[0.1, 0.2], batch_size=[1, 2, 40], seed=range(2))
-    assert len(jm.plan(runs)) == 2
+    assert jm.estimate(MODEL, optax.sgd, runs, tiny, num_steps=10).num_programs == 2
 
     def compilations(runs):
         caplog.clear()
@@ -121,7 +121,7 @@ def test_one_compilation_per_program(tiny, caplog):
         return sum(record.getMessage().startswith("Compiling jit(advance)") for record in caplog.records)
 
     programs.advance.clear_cache()
-    assert compilations(runs) == 2
+    assert compilations(runs) == 1
     assert compilations(jm.grid(learning_rate=[0.3, 0.4], batch_size=[1, 2, 40], seed=[5, 6])) == 0
 
 
@@ -235,7 +235,7 @@ def test_estimate_counts_the_work(tiny):
     cost = jm.estimate(MODEL, optax.sgd, jm.grid(learning_rate=[1, 2], batch_size=[2, 40], seed=0), tiny, num_steps=10)
     assert cost.num_runs == 4 and cost.num_programs == cost.num_compilations == 1
     assert 0 < cost.seconds < 60
-    assert cost.padding == pytest.approx(80 / 42)
+    assert cost.padding == 1
     per_example = 4 * 30 * 4
     assert cost.useful_flops == pytest.approx(10 * 84 * per_example, rel=0.6)  # and more than the products alone
     assert cost.useful_flops >= 10 * 84 * per_example

@@ -274,7 +274,7 @@ def interrupted(tiny, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "name", ["0/seed", "0/batch_size", "0/rows", "0/padded_batch_size", "num_programs", "0/static"]
+    "name", ["0/seed", "0/batch_size", "0/rows", "0/padded_batch_sizes", "0/at_once", "num_programs", "0/static"]
 )
 def test_a_plan_that_trains_other_runs_is_refused(interrupted, name):
     sweep, folder = interrupted
