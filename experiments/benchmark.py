@@ -207,7 +207,11 @@ def compare_cnns(measured: Measured, options: Options, dataset: jm.Dataset, libr
     """Compares the original CNN's training step, alone and under `vmap`, and its evaluation on test."""
     num_steps, num_runs = (2, 2) if options.small else (10, 8)
     test = jm.Split(*(field[: 100 if options.small else None] for field in dataset.test))
-    compared = [peers.cnn(dataset, test, num_steps, 1), peers.cnn(dataset, test, num_steps, num_runs)]
+    compared = [
+        peers.cnn(dataset, test, num_steps, 1),
+        peers.cnn_sweep(dataset, num_steps, num_runs),
+        peers.cnn(dataset, test, num_steps, num_runs),
+    ]
     if libraries["torch"]:
         for channels_last, fused in ((False, False), (True, False), (True, True)):
             compared.append(libraries["torch"].cnn(dataset, test, num_steps, channels_last, fused))
@@ -261,9 +265,14 @@ def measure_starts(measured: Measured, options: Options) -> None:
 
 
 def measure_memory(measured: Measured, options: Options) -> None:
-    """Measures by how much the peak of resident memory grows during the large sweep, in a process of its own."""
-    grown, states = in_own_process(growth, options)
-    measured.note("growth of peak memory over bytes of parameters and optimizer state", grown / states, "x")
+    """Measures by how much the peak of resident memory grows during the large sweep, each time in a process of its own:
+    one that compiles its programs, and one that finds them compiled."""
+    with tempfile.TemporaryDirectory() as cache:
+        for name in ("compiling", "compiled before"):
+            grown, states = in_own_process(growth, options, cache)
+            measured.note(
+                f"growth of peak memory over bytes of parameters and optimizer state, {name}", grown / states, "x"
+            )
 
 
 def in_own_process(function: Callable, *arguments):
@@ -272,8 +281,10 @@ def in_own_process(function: Callable, *arguments):
         return pool.apply(function, arguments)
 
 
-def growth(options: Options) -> tuple[int, int]:
+def growth(options: Options, cache: str) -> tuple[int, int]:
     """Returns by how many bytes the large sweep makes this process's peak grow, and the bytes of its states."""
+    jax.config.update("jax_compilation_cache_dir", cache)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     dataset = options.load()
     runs, num_steps = large_runs(options.small)
     model = jm.SoftmaxRegression(len(dataset.class_names))

@@ -49,7 +49,6 @@ def one_program(dataset: jm.Dataset, runs: dict, num_steps: int) -> Peer:
     model = jm.SoftmaxRegression(len(dataset.class_names))
     mesh = programs.local_mesh()
     data = put(mesh, dataset)
-    boundaries, _ = planning.segments(num_steps, 1)
 
     def train_all():
         checked = jm.check(model, optax.sgd, runs, dataset, num_steps)
@@ -58,6 +57,7 @@ def one_program(dataset: jm.Dataset, runs: dict, num_steps: int) -> Peer:
             recipe = programs.Recipe(model, optax.sgd, program.static, mesh)
             numbers = programs.inputs(mesh, checked.arrays, program)
             initial = programs.init(recipe, numbers, data.train.images)
+            boundaries = planning.segments(num_steps, 1, programs.step_flops(program, initial))
             for _, states in train(recipe, numbers, program, data.train, initial, boundaries):
                 jax.block_until_ready(states.step)
             trained.append((program.rows, recipe, numbers, states.params))
@@ -233,5 +233,28 @@ def cnn(dataset: jm.Dataset, test: jm.Split, num_steps: int, num_runs: int) -> P
         states[0] = advance(states[0], split, orders)
         return states[0].step
 
-    name = "jaxmnist" if num_runs == 1 else f"jaxmnist, vmap of {num_runs}"
+    name = "jaxmnist" if num_runs == 1 else f"jax.vmap of {num_runs} jaxmnist.fit"
     return Peer(name, go_on, lambda _: evaluate_alone(model, states[0].params, on_device).accuracy, num_runs)
+
+
+def cnn_sweep(dataset: jm.Dataset, num_steps: int, num_runs: int) -> Peer:
+    """Returns a sweep of the original CNN over seeds, by this package's plan, going on with its training."""
+    model = jm.CNN(num_classes=len(dataset.class_names))
+    runs = jm.grid(learning_rate=1e-4, batch_size=CNN_BATCH_SIZE, seed=range(num_runs))
+    mesh = programs.local_mesh()
+    data = put(mesh, dataset)
+    checked = jm.check(model, optax.adam, runs, dataset, num_steps)
+    in_training: list[list] = []
+    for program in plan(model, optax.adam, checked, dataset, memory.DEFAULT_BYTES, num_steps):
+        recipe = programs.Recipe(model, optax.adam, program.static, mesh)
+        numbers = programs.inputs(mesh, checked.arrays, program)
+        in_training.append([recipe, numbers, program, programs.init(recipe, numbers, data.train.images)])
+
+    def go_on():
+        for each in in_training:
+            recipe, numbers, program, before = each
+            for _, after in train(recipe, numbers, program, data.train, before, (0, num_steps)):
+                each[-1] = after
+            jax.block_until_ready(after.step)
+
+    return Peer(f"jaxmnist, sweep of {num_runs}", go_on, lambda _: None, num_runs)

@@ -106,9 +106,9 @@ def _kind(program: planning.Program) -> tuple:
 def _try(recipe, numbers, program, data: Data, num_steps: int, num_evaluations: int) -> tuple[float, float, int]:
     """Returns seconds of compilation, seconds of one program without it, and its peak bytes."""
     begin = time.perf_counter()
-    boundaries, recorded = planning.segments(num_steps, num_evaluations)
-    length = max(stop - start for start, stop in itertools.pairwise(boundaries))
     states = programs.init(recipe, numbers, data.train.images)
+    boundaries = planning.segments(num_steps, num_evaluations, programs.step_flops(program, states))
+    length = max(stop - start for start, stop in itertools.pairwise(boundaries))
     orders = programs.Orders(program, len(data.train.labels))
     window = programs.per_group(recipe.mesh, orders.window(0, length))
     arguments = (numbers, states, window, data.train)
@@ -131,7 +131,7 @@ def _try(recipe, numbers, program, data: Data, num_steps: int, num_evaluations: 
     for name in evaluate:
         begin = time.perf_counter()
         jax.block_until_ready(evaluate[name](numbers, states.params, getattr(data, name)))
-        often = len(recorded) if name == "validation" and num_evaluations > 1 else 0
+        often = num_evaluations + 1 if name == "validation" and num_evaluations > 1 else 0
         each_s += (1 + often) * (time.perf_counter() - begin)
     analyses = [of.memory_analysis() for of in (advance, *evaluate.values())]
     temporary = max(analysis.temp_size_in_bytes for analysis in analyses if analysis is not None)

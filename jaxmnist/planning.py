@@ -24,7 +24,8 @@ MAX_REPEATED = 1 / 8
 # More groups of a device than these are made divisible by 4, by repeating the smallest.
 MANY_GROUPS, GROUPS_AT_ONCE = 12, 4
 MANY = 2**62
-MIN_SEGMENTS = 10
+# A segment lasts 50 ms or more on CPU, and long work has this many, or more.
+SEGMENT_FLOPS, LONG_SEGMENTS = 1e10, 10
 MAX_SEGMENT_STEPS = 500
 Static = tuple[tuple[str, Value], ...]
 
@@ -312,17 +313,27 @@ def useful_examples(program: Program) -> float:
     return float(batch_sizes[first].sum())
 
 
-def segments(num_steps: int, num_evaluations: int) -> tuple[list[int], list[int]]:
-    """Returns after which steps the host takes over, from 0 to `num_steps`, and which of these are recorded.
+def segments(num_steps: int, num_evaluations: int, step_flops: float) -> list[int]:
+    """Returns after which steps the host takes over, ascending from 0 to `num_steps`; the recorded ones among them.
 
-    Segments give the progress bar its place, and bound how much of the order of examples is on the devices. They are of
-    one length where a division near the least number of them allows it, since each length is compiled once.
+    Segments give the progress bar its place, and bound what a crash loses and how much of the order of examples is on
+    the devices. Short work has fewer: at the end of each, devices wait for the host. They are of one length where a
+    division near their number allows it, since each length is compiled once.
+
+    Args:
+      num_steps: T.
+      num_evaluations: how often to record along training.
+      step_flops: floating-point operations of a step.
     """
-    wanted = max(MIN_SEGMENTS, -(-num_steps // MAX_SEGMENT_STEPS))
-    least = min(num_steps, num_evaluations * -(-wanted // num_evaluations))
+    wanted = max(min(num_steps * step_flops / SEGMENT_FLOPS, LONG_SEGMENTS), num_steps / MAX_SEGMENT_STEPS)
+    least = min(num_steps, num_evaluations * max(math.ceil(wanted / num_evaluations), 1))
     counts = range(least, min(num_steps, 2 * least) + 1)
     even = [count for count in counts if num_steps % count == 0 and count % num_evaluations == 0]
     count = (even or [least])[0]
-    recorded = [round(i * num_steps / num_evaluations) for i in range(num_evaluations + 1)]
     boundaries = {round(i * num_steps / count) for i in range(count + 1)}
-    return sorted(boundaries | set(recorded)), recorded
+    return sorted(boundaries | set(recorded_steps(num_steps, num_evaluations)))
+
+
+def recorded_steps(num_steps: int, num_evaluations: int) -> list[int]:
+    """Returns the steps at which to record, ascending from 0 to `num_steps`."""
+    return [round(i * num_steps / num_evaluations) for i in range(num_evaluations + 1)]

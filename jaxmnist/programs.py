@@ -236,6 +236,12 @@ def sizes(
     return Sizes(num_params, sum(leaf.size * leaf.dtype.itemsize for leaf in leaves))
 
 
+def step_flops(program: planning.Program, states: training.State) -> float:
+    """Returns the operations of a step of a program at most, of models without convolutions: two products a weight."""
+    num_params = sum(leaf.size for leaf in jax.tree.leaves(states.params))
+    return 4.0 * num_params * program.padded_batch_sizes[-1]
+
+
 def _spread(recipe: Recipe, function: Callable, num_spread: int, num_same: int = 0) -> Callable:
     """Returns a function of `num_spread` arguments by group and `num_same` shared ones, run by each device on its own.
 

@@ -233,7 +233,7 @@ def run_program(
     """
     num_groups = len(program.seed)
     program = planning.filled(program, mesh.size)
-    boundaries, recorded_steps = planning.segments(job.num_steps, job.num_evaluations)
+    recorded_steps = planning.recorded_steps(job.num_steps, job.num_evaluations)
     recipe = programs.Recipe(job.model, job.optimizer, program.static, mesh)
     numbers = programs.inputs(mesh, job.arrays, program)
     initial = programs.init(recipe, numbers, data.train.images)
@@ -249,6 +249,7 @@ def run_program(
                 first, tree, _ = saved
                 initial, curves = tree["states"], {name: np.array(curve) for name, curve in tree["curves"].items()}
         last_save = time.monotonic()
+        boundaries = planning.segments(job.num_steps, job.num_evaluations, programs.step_flops(program, initial))
         later = [step for step in boundaries if step >= first]
         for step, states in train(recipe, numbers, program, data.train, initial, later):
             jax.block_until_ready(states.step)
@@ -388,7 +389,7 @@ class Collected:
         values = dict(self._values)
         if not self._finished[rows].all():
             values["finished"] = self._finished
-        _, recorded_steps = planning.segments(job.num_steps, job.num_evaluations)
+        recorded_steps = planning.recorded_steps(job.num_steps, job.num_evaluations)
         if "shard" not in self._description:
             return results.label(job.arrays, values, recorded_steps, self._description)
         arrays, values = ({name: array[rows] for name, array in part.items()} for part in (job.arrays, values))

@@ -43,8 +43,14 @@ def mnist_dir() -> Path:
 
 
 @pytest.fixture
-def two_programs(monkeypatch) -> None:
-    """Room for six softmax regressions on `tiny` at a time: a sweep of twelve is two programs."""
+def many_segments(monkeypatch) -> None:
+    """As many segments for small work as for long work."""
+    monkeypatch.setattr("jaxmnist.planning.SEGMENT_FLOPS", 1.0)
+
+
+@pytest.fixture
+def two_programs(monkeypatch, many_segments) -> None:
+    """Room for six softmax regressions on `tiny` at a time: a sweep of twelve is two programs, of many segments."""
     monkeypatch.setattr("jaxmnist.memory.MAX_STATE_BYTES", 6 * 4 * 124)
 
 

@@ -83,7 +83,7 @@ MUTATIONS = (
     ),
     Mutation(
         "one evaluation is missing",
-        "sweep.py",
+        "planning.py",
         "for i in range(num_evaluations + 1)]",
         "for i in range(num_evaluations)] + [num_steps + 1]",
         "tests/test_sweep.py::test_segments_cover_the_steps_and_the_evaluations",

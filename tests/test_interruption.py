@@ -109,7 +109,7 @@ def test_a_sweep_saves_the_segment_and_goes_on(tiny, tmp_path, monkeypatch, two_
     assert len(advance.calls) == 24
 
 
-def test_a_sweep_stops_at_once_at_the_second_press_or_without_a_folder(tiny, tmp_path, monkeypatch):
+def test_a_sweep_stops_at_once_at_the_second_press_or_without_a_folder(tiny, tmp_path, monkeypatch, many_segments):
     call = functools.partial(jm.sweep, MODEL, optax.sgd, RUNS, tiny, num_steps=12, num_evaluations=3, progress=False)
     whole = call()
     reached = []
@@ -151,7 +151,7 @@ SCRIPTS = {
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
-def test_scripts_say_how_to_go_on(no_home, monkeypatch, capsys, script):
+def test_scripts_say_how_to_go_on(no_home, monkeypatch, capsys, many_segments, script):
     # In this process, since starting one takes seconds; others start the scripts as a person does.
     monkeypatch.syspath_prepend(EXPERIMENTS)
     monkeypatch.chdir(no_home)

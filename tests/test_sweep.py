@@ -9,7 +9,7 @@ import pytest
 
 import jaxmnist as jm
 from jaxmnist import programs
-from jaxmnist.planning import segments
+from jaxmnist.planning import recorded_steps, segments
 
 MODEL = jm.SoftmaxRegression(4)
 METRICS = ("validation_accuracy", "validation_loss", "test_accuracy", "test_loss")
@@ -129,12 +129,15 @@ def test_programs_of_equal_shape_are_compiled_once(tiny, caplog, two_programs):
     ("num_steps", "num_evaluations"), [(1, 1), (7, 2), (100, 1), (490, 49), (500, 3), (997, 10), (30_000, 1)]
 )
 def test_segments_cover_the_steps_and_the_evaluations(num_steps, num_evaluations):
-    boundaries, recorded = segments(num_steps, num_evaluations)
+    boundaries, recorded = segments(num_steps, num_evaluations, 1e12), recorded_steps(num_steps, num_evaluations)
     assert boundaries[0] == 0 and boundaries[-1] == num_steps and sorted(set(boundaries)) == boundaries
     assert set(recorded) <= set(boundaries) and len(recorded) == num_evaluations + 1
     assert len(boundaries) <= max(2 * num_evaluations, 41, num_steps // 250) + num_evaluations
     assert max(np.diff(boundaries)) <= 500
     assert len(set(np.diff(boundaries))) <= (1 if num_steps % 10 == 0 and num_steps % num_evaluations == 0 else 4)
+    # Short work is not interrupted but where it is recorded, or where its order would take much room.
+    at_once = segments(num_steps, num_evaluations, 1.0)
+    assert set(recorded) <= set(at_once) and len(at_once) <= max(len(recorded), num_steps // 250 + 1)
 
 
 @pytest.mark.parametrize(

@@ -23,8 +23,8 @@ class InterruptionError(Exception):
 
 
 @pytest.fixture(autouse=True)
-def small_programs(monkeypatch):
-    """Programs of at most 4 runs."""
+def small_programs(monkeypatch, many_segments):
+    """Programs of at most 4 runs, in many segments."""
     monkeypatch.setattr("jaxmnist.memory.MAX_STATE_BYTES", 4 * 1100)
     monkeypatch.setattr(sweep_module, "SECONDS_PER_REFRESH", 0.0)
 
