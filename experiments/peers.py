@@ -69,7 +69,7 @@ def one_program(dataset: jm.Dataset, runs: dict, num_steps: int) -> Peer:
             accuracies[rows] = programs.evaluate(recipe, numbers, params, data.test).accuracy
         return accuracies
 
-    return Peer("jaxmnist, one program", train_all, evaluate)
+    return Peer("jaxmnist, sweep", train_all, evaluate)
 
 
 def fit_per_cell(dataset: jm.Dataset, runs: dict, num_steps: int) -> Peer:

@@ -8,6 +8,8 @@ import importlib.util
 import socket
 from collections.abc import Iterable, Iterator
 
+import jax
+
 from jaxmnist import arguments, planning, programs
 from jaxmnist.checking import Job
 from jaxmnist.data import Dataset
@@ -50,7 +52,8 @@ def run(
         nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
         cpus, gpus = (min(node.get(kind, 0) for node in nodes) for kind in ("CPU", "GPU"))
         task = ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=MAX_RETRIES)(_train)
-        shared = ray.put(job), ray.put(dataset)
+        # The plan is made for as many cores as this process has devices.
+        shared = ray.put(job), ray.put(dataset), len(jax.local_devices(backend="cpu"))
         numbers = {task.remote(*shared, program): index for index, program in waiting}
         while numbers:
             done, _ = ray.wait(list(numbers), num_returns=1)
@@ -80,11 +83,11 @@ def _connect(address: str) -> None:
         raise ValueError(f"cluster {address!r} cannot be reached: {arguments.reason(error)}") from None
 
 
-def _train(job: Job, dataset: Dataset, program: planning.Program) -> Outcome:
+def _train(job: Job, dataset: Dataset, num_devices: int, program: planning.Program) -> Outcome:
     from jaxmnist.sweep import put, run_program
 
     # A worker that has trained a program before has its devices.
     with contextlib.suppress(RuntimeError):
-        programs.use_cores()
+        jax.config.update("jax_num_cpu_devices", num_devices)
     mesh = programs.local_mesh()
     return run_program(job, program, put(mesh, dataset), mesh)

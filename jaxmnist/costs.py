@@ -135,7 +135,8 @@ def _try(recipe, numbers, program, data: Data, num_steps: int, num_evaluations: 
         each_s += (1 + often) * (time.perf_counter() - begin)
     analyses = [of.memory_analysis() for of in (advance, *evaluate.values())]
     temporary = max(analysis.temp_size_in_bytes for analysis in analyses if analysis is not None)
-    return compilation_s, each_s, state_bytes + window.nbytes + temporary
+    # One window is made while another is in use.
+    return compilation_s, each_s, state_bytes + 2 * window.nbytes + recipe.mesh.size * temporary
 
 
 def _flops_per_example(model: nn.Module, dataset: Dataset) -> float:

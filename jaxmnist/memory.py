@@ -79,7 +79,7 @@ def find_room(
     on_cpu = jax.default_backend() == "cpu"
     data = sum(np.asarray(array).nbytes for split in SPLIT_NAMES for array in getattr(dataset, split))
     sharing = num_devices if on_cpu else 1
-    fixed = sharing * (data + programs.activation_room())
+    fixed = sharing * (data + programs.activation_room(num_devices))
     room = int((memory - fixed) / sharing / (COPIES_OF_STATES * per_run))
     if room < 1:
         least = fixed + sharing * COPIES_OF_STATES * per_run

@@ -21,10 +21,11 @@ MAX_PADDING = 2.0
 DRAWING_COST = 7
 # Work done twice, to spare a compilation, is at most this share.
 MAX_REPEATED = 1 / 8
-# More groups of a device than these are made divisible by 4, by repeating the smallest.
-MANY_GROUPS, GROUPS_AT_ONCE = 12, 4
+# More groups of a device than this are made divisible by one of these, by repeating the smallest.
+MANY_GROUPS, SOME_AT_ONCE = 12, (4, 5, 6, 7, 8)
 MANY = 2**62
-# A segment lasts 50 ms or more on CPU, and long work has this many, or more.
+# A segment lasts 50 ms or more on CPU (of convolutions, whose operations are counted too low, some times as long), and
+# long work has this many, or more.
 SEGMENT_FLOPS, LONG_SEGMENTS = 1e10, 10
 MAX_SEGMENT_STEPS = 500
 Static = tuple[tuple[str, Value], ...]
@@ -147,11 +148,15 @@ def _deal(
     static: Static,
 ) -> list[Program]:
     """Returns the programs of groups, ascending by batch size, of which a device has room for so many."""
+    if in_turns and room > MANY_GROUPS:
+        room -= room % min(SOME_AT_ONCE)
     num_programs = math.ceil(len(groups) / (room * num_devices))
     of_device = math.ceil(len(groups) / num_programs / num_devices)
     if in_turns and of_device > MANY_GROUPS:
         # A prime number of groups would train one by one, which takes twice as long where they are of one run each.
-        of_device = min(math.ceil(of_device / GROUPS_AT_ONCE) * GROUPS_AT_ONCE, room)
+        of_device = next(
+            count for count in itertools.count(of_device) if any(count % some == 0 for some in SOME_AT_ONCE)
+        )
     size = of_device * num_devices
     # Equal numbers of groups, so that one compilation serves all programs.
     repeats = num_programs * size - len(groups) <= MAX_REPEATED * len(groups)
@@ -160,12 +165,14 @@ def _deal(
         members = groups[first::num_programs]
         wanted = size if repeats else math.ceil(len(members) / num_devices) * num_devices
         shares.append(_shares(members[:1] * (wanted - len(members)) + members, num_devices))
-    together = _at_once([share for of_program in shares for share in of_program], sizes, max_padding)
+    of_length: dict[int, list[list[_Group]]] = defaultdict(list)
+    for of_program in shares:
+        of_length[len(of_program[0])] += of_program
+    at_once = {length: _at_once(alike, sizes, max_padding) for length, alike in of_length.items()}
     programs = []
     for of_program in shares:
         batch_sizes, seeds, rows = (np.array(column) for column in zip(*itertools.chain(*of_program), strict=True))
-        at_once = len(of_program[0]) if len(sizes) == 1 else together
-        programs.append(Program(sizes, at_once, batch_sizes, seeds, rows, static))
+        programs.append(Program(sizes, at_once[len(of_program[0])], batch_sizes, seeds, rows, static))
     return programs
 
 
@@ -179,10 +186,10 @@ def _shares(groups: list[_Group], num_devices: int) -> list[list[_Group]]:
 
 
 def _at_once(shares: list[list[_Group]], sizes: tuple[int, ...], max_padding: float) -> int:
-    """Returns how many neighbours of a share can be padded alike, within what padding is allowed."""
+    """Returns how many neighbours in shares of one length can be padded alike, within what padding is allowed."""
     batch_sizes = [[group.batch_size for group in share] for share in shares]
     useful = sum(map(sum, batch_sizes))
-    most = math.gcd(*map(len, shares))
+    most = len(shares[0])
     divisors = [count for count in range(most, 0, -1) if most % count == 0]
     padded = [sum(_padded(share, sizes, count).sum() for share in batch_sizes) for count in divisors]
     return next(
@@ -326,7 +333,7 @@ def segments(num_steps: int, num_evaluations: int, step_flops: float) -> list[in
       step_flops: floating-point operations of a step.
     """
     wanted = max(min(num_steps * step_flops / SEGMENT_FLOPS, LONG_SEGMENTS), num_steps / MAX_SEGMENT_STEPS)
-    least = min(num_steps, num_evaluations * max(math.ceil(wanted / num_evaluations), 1))
+    least = min(num_steps, num_evaluations * math.ceil(wanted / num_evaluations))
     counts = range(least, min(num_steps, 2 * least) + 1)
     even = [count for count in counts if num_steps % count == 0 and count % num_evaluations == 0]
     count = (even or [least])[0]

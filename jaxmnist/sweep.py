@@ -100,7 +100,7 @@ def sweep(
     job = Job(model, optimizer, checked.arrays, num_steps, num_evaluations, tuple(record))
     if memory is None:
         memory = room.available() if shard is None else room.DEFAULT_BYTES
-    planned = plan(model, optimizer, checked, dataset, memory, num_steps)
+    planned = plan(model, optimizer, checked, dataset, memory, num_steps, portable=shard is not None)
     described = describe(job, dataset)
     if shard is not None:
         described |= {"shard": f"{shard[0]}/{shard[1]}", "plan_crc32": planning.fingerprint(planned)}
@@ -166,20 +166,22 @@ def plan(
     dataset: Dataset,
     memory: float,
     num_steps: int,
+    portable: bool = False,
 ) -> list[planning.Program]:
     """Returns the programs of a sweep in the order they are trained in: shuffled, so that a part shows the whole.
 
     They are the fewest whose padded work is at most a quarter more than the useful work, or, where that takes further
-    programs to compile and the work is small, twice the useful work.
+    programs to compile and the work is small, twice the useful work. A portable plan is the same on machines with other
+    numbers of CPU cores.
 
     Raises:
       ValueError: there is no room for a single run.
     """
-    num_devices = len(jax.local_devices())
+    on_cpu = jax.default_backend() == "cpu"
+    num_devices = programs.MAX_CPU_DEVICES if portable and on_cpu else len(jax.local_devices())
     most = room.find_room(model, optimizer, checked, dataset, memory, num_devices)
     # A matrix product forward and one backward: a lower bound, since convolutions use their weights many times.
     flops = 4.0 * most.num_params * num_steps * float(checked.arrays["batch_size"].sum(dtype=np.float64))
-    on_cpu = jax.default_backend() == "cpu"
     planned = planning.plan(
         checked.arrays, static=checked.static, max_runs=most.runs, max_group=most.group, num_devices=num_devices,
         max_padding=LITTLE_PADDING if on_cpu or flops > LARGE_FLOPS else planning.MAX_PADDING, mixed=on_cpu,
@@ -250,8 +252,8 @@ def run_program(
                 initial, curves = tree["states"], {name: np.array(curve) for name, curve in tree["curves"].items()}
         last_save = time.monotonic()
         boundaries = planning.segments(job.num_steps, job.num_evaluations, programs.step_flops(program, initial))
-        later = [step for step in boundaries if step >= first]
-        for step, states in train(recipe, numbers, program, data.train, initial, later):
+        later = [step for step in boundaries if step > first]
+        for step, states in train(recipe, numbers, program, data.train, initial, [first, *later]):
             jax.block_until_ready(states.step)
             if step in recorded_steps:
                 for split in job.record:

@@ -166,6 +166,9 @@ def _pack(programs: list[planning.Program]) -> Outcome:
 def _unpack(packed: Outcome) -> list[planning.Program]:
     programs = []
     for index in range(int(packed["num_programs"])):
+        missing = [field for field in planning.Program._fields if f"{index}/{field}" not in packed]
+        if missing:
+            raise ValueError(f"plan.npz has no {missing[0]}; another version of jaxmnist began it")
         of = {field: packed[f"{index}/{field}"] for field in planning.Program._fields}
         static = tuple((name, value) for name, value in json.loads(str(of["static"])))
         sizes, at_once = tuple(map(int, of["padded_batch_sizes"])), int(of["at_once"])

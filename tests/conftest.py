@@ -11,6 +11,8 @@ import pytest
 import jaxmnist as jm
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
+# A script whose `main` runs in this process must not choose its number of devices.
+jax.devices()
 # Scripts find what earlier ones have compiled. This process has read the variable before: it compiles, and is counted.
 _COMPILED = tempfile.TemporaryDirectory()
 os.environ["JAX_COMPILATION_CACHE_DIR"] = _COMPILED.name

@@ -11,7 +11,8 @@ import optax
 import pytest
 
 import jaxmnist as jm
-from jaxmnist import programs
+from jaxmnist import memory, planning, programs
+from jaxmnist.sweep import plan
 
 PROGRAM = """
 import sys
@@ -21,7 +22,8 @@ import optax
 from conftest import make_split
 
 import jaxmnist as jm
-from jaxmnist import programs
+from jaxmnist import memory, planning, programs
+from jaxmnist.sweep import plan
 
 names = ("a", "b", "c", "d")
 tiny = jm.Dataset("tiny", names, make_split(47, 0), make_split(13, 1), make_split(23, 2))
@@ -34,6 +36,9 @@ for name in ("advance", "evaluate"):
         return real(*args, **kwargs)
     setattr(programs, name, call)
 result = jm.sweep(model, optax.sgd, jm.grid(**axes), tiny, num_steps=6, progress=False, folder=sys.argv[3])
+# Machines with other numbers of cores share the shards of one plan.
+checked = jm.check(model, optax.sgd, jm.grid(**axes), tiny, 6)
+print(planning.fingerprint(plan(model, optax.sgd, checked, tiny, memory.DEFAULT_BYTES, 6, portable=True)))
 assert result.attrs["num_devices"] == len(jax.local_devices()) == int(sys.argv[4])
 assert len(lowered) > 2
 for program in {text: None for text in (each.compile().as_text() for each in lowered)}:
@@ -63,6 +68,9 @@ def test_devices_work_alone_and_give_the_numbers_of_one(tiny, tmp_path, axes, mo
     assert done.returncode == 0, done.stderr
     of_several = jm.load_results(tmp_path)
     linen = jm.MLP(6, 4) if model == "MLP" else jm.CNN((2,), (3,), (1,), 4, num_classes=4)
+    checked = jm.check(linen, optax.sgd, jm.grid(**axes), tiny, 6)
+    portable = plan(linen, optax.sgd, checked, tiny, memory.DEFAULT_BYTES, 6, portable=True)
+    assert int(done.stdout) == planning.fingerprint(portable)
     of_one = jm.sweep(linen, optax.sgd, jm.grid(**axes), tiny, num_steps=6, progress=False)
     assert of_one.attrs["num_devices"] == 1 and of_several.sizes == of_one.sizes
     for name in of_one.data_vars:

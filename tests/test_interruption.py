@@ -179,7 +179,7 @@ def test_scripts_say_how_to_go_on(no_home, monkeypatch, capsys, many_segments, s
 
 ADVANCING = """
 import os, runpy, signal, sys
-from jaxmnist import programs
+from jaxmnist import memory, programs
 signal.signal(signal.SIGINT, signal.default_int_handler)
 advance = programs.advance
 def announced(*args, **kwargs):
@@ -187,6 +187,7 @@ def announced(*args, **kwargs):
     print("advancing", flush=True)
     return states
 programs.advance = announced
+memory.MAX_STATE_BYTES = 2**27
 sys.argv = sys.argv[1:]
 sys.path.insert(0, os.path.dirname(sys.argv[0]))
 runpy.run_path(sys.argv[0], run_name="__main__")

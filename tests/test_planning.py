@@ -89,6 +89,29 @@ def check_plan(runs, programs, max_runs, static=()):
         assert tuple(name for name, _ in program.static) == tuple(static)
 
 
+@pytest.mark.parametrize("num_devices", [1, 2, 8])
+@pytest.mark.parametrize("max_runs", [1, 7, 40, 1000])
+def test_mixed_programs_hold_every_run_within_their_room(max_runs, num_devices):
+    generator = np.random.default_rng(max_runs)
+    for num_sizes, num_runs in ((1, 26), (5, 125), (90, 150)):
+        sizes, seeds = generator.integers(1, num_sizes + 1, num_runs), generator.integers(0, 5, num_runs)
+        runs = dict(batch_size=sizes, seed=seeds, learning_rate=np.arange(num_runs))
+        programs = jm.plan(runs, max_runs=max_runs, max_group=4, num_devices=num_devices, max_padding=1.25, mixed=True)
+        check_plan(runs, programs, max_runs * num_devices)
+        assert len({program.padded_batch_sizes for program in programs}) == 1
+        kinds = {(program.at_once, program.rows.shape) for program in programs}
+        assert len(kinds) == len({program.rows.shape for program in programs}) <= 2
+        for at_once, (num_groups, _) in kinds:
+            assert num_groups % (num_devices * at_once) == 0
+
+
+@pytest.mark.parametrize("num_groups", [13, 17, 26, 127])
+def test_many_groups_never_train_one_by_one(num_groups):
+    runs = jm.grid(batch_size=8, seed=range(num_groups), learning_rate=[0.1, 0.2])
+    (program,) = jm.plan(runs, max_group=2, mixed=True)
+    assert any(len(program.rows) % some == 0 for some in range(4, 9)) and len(program.rows) <= num_groups + 2
+
+
 @pytest.mark.parametrize("max_runs", [1, 7, 64, 1000])
 def test_no_program_has_more_runs_than_there_is_room_for(max_runs):
     runs = jm.grid(learning_rate=range(10), batch_size=[8, 16, 100], seed=range(4))
@@ -96,7 +119,7 @@ def test_no_program_has_more_runs_than_there_is_room_for(max_runs):
     check_plan(runs, programs, max_runs)
     assert planning.padding(programs) <= 2
     # Equal programs of a batch size share a compilation.
-    assert len({(program.padded_batch_sizes, program.rows.shape) for program in programs}) <= 3
+    assert len({(program.padded_batch_sizes, program.at_once, program.rows.shape) for program in programs}) <= 3
 
 
 def test_values_that_programs_are_built_with_make_programs_of_their_own():
@@ -113,7 +136,7 @@ def test_samples_share_batches_as_far_as_that_pays():
         programs = jm.plan(runs)
         check_plan(runs, programs, 600)
         assert planning.padding(programs) <= 2.1
-        assert len({(program.padded_batch_sizes, program.rows.shape) for program in programs}) <= 6
+        assert len({(program.padded_batch_sizes, program.at_once, program.rows.shape) for program in programs}) <= 6
     assert jm.plan(dict(batch_size=np.full(9, 4), seed=np.zeros(9, int)))[0].rows.shape == (1, 9)
 
 

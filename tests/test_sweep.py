@@ -125,6 +125,15 @@ def test_programs_of_equal_shape_are_compiled_once(tiny, caplog, two_programs):
     assert compilations(jm.grid(learning_rate=[0.3, 0.4], batch_size=[1, 2, 40], seed=[5, 6])) == 0
 
 
+def test_a_program_pads_to_a_few_sizes_and_is_compiled_once(tiny, caplog):
+    runs = jm.grid(learning_rate=[0.1, 0.2], batch_size=[1, 2, 38, 40], seed=range(2))
+    programs.advance.clear_cache()
+    with jax.log_compiles():
+        sweep(tiny, runs=runs, num_steps=40)
+    messages = [record.getMessage() for record in caplog.records]
+    assert sum(message.startswith("Compiling jit(advance)") for message in messages) == 1
+
+
 @pytest.mark.parametrize(
     ("num_steps", "num_evaluations"), [(1, 1), (7, 2), (100, 1), (490, 49), (500, 3), (997, 10), (30_000, 1)]
 )

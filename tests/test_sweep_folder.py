@@ -7,6 +7,7 @@ import pytest
 import xarray as xr
 
 import jaxmnist as jm
+from jaxmnist import files
 from jaxmnist.sweep_folder import SweepFolder, is_begun, is_unfinished
 
 # The package's attribute of that name is the function.
@@ -68,6 +69,30 @@ def test_an_interrupted_sweep_ends_as_if_it_had_not_been(tiny, tmp_path, monkeyp
     assert (folder / "results.csv").read_bytes() == csv
     xr.testing.assert_identical(whole, parts)
     assert sorted(path.name for path in folder.iterdir()) == ["results.csv", "results.nc"]
+
+
+def test_it_goes_on_from_a_step_where_no_segment_ends_any_more(tiny, tmp_path, monkeypatch):
+    whole = sweep(tiny, None)
+    with monkeypatch.context() as context, pytest.raises(InterruptionError):
+        context.setattr(sweep_module, "SECONDS_PER_CHECKPOINT", 0.0)
+        interrupt(context, 5)
+        sweep(tiny, tmp_path)
+    monkeypatch.setattr("jaxmnist.planning.SEGMENT_FLOPS", 1e10)
+    taken = interrupt(monkeypatch, 10**9)
+    xr.testing.assert_identical(sweep(tiny, tmp_path), whole)
+    # From step 5 to 8 and 12; the other programs in three segments each.
+    assert len(taken) == 2 + 5 * 3
+
+
+def test_a_plan_of_another_version_is_refused(tiny, tmp_path, monkeypatch):
+    with monkeypatch.context() as context, pytest.raises(InterruptionError):
+        interrupt(context, 5)
+        sweep(tiny, tmp_path)
+    plan = tmp_path / "progress" / "plan.npz"
+    arrays = files.read_arrays(plan.read_bytes())
+    files.write_arrays(plan, {name: array for name, array in arrays.items() if not name.endswith("at_once")})
+    with pytest.raises(ValueError, match=r"cannot be read: plan.npz has no at_once; another version of jaxmnist began"):
+        sweep(tiny, tmp_path)
 
 
 def test_a_finished_sweep_is_not_trained_again(tiny, tmp_path, monkeypatch):
