@@ -150,7 +150,7 @@ def compare_on_grid(measured: Measured, options: Options, dataset: jm.Dataset, l
     """Compares all peers on the original grid with one seed."""
     work = (dataset, GRID, GRID_STEPS)
     compared = [
-        peers.one_program(*work), peers.fit_per_cell(*work), peers.scan_per_cell(*work), peers.step_loop(*work)
+        peers.softmax_sweep(*work), peers.fit_per_cell(*work), peers.scan_per_cell(*work), peers.step_loop(*work)
     ]  # fmt: skip
     if options.full:
         compared.append(peers.flax_style(*work))
@@ -169,7 +169,7 @@ def compare_on_grid(measured: Measured, options: Options, dataset: jm.Dataset, l
 def compare_large_sweeps(measured: Measured, options: Options, dataset: jm.Dataset, libraries: dict) -> None:
     """Compares large sweeps; measures at which share of a matrix product's peak ours trains, by useful work alone."""
     runs, num_steps = large_runs(options.small)
-    compared = [peers.one_program(dataset, runs, num_steps)]
+    compared = [peers.softmax_sweep(dataset, runs, num_steps)]
     if libraries["torch"]:
         compared.append(libraries["torch"].ensemble(dataset, runs, num_steps, padded=False))
     work = f"{len(runs['seed']):,} runs x {num_steps} steps, {len(np.unique(runs['batch_size']))} batch sizes"

@@ -44,7 +44,7 @@ def cells(runs: dict) -> list[tuple[float, int, int]]:
     return list(zip(*(np.asarray(runs[name]).tolist() for name in names), strict=True))
 
 
-def one_program(dataset: jm.Dataset, runs: dict, num_steps: int) -> Peer:
+def softmax_sweep(dataset: jm.Dataset, runs: dict, num_steps: int) -> Peer:
     """Returns this package's sweep: its plan, its compiled programs, and one evaluation."""
     model = jm.SoftmaxRegression(len(dataset.class_names))
     mesh = programs.local_mesh()
