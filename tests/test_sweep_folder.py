@@ -181,7 +181,10 @@ def test_shards_unite_to_the_whole(tiny, tmp_path):
         assert result.attrs["shard"] == f"{part}/3" and result["validation_loss"].dims == ("run",)
         files.append(folder / "results.nc")
     merged = jm.merge([files[2], tmp_path / "1", files[1]])
-    xr.testing.assert_equal(merged, whole)
+    # Their plan is their own, the same for any number of cores: bit for bit its whole, and to rounding the sweep.
+    sweep(tiny, tmp_path / "all", shard=(1, 1))
+    xr.testing.assert_equal(merged, jm.merge([tmp_path / "all"]))
+    xr.testing.assert_allclose(merged, whole, rtol=1e-5, atol=1e-6)
     assert merged.attrs == whole.attrs
     for broken, words in (
         (files[:2], "shards are missing: 3/3"),
