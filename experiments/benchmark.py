@@ -283,8 +283,8 @@ def in_own_process(function: Callable, *arguments):
 
 def growth(options: Options, cache: str) -> tuple[int, int]:
     """Returns by how many bytes the large sweep makes this process's peak grow, and the bytes of its states."""
-    jax.config.update("jax_compilation_cache_dir", cache)
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = cache
+    common.keep_compiled_programs()
     dataset = options.load()
     runs, num_steps = large_runs(options.small)
     model = jm.SoftmaxRegression(len(dataset.class_names))

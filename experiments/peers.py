@@ -47,16 +47,11 @@ def cells(runs: dict) -> list[tuple[float, int, int]]:
 def softmax_sweep(dataset: jm.Dataset, runs: dict, num_steps: int) -> Peer:
     """Returns this package's sweep: its plan, its compiled programs, and one evaluation."""
     model = jm.SoftmaxRegression(len(dataset.class_names))
-    mesh = programs.local_mesh()
-    data = put(mesh, dataset)
+    data = put(programs.local_mesh(), dataset)
 
     def train_all():
-        checked = jm.check(model, optax.sgd, runs, dataset, num_steps)
         trained = []
-        for program in plan(model, optax.sgd, checked, dataset, memory.DEFAULT_BYTES, num_steps):
-            recipe = programs.Recipe(model, optax.sgd, program.static, mesh)
-            numbers = programs.inputs(mesh, checked.arrays, program)
-            initial = programs.init(recipe, numbers, data.train.images)
+        for recipe, numbers, program, initial in _begun(model, optax.sgd, runs, dataset, data, num_steps):
             boundaries = planning.segments(num_steps, 1, programs.step_flops(program, initial))
             for _, states in train(recipe, numbers, program, data.train, initial, boundaries):
                 jax.block_until_ready(states.step)
@@ -70,6 +65,16 @@ def softmax_sweep(dataset: jm.Dataset, runs: dict, num_steps: int) -> Peer:
         return accuracies
 
     return Peer("jaxmnist, sweep", train_all, evaluate)
+
+
+def _begun(model: nn.Module, optimizer: programs.OptimizerFactory, runs: dict, dataset, data, num_steps: int):
+    """Yields recipe, numbers, program and initial states of one program of a sweep after another."""
+    mesh = programs.local_mesh()
+    checked = jm.check(model, optimizer, runs, dataset, num_steps)
+    for program in plan(model, optimizer, checked, dataset, memory.DEFAULT_BYTES, num_steps):
+        recipe = programs.Recipe(model, optimizer, program.static, mesh)
+        numbers = programs.inputs(mesh, checked.arrays, program)
+        yield recipe, numbers, program, programs.init(recipe, numbers, data.train.images)
 
 
 def fit_per_cell(dataset: jm.Dataset, runs: dict, num_steps: int) -> Peer:
@@ -241,14 +246,8 @@ def cnn_sweep(dataset: jm.Dataset, num_steps: int, num_runs: int) -> Peer:
     """Returns a sweep of the original CNN over seeds, by this package's plan, going on with its training."""
     model = jm.CNN(num_classes=len(dataset.class_names))
     runs = jm.grid(learning_rate=1e-4, batch_size=CNN_BATCH_SIZE, seed=range(num_runs))
-    mesh = programs.local_mesh()
-    data = put(mesh, dataset)
-    checked = jm.check(model, optax.adam, runs, dataset, num_steps)
-    in_training: list[list] = []
-    for program in plan(model, optax.adam, checked, dataset, memory.DEFAULT_BYTES, num_steps):
-        recipe = programs.Recipe(model, optax.adam, program.static, mesh)
-        numbers = programs.inputs(mesh, checked.arrays, program)
-        in_training.append([recipe, numbers, program, programs.init(recipe, numbers, data.train.images)])
+    data = put(programs.local_mesh(), dataset)
+    in_training = [list(each) for each in _begun(model, optax.adam, runs, dataset, data, num_steps)]
 
     def go_on():
         for each in in_training:

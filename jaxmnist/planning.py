@@ -144,15 +144,15 @@ def _deal(
     room: int,
     num_devices: int,
     max_padding: float,
-    in_turns: bool,
+    mixed: bool,
     static: Static,
 ) -> list[Program]:
     """Returns the programs of groups, ascending by batch size, of which a device has room for so many."""
-    if in_turns and room > MANY_GROUPS:
+    if mixed and room > MANY_GROUPS:
         room -= room % min(SOME_AT_ONCE)
     num_programs = math.ceil(len(groups) / (room * num_devices))
     of_device = math.ceil(len(groups) / num_programs / num_devices)
-    if in_turns and of_device > MANY_GROUPS:
+    if mixed and of_device > MANY_GROUPS:
         # A prime number of groups would train one by one, which takes twice as long where they are of one run each.
         of_device = next(
             count for count in itertools.count(of_device) if any(count % some == 0 for some in SOME_AT_ONCE)

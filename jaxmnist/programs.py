@@ -188,13 +188,10 @@ def groups_at_once(
     group_bytes = activation_bytes(model, image_shape) * runs_per_group * batch_size
     limit = min(num_groups, most, int(activation_room() / group_bytes))
     if jax.default_backend() == "cpu":
-        limit = min(limit, MAX_GROUPS_AT_ONCE, int(CACHE_BYTES / _bytes_per_group(states)))
+        leaves = jax.tree.leaves((states.params, states.opt_state))
+        state_bytes = sum(leaf.size * leaf.dtype.itemsize for leaf in leaves) / num_groups
+        limit = min(limit, MAX_GROUPS_AT_ONCE, int(CACHE_BYTES / state_bytes))
     return max(count for count in range(1, max(limit, 1) + 1) if num_groups % count == most % count == 0)
-
-
-def _bytes_per_group(states: training.State) -> float:
-    leaves = jax.tree.leaves((states.params, states.opt_state))
-    return sum(leaf.size * leaf.dtype.itemsize for leaf in leaves) / states.step.shape[0]
 
 
 def images_at_once(model: nn.Module, num_runs: int, image_shape: tuple[int, ...]) -> int:
