@@ -70,6 +70,27 @@ def test_max_pool_is_flax_pooling():
     np.testing.assert_array_equal(models.max_pool(images), nn.max_pool(images, (2, 2), (2, 2)))
 
 
+def test_pixels_that_share_a_maximum_share_its_gradient_as_in_jax():
+    blocks = jax.random.randint(jax.random.key(1), (2, 7, 5, 3), 0, 3).astype(jnp.float32)
+    weights = jax.random.normal(jax.random.key(2), (2, 3, 2, 3))
+
+    def by_jax(images):
+        return images[:, :6, :4].reshape(2, 3, 2, 2, 2, 3).max(axis=(2, 4))
+
+    ours, theirs = (
+        jax.grad(lambda x, pool=pool: jnp.sum(pool(x) * weights))(blocks) for pool in (models.max_pool, by_jax)
+    )
+    np.testing.assert_array_equal(ours, theirs)
+    assert (ours[:, 6] == 0).all() and (ours[:, :, 4] == 0).all()
+
+
+def test_pooling_before_the_bias_is_pooling_after_it():
+    images = jax.random.uniform(jax.random.key(1), (2, 6, 6, 3))
+    params = models.Conv(4, (3, 3), bias_init=jax.nn.initializers.normal(1.0)).init(jax.random.key(2), images)
+    pooled = models.Conv(4, (3, 3), pooled=True).apply(params, images)
+    np.testing.assert_array_equal(pooled, models.max_pool(models.Conv(4, (3, 3)).apply(params, images)))
+
+
 def test_cnn_has_the_parameters_of_the_original():
     params = jax.eval_shape(jm.CNN().init, jax.random.key(0), jnp.ones((1, 28, 28, 1)))
     assert sum(leaf.size for leaf in jax.tree.leaves(params)) == 3_274_634
