@@ -208,9 +208,9 @@ def compare_cnns(measured: Measured, options: Options, dataset: jm.Dataset, libr
     num_steps, num_runs = (2, 2) if options.small else (10, 8)
     test = jm.Split(*(field[: 100 if options.small else None] for field in dataset.test))
     compared = [
-        peers.cnn(dataset, test, num_steps, 1),
+        peers.cnn(dataset, test, num_steps),
         peers.cnn_sweep(dataset, num_steps, num_runs),
-        peers.cnn(dataset, test, num_steps, num_runs),
+        peers.cnn_vmap(dataset, num_steps, num_runs),
     ]
     if libraries["torch"]:
         for channels_last, fused in ((False, False), (True, False), (True, True)):

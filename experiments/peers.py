@@ -16,7 +16,7 @@ import optax
 from flax.training import train_state
 
 import jaxmnist as jm
-from jaxmnist import memory, planning, programs, training
+from jaxmnist import memory, planning, programs, spreading, training
 from jaxmnist.sweep import plan, put, train
 
 CNN_BATCH_SIZE = 50
@@ -215,31 +215,42 @@ def flax_style(dataset: jm.Dataset, runs: dict, num_steps: int) -> Peer:
     return Peer("flax's example, cell after cell", train_all, plain.evaluate)
 
 
-def cnn(dataset: jm.Dataset, test: jm.Split, num_steps: int, num_runs: int) -> Peer:
-    """Returns the original CNN, going on with its training; several runs under `vmap`, each with its own order."""
+def cnn(dataset: jm.Dataset, test: jm.Split, num_steps: int) -> Peer:
+    """Returns the original CNN, going on with its training, as `train_cnn.py` does it."""
     model, optimizer = jm.CNN(num_classes=len(dataset.class_names)), optax.adam(1e-4)
-    split, on_device = jax.device_put(dataset.train), jax.device_put(test)
-    seeds = jnp.arange(num_runs)
+    mesh = spreading.mesh_for(CNN_BATCH_SIZE)
+    order = jm.example_order(len(dataset.train.labels), 0, num_steps * CNN_BATCH_SIZE)
+    split, test, order = spreading.put(mesh, (dataset.train, test, order))
+    states = [spreading.put(mesh, jm.init_state(model, optimizer, 0, dataset.train.images))]
+
+    def go_on():
+        states[0], _ = spreading.fit(
+            mesh, model, optimizer, states[0], split, order, CNN_BATCH_SIZE, num_steps=num_steps
+        )  # fmt: skip
+        return states[0].step
+
+    return Peer("jaxmnist", go_on, lambda _: spreading.evaluate(mesh, model, states[0].params, test).accuracy)
+
+
+def cnn_vmap(dataset: jm.Dataset, num_steps: int, num_runs: int) -> Peer:
+    """Returns runs of the original CNN under a hand-written `vmap`, each with its own order, going on with training."""
+    model, optimizer = jm.CNN(num_classes=len(dataset.class_names)), optax.adam(1e-4)
+    split = jax.device_put(dataset.train)
     length = num_steps * CNN_BATCH_SIZE
     orders = np.stack([jm.example_order(len(split.labels), seed, length) for seed in range(num_runs)])
-    if num_runs == 1:
-        seeds, orders = seeds[0], orders[0]
-    init = functools.partial(jm.init_state, model, optimizer, images=split.images)
+    init = jax.vmap(functools.partial(jm.init_state, model, optimizer, images=split.images))
 
     def fit(state, split, order):
         return jm.fit(model, optimizer, state, split, order, CNN_BATCH_SIZE, num_steps=num_steps)[0]
 
-    if num_runs > 1:
-        init, fit = jax.vmap(init), jax.vmap(fit, in_axes=(0, None, 0))
-    advance = jax.jit(fit, donate_argnums=0)
-    states = [jax.jit(init)(seeds)]
+    advance = jax.jit(jax.vmap(fit, in_axes=(0, None, 0)), donate_argnums=0)
+    states = [jax.jit(init)(jnp.arange(num_runs))]
 
     def go_on():
         states[0] = advance(states[0], split, orders)
         return states[0].step
 
-    name = "jaxmnist" if num_runs == 1 else f"jax.vmap of {num_runs} jaxmnist.fit"
-    return Peer(name, go_on, lambda _: evaluate_alone(model, states[0].params, on_device).accuracy, num_runs)
+    return Peer(f"jax.vmap of {num_runs} jaxmnist.fit", go_on, lambda _: None, num_runs)
 
 
 def cnn_sweep(dataset: jm.Dataset, num_steps: int, num_runs: int) -> Peer:

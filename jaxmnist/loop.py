@@ -17,18 +17,13 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxmnist import training
+from jaxmnist import spreading, training
 from jaxmnist.checkpoint import Checkpoints
 from jaxmnist.data import Dataset, Split, example_order
 from jaxmnist.interruption import patient
 
 STEPS_PER_SEGMENT = 10
 SECONDS_PER_CHECKPOINT = 10.0
-
-_fit = jax.jit(
-    training.fit, static_argnums=(0, 1, 5), static_argnames=("num_steps", "augment"), donate_argnames="state"
-)
-_evaluate = jax.jit(training.evaluate, static_argnums=0)
 
 
 def train_run(
@@ -69,8 +64,9 @@ def train_run(
       the time before an interruption), `training_accuracy` and `training_loss` on the next batch without dropout,
       `validation_accuracy`, `validation_loss`.
     """
-    split, validation = jax.device_put(dataset.train), jax.device_put(dataset.validation)
-    fit = functools.partial(_fit, model, optimizer, augment=augment)
+    mesh = spreading.mesh_for(batch_size)
+    split, validation = spreading.put(mesh, (dataset.train, dataset.validation))
+    fit = functools.partial(spreading.fit, mesh, model, optimizer, augment=augment)
     rows: list[dict[str, float]] = []
     begin = time.monotonic()
 
@@ -82,13 +78,13 @@ def train_run(
         row = {"step": step, "seconds": seconds}
         next_batch = Split(*(field[order(step, step + 1)] for field in dataset.train))
         for name, images in (("training", next_batch), ("validation", validation)):
-            metrics = _evaluate(model, state.params, images)
+            metrics = spreading.evaluate(mesh, model, state.params, images)
             jax.block_until_ready(metrics.loss)  # where Ctrl-C is heard, as in float() it is not
             row |= {f"{name}_accuracy": float(metrics.accuracy), f"{name}_loss": float(metrics.loss)}
         rows.append(row)
 
     with patient() as is_stopped, Checkpoints(folder) as checkpoints:
-        state = training.init_state(model, optimizer, seed, dataset.train.images)
+        state = spreading.put(mesh, training.init_state(model, optimizer, seed, dataset.train.images))
         saved = checkpoints.restore(state, warn)
         if saved is not None:
             _, state, rows[:] = saved

@@ -284,11 +284,28 @@ def evaluate(
     check_split("split", split)
     checks.check_params(params)
     arguments.whole("batch_size", batch_size, 1)
+    num_images = len(split.labels)
+    batch_size = min(batch_size, num_images)
+    starts = jnp.arange(0, num_images, batch_size, dtype=jnp.int32)
+    return metrics(*batch_sums(model, params, split, starts, batch_size), num_images)
+
+
+def batch_sums(
+    model: nn.Module, params: optax.Params, split: Split, starts: jax.Array, batch_size: int
+) -> tuple[jax.Array, jax.Array]:
+    """Returns the number of correct images and the sum of losses, each `[S]`, of the batches that begin at `starts`.
+
+    Args:
+      model: a linen module from images to logits.
+      params: its parameters.
+      split: images `[N, H, W, C]` uint8 and labels `[N]` int32.
+      starts: `[S]` int32; what of a batch lies beyond the last image is not counted.
+      batch_size: images of each batch.
+    """
     split = jax.tree.map(jnp.asarray, split)
     num_images = split.labels.shape[0]
-    batch_size = min(batch_size, num_images)
 
-    def batch_sums(start):
+    def sums(start):
         rows = start + jnp.arange(batch_size, dtype=jnp.int32)
         weights = (rows < num_images).astype(jnp.float32)
         images = split.images.at[rows].get(mode="clip")
@@ -298,7 +315,11 @@ def evaluate(
         loss_sum = losses.masked_sum(losses.cross_entropy_per_example(logits, labels), weights)
         return losses.num_correct(logits, labels, weights), loss_sum
 
-    correct, loss_sums = jax.lax.map(batch_sums, jnp.arange(0, num_images, batch_size, dtype=jnp.int32))
+    return jax.lax.map(sums, starts)
+
+
+def metrics(correct: jax.Array, loss_sums: jax.Array, num_images: int) -> Metrics:
+    """Returns accuracy and loss from the sums over batches, `[S]` each, of all images."""
     loss = jnp.sum(loss_sums) / num_images
     accuracy = jnp.sum(correct, dtype=jnp.int32).astype(jnp.float32) / num_images
     return Metrics(jnp.where(jnp.isfinite(loss), accuracy, jnp.nan), loss)
