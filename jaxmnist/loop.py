@@ -60,9 +60,9 @@ def train_run(
       warn: is called with a sentence where a state in the folder cannot be read.
 
     Returns:
-      The final state, and one row for each look: `step`, `seconds` since the start (compilation included, and
-      the time before an interruption), `training_accuracy` and `training_loss` on the next batch without dropout,
-      `validation_accuracy`, `validation_loss`.
+      The final state, on one device, and one row for each look: `step`, `seconds` since the start (compilation
+      included, and the time before an interruption), `training_accuracy` and `training_loss` on the next batch without
+      dropout, `validation_accuracy`, `validation_loss`.
     """
     mesh = spreading.mesh_for(batch_size)
     split, validation = spreading.put(mesh, (dataset.train, dataset.validation))
@@ -105,7 +105,7 @@ def train_run(
                 last_save = time.monotonic()
             if stops:
                 raise KeyboardInterrupt(f"saved at step {stop}: the same call goes on from there")
-    return state, rows
+    return jax.device_put(state, mesh.devices[0]), rows
 
 
 def boundaries(first: int, num_steps: int, evaluation_steps: int) -> Iterator[int]:

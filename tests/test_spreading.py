@@ -1,0 +1,110 @@
+"""One run on two and four CPU devices, in a process of its own: a process has one number of devices for its life."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+import optax
+import pytest
+
+import jaxmnist as jm
+from jaxmnist import loop, spreading, training
+
+MODEL = jm.CNN((2, 8), (3, 3), (1, 2), hidden_size=8, num_classes=4)
+NUMBERS = dict(batch_size=8, num_steps=25, evaluation_steps=10, augment=jm.Affine(5, 0.1, 1))
+
+PROGRAM = """
+import sys
+import warnings
+from pathlib import Path
+
+import jax
+import numpy as np
+import optax
+from conftest import make_split
+from test_spreading import MODEL, NUMBERS
+
+import jaxmnist as jm
+from jaxmnist import loop, spreading
+
+warnings.simplefilter("error")
+jax.config.update("jax_numpy_rank_promotion", "raise")
+spreading.MIN_DIVIDED_SIZE, spreading.IMAGES_AT_ONCE = 8, 3
+loop.SECONDS_PER_CHECKPOINT = 0.0
+folder, count = Path(sys.argv[1]), int(sys.argv[2])
+names = ("a", "b", "c", "d")
+tiny = jm.Dataset("tiny", names, make_split(47, 0), make_split(13, 1), make_split(23, 2))
+assert [spreading.mesh_for(batch_size).size for batch_size in (1, 6, 7, 8)] == [1, {2: 2, 4: 3}[count], 1, count]
+
+class Interruption(Exception):
+    pass
+
+def interrupt(step, rows, loss):
+    if step == 10:
+        raise Interruption
+
+def train(name, **keywords):
+    return loop.train_run(MODEL, optax.adam(0.01), tiny, 3, **NUMBERS, folder=folder / name, **keywords)
+
+def fit(mesh, *arguments, real=spreading.fit, **keywords):
+    state, losses = real(mesh, *arguments, **keywords)
+    kernel = state.params["params"]["Dense_0"]["kernel"]
+    assert mesh.size == count and len(kernel.sharding.device_set) == count and not kernel.is_fully_replicated
+    return state, losses
+
+compiled = spreading.fit._cache_size
+spreading.fit = fit
+state, rows = train("whole")
+# Segments of 10 and of 5 steps, and no second program for a state that a program gave back.
+assert compiled() == 2, compiled()
+try:
+    train("parts", report=interrupt)
+    raise SystemExit("was not interrupted")
+except Interruption:
+    pass
+resumed, resumed_rows = train("parts")
+jax.tree.map(np.testing.assert_array_equal, state.params, resumed.params)
+assert [{**row, "seconds": 0} for row in rows] == [{**row, "seconds": 0} for row in resumed_rows]
+try:
+    train("one device goes on", report=interrupt)
+except Interruption:
+    pass
+np.savez(folder / "trained.npz", *jax.tree.leaves(state.params), losses=[row["validation_loss"] for row in rows])
+"""
+
+
+@pytest.mark.parametrize("count", [2, 4])
+def test_devices_share_one_run_and_give_the_numbers_of_one(tiny, tmp_path, count):
+    here = Path(__file__).parent
+    path = f"{here.parent}{os.pathsep}{here}"
+    environment = {**os.environ, "JAX_NUM_CPU_DEVICES": str(count), "PYTHONPATH": path}
+    arguments = [sys.executable, "-c", PROGRAM, str(tmp_path), str(count)]
+    done = subprocess.run(arguments, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    saved = np.load(tmp_path / "trained.npz")
+
+    for folder in ("alone", "one device goes on"):
+        state, rows = loop.train_run(MODEL, optax.adam(0.01), tiny, 3, **NUMBERS, folder=tmp_path / folder)
+        for position, leaf in enumerate(jax.tree.leaves(state.params)):
+            np.testing.assert_allclose(leaf, saved[f"arr_{position}"], rtol=1e-3, atol=1e-5)
+        np.testing.assert_allclose([row["validation_loss"] for row in rows], saved["losses"], rtol=1e-4)
+
+
+def test_one_device_gives_the_numbers_of_fit_and_counts_every_image(tiny):
+    mesh, optimizer = spreading.mesh_for(5), optax.sgd(0.1)
+    order = jm.example_order(len(tiny.train.labels), 1, 4 * 5)
+    state = jm.init_state(MODEL, optimizer, 1, tiny.train.images)
+    expected, expected_losses = jax.jit(jm.fit, static_argnums=(0, 1, 5), static_argnames="num_steps")(
+        MODEL, optimizer, state, tiny.train, order, 5, num_steps=4
+    )
+    ours, losses = spreading.fit(mesh, MODEL, optimizer, spreading.put(mesh, state), tiny.train, order, 5, num_steps=4)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), ours.params, expected.params)
+    np.testing.assert_allclose(losses, expected_losses, rtol=1e-5)
+    for split in (tiny.train, tiny.validation, tiny.test):
+        found = spreading.evaluate(mesh, MODEL, ours.params, split)
+        whole = training.evaluate(MODEL, ours.params, split)
+        assert round(found.accuracy * len(split.labels), 3) == round(whole.accuracy * len(split.labels), 3)
+        np.testing.assert_allclose(found.loss, whole.loss, rtol=1e-5)
