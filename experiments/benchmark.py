@@ -205,7 +205,7 @@ def large_runs(small: bool) -> tuple[dict, int]:
 
 def compare_cnns(measured: Measured, options: Options, dataset: jm.Dataset, libraries: dict) -> None:
     """Compares the original CNN's training step, alone, in a sweep and under `vmap`, and its evaluation on test."""
-    num_steps, num_runs = (2, 2) if options.small else (10, 8)
+    num_steps, num_runs = (2, 2) if options.small else (20, 8)
     test = jm.Split(*(field[: 100 if options.small else None] for field in dataset.test))
     compared = [
         peers.cnn(dataset, test, num_steps),
