@@ -127,11 +127,11 @@ def convolve_by_bands(images: jax.Array, kernel: jax.Array) -> jax.Array:
 
 def _bands(images, size):
     """Returns row 0, 1, ... n - 1 under all bands, each `[B, rows, W, C]`."""
-    batch, height, *row = images.shape
+    batch, height, *within = images.shape
     rows, num_points = -(-height // TILE_OUTPUTS), TILE_OUTPUTS + size - 1
     below = (rows - 1 + -(-num_points // TILE_OUTPUTS)) * TILE_OUTPUTS - height - size // 2
     padded = jnp.pad(images, [(0, 0), (size // 2, below), (0, 0), (0, 0)])
-    blocks = padded.reshape(batch, -1, TILE_OUTPUTS, *row)
+    blocks = padded.reshape(batch, -1, TILE_OUTPUTS, *within)
     places = (divmod(i, TILE_OUTPUTS) for i in range(num_points))
     return [blocks[:, block : block + rows, row] for block, row in places]
 

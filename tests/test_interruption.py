@@ -16,7 +16,7 @@ import pytest
 import xarray as xr
 
 import jaxmnist as jm
-from jaxmnist import checkpoint, loop, programs
+from jaxmnist import checkpoint, loop, programs, spreading
 from jaxmnist.interruption import NOTICE, patient
 
 EXPERIMENTS = Path(__file__).resolve().parents[1] / "experiments"
@@ -132,8 +132,8 @@ def test_a_sweep_stops_at_once_at_the_second_press_or_without_a_folder(tiny, tmp
 def test_a_long_run_saves_the_segment_and_goes_on(tiny, tmp_path, monkeypatch, at):
     numbers = dict(batch_size=5, num_steps=37, evaluation_steps=20)
     whole, _ = loop.train_run(MODEL, optax.adam(0.01), tiny, 3, **numbers, folder=tmp_path / "whole")
-    fit = counting(loop._fit, {at: press})
-    monkeypatch.setattr(loop, "_fit", fit)
+    fit = counting(spreading.fit, {at: press})
+    monkeypatch.setattr(spreading, "fit", fit)
     call = functools.partial(loop.train_run, MODEL, optax.adam(0.01), tiny, 3, **numbers, folder=tmp_path / "parts")
     with pytest.raises(KeyboardInterrupt):
         call()
@@ -164,7 +164,7 @@ def test_scripts_say_how_to_go_on(no_home, monkeypatch, capsys, many_segments, s
     run(*arguments, "--output-dir", "whole")
     with monkeypatch.context() as context, pytest.raises(SystemExit) as ended:
         context.setattr("os._exit", sys.exit)
-        place, name = (loop, "_fit") if script == "train_cnn" else (programs, "advance")
+        place, name = (spreading, "fit") if script == "train_cnn" else (programs, "advance")
         context.setattr(place, name, counting(getattr(place, name), {2: press}))
         capsys.readouterr()
         run(*arguments, "--output-dir", "cut off")
