@@ -331,11 +331,12 @@ def sweep_of(options: Options, num_runs: int) -> tuple[float, int]:
     # Compiles what the sweep will need: its programs are all of a few shapes.
     jm.estimate(model, optax.sgd, runs, dataset, num_steps=SCALE_STEPS)
     taken = []
-    for _ in range(1 if num_runs > 10_000 else 3):
+    # A long sweep takes the machine's quick and slow moments as they come, and many short ones do.
+    for _ in range(min(max(SCALE_RUNS) // num_runs, 9)):
         start = time.perf_counter()
         jm.sweep(model, optax.sgd, runs, dataset, num_steps=SCALE_STEPS, progress=False)
         taken.append(time.perf_counter() - start)
-    return min(taken), peak_bytes()
+    return float(np.median(taken)), peak_bytes()
 
 
 def compare_halving(measured: Measured, dataset: jm.Dataset) -> None:
