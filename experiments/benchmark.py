@@ -48,9 +48,10 @@ IMPORTS = ("import jaxmnist", "import jax, flax.linen, optax")
 @dataclasses.dataclass(frozen=True)
 class Options(common.DataOptions):
     num_rounds: int = 3
-    """Warm rounds of each measurement; without --full, 1 of the large sweep and 2 of whole processes."""
+    """Warm rounds of each measurement; without --full, 1 of the large sweep and of whole processes."""
     full: bool = False
-    """Measure also what takes minutes: all rounds, flax's example, costs from 256 to 65,536 runs, and halving."""
+    """Measure also what takes minutes: all rounds, flax's example, CNNs under one vmap, growth of memory, costs from 256
+    to 65,536 runs, and halving."""
     small: bool = False
     """Work so small that it measures nothing: to see that everything runs."""
     output_dir: Annotated[Path, tyro.conf.arg(metavar="DIR")] = Path("results/benchmark")
@@ -74,7 +75,8 @@ def main() -> None:
     compare_large_sweeps(measured, options, dataset, libraries)
     compare_cnns(measured, options, dataset, libraries)
     measure_starts(measured, options)
-    measure_memory(measured, options)
+    if options.full or options.small:
+        measure_memory(measured, options)
     if options.full:
         compare_sizes(measured, options)
         compare_halving(measured, dataset)
@@ -210,8 +212,9 @@ def compare_cnns(measured: Measured, options: Options, dataset: jm.Dataset, libr
     compared = [
         peers.cnn(dataset, test, num_steps),
         peers.cnn_sweep(dataset, num_steps, num_runs),
-        peers.cnn_vmap(dataset, num_steps, num_runs),
     ]
+    if options.full or options.small:
+        compared.append(peers.cnn_vmap(dataset, num_steps, num_runs))
     if libraries["torch"]:
         for channels_last, fused in ((False, False), (True, False), (True, True)):
             compared.append(libraries["torch"].cnn(dataset, test, num_steps, channels_last, fused))
@@ -255,7 +258,7 @@ def measure_starts(measured: Measured, options: Options) -> None:
         measured.compare(
             "from the prompt to the heat map",
             {"jaxmnist, first time": first_time, "jaxmnist, again": functools.partial(sweep, cache)},
-            options.num_rounds if options.full else min(options.num_rounds, 2),
+            options.num_rounds if options.full else 1,
         )
     measured.compare(
         "imports",
