@@ -50,8 +50,8 @@ class Options(common.DataOptions):
     num_rounds: int = 3
     """Warm rounds of each measurement; without --full, 1 of the large sweep and of whole processes."""
     full: bool = False
-    """Measure also what takes minutes: all rounds, flax's example, CNNs under one vmap, growth of memory, costs from 256
-    to 65,536 runs, and halving."""
+    """Measure also what takes minutes: all rounds, flax's example, CNNs under one vmap, memory, costs of up to 65,536
+    runs, and halving."""
     small: bool = False
     """Work so small that it measures nothing: to see that everything runs."""
     output_dir: Annotated[Path, tyro.conf.arg(metavar="DIR")] = Path("results/benchmark")
