@@ -128,12 +128,20 @@ def convolve_by_bands(images: jax.Array, kernel: jax.Array) -> jax.Array:
 def _bands(images, size):
     """Returns row 0, 1, ... n - 1 under all bands, each `[B, rows, W, C]`."""
     batch, height, *within = images.shape
-    rows, num_points = -(-height // TILE_OUTPUTS), TILE_OUTPUTS + size - 1
-    below = (rows - 1 + -(-num_points // TILE_OUTPUTS)) * TILE_OUTPUTS - height - size // 2
-    padded = jnp.pad(images, [(0, 0), (size // 2, below), (0, 0), (0, 0)])
+    padded = jnp.pad(images, [(0, 0), _margins(height, size), (0, 0), (0, 0)])
     blocks = padded.reshape(batch, -1, TILE_OUTPUTS, *within)
-    places = (divmod(i, TILE_OUTPUTS) for i in range(num_points))
-    return [blocks[:, block : block + rows, row] for block, row in places]
+    places = (divmod(i, TILE_OUTPUTS) for i in range(TILE_OUTPUTS + size - 1))
+    return [blocks[:, block : block + _num_tiles(height), row] for block, row in places]
+
+
+def _num_tiles(extent):
+    return -(-extent // TILE_OUTPUTS)
+
+
+def _margins(extent, size):
+    """Returns how many pixels go before and after an axis, so that all tiles lie on it and it is whole blocks."""
+    num_blocks = _num_tiles(extent) - 1 + _num_tiles(TILE_OUTPUTS + size - 1)
+    return size // 2, num_blocks * TILE_OUTPUTS - extent - size // 2
 
 
 def _combined(matrix, arrays):
@@ -242,7 +250,7 @@ def _transforms_of_axis(size: int) -> _Transforms:
         return np.concatenate([np.vander(POINTS[: num_points - 1], count, increasing=True), at_infinity])
 
     kernel, inputs = powers(size), np.linalg.inv(powers(num_points)).T
-    inputs[np.abs(inputs) < 1e-12] = 0.0
+    inputs[np.abs(inputs) < 1e-12] = 0.0  # rounded ones would be multiplied
     # Any factor may go from one to the other; with rows of like size, rounding errors are smallest.
     balance = np.sqrt(np.abs(inputs).sum(1, keepdims=True) / np.abs(kernel).sum(1, keepdims=True))
     return _Transforms(size, inputs / balance, kernel * balance, powers(TILE_OUTPUTS).T)
@@ -257,14 +265,9 @@ def _transforms(size: int) -> _Transforms:
 def _tiles(images, size):
     """Returns the pixels under the tiles, `[n, n, B, rows, columns, C]`: blocks of 4x4, and what of the next ones."""
     batch, height, width, channels = images.shape
-    rows, columns = -(-height // TILE_OUTPUTS), -(-width // TILE_OUTPUTS)
-    num_points = TILE_OUTPUTS + size - 1
-    reach = -(-num_points // TILE_OUTPUTS)
-    margins = [
-        (size // 2, (count + reach - 1) * TILE_OUTPUTS - extent - size // 2)
-        for count, extent in ((rows, height), (columns, width))
-    ]
-    padded = jnp.pad(images, [(0, 0), *margins, (0, 0)])
+    rows, columns, num_points = _num_tiles(height), _num_tiles(width), TILE_OUTPUTS + size - 1
+    reach = _num_tiles(num_points)
+    padded = jnp.pad(images, [(0, 0), _margins(height, size), _margins(width, size), (0, 0)])
     shape = (batch, rows + reach - 1, TILE_OUTPUTS, columns + reach - 1, TILE_OUTPUTS, channels)
     blocks = padded.reshape(shape).transpose(2, 4, 0, 1, 3, 5)
     below = jnp.concatenate([blocks[:, :, :, i : i + rows] for i in range(reach)], axis=0)[:num_points]
@@ -274,7 +277,7 @@ def _tiles(images, size):
 def _from_blocks(outputs, extents):
     """Returns images `[B, H, W, F]` from blocks `[4 * 4, B * rows * columns * F]`; what reaches beyond is cut off."""
     batch, height, width = extents
-    rows, columns = -(-height // TILE_OUTPUTS), -(-width // TILE_OUTPUTS)
+    rows, columns = _num_tiles(height), _num_tiles(width)
     blocks = outputs.reshape(TILE_OUTPUTS, TILE_OUTPUTS, batch, rows, columns, -1).transpose(2, 3, 0, 4, 1, 5)
     whole = blocks.reshape(batch, rows * TILE_OUTPUTS, columns * TILE_OUTPUTS, -1)
     return whole[:, :height, :width]

@@ -120,7 +120,7 @@ class Conv(nn.Module):
             gain = self.param("gain", nn.initializers.ones, (self.features,), jnp.float32)
             kernel = standardise(kernel) * gain[None, None, None, :]
         outputs = convolve(inputs, kernel)
-        # A bias changes no maximum, and is added to a quarter as many.
+        # One bias for all pixels leaves each maximum where it is, and is added to a quarter as many.
         return (max_pool(outputs) if self.pooled else outputs) + bias[None, None, None, :]
 
 

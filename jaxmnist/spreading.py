@@ -92,9 +92,9 @@ def evaluate(mesh: Mesh, model: nn.Module, params: optax.Params, split: Split) -
     """Returns accuracy and loss on every image of a split as `training.evaluate` does, each device taking its share."""
     num_images = len(split.labels)
     batch_size = min(IMAGES_AT_ONCE, num_images)
-    num_batches = math.ceil(num_images / batch_size)
+    batches_each = math.ceil(num_images / (batch_size * mesh.size))
     # Batches that begin beyond the last image count nothing.
-    starts = batch_size * jnp.arange(math.ceil(num_batches / mesh.size) * mesh.size, dtype=jnp.int32)
+    starts = batch_size * jnp.arange(batches_each * mesh.size, dtype=jnp.int32)
     each, same = PartitionSpec(_AXIS), PartitionSpec()
     sums = jax.shard_map(
         lambda params, split, starts: training.batch_sums(model, params, split, starts, batch_size),

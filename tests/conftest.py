@@ -1,6 +1,8 @@
 """What all tests share: strict numerics, and a data set small enough to sweep in a blink."""
 
 import os
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
@@ -28,11 +30,29 @@ def make_split(num_images: int, seed: int, shape=(6, 5, 1), num_classes: int = 4
     return jm.Split((patterns[labels] + generator.integers(0, 56, (num_images, *shape))).astype(np.uint8), labels)
 
 
-@pytest.fixture(scope="session")
-def tiny() -> jm.Dataset:
-    """A data set of 47 / 13 / 23 images (no batch size divides them) of 4 classes."""
+def make_tiny() -> jm.Dataset:
+    """Returns a data set of 47 / 13 / 23 images (no batch size divides them) of 4 classes."""
     names = ("a", "b", "c", "d")
     return jm.Dataset("tiny", names, make_split(47, 0), make_split(13, 1), make_split(23, 2))
+
+
+def run_on_devices(num_devices: int, program: str, *arguments: str) -> str:
+    """Returns what a program prints in a process of its own: a process has one number of devices for its life."""
+    here = Path(__file__).parent
+    path = f"{here.parent}{os.pathsep}{here}"
+    done = subprocess.run(
+        [sys.executable, "-c", program, *arguments],
+        env={**os.environ, "JAX_NUM_CPU_DEVICES": str(num_devices), "PYTHONPATH": path},
+        capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="session")
+def tiny() -> jm.Dataset:
+    """The small data set that most tests use."""
+    return make_tiny()
 
 
 @pytest.fixture(scope="session")

@@ -1,14 +1,14 @@
-"""Sweeps on two and four CPU devices, in a process of its own: a process has one number of devices for its life."""
+"""Sweeps on two and four CPU devices."""
 
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import jax
 import numpy as np
 import optax
 import pytest
+from conftest import run_on_devices
 
 import jaxmnist as jm
 from jaxmnist import memory, planning, programs
@@ -19,14 +19,13 @@ import sys
 
 import jax
 import optax
-from conftest import make_split
+from conftest import make_tiny
 
 import jaxmnist as jm
 from jaxmnist import memory, planning, programs
 from jaxmnist.sweep import plan
 
-names = ("a", "b", "c", "d")
-tiny = jm.Dataset("tiny", names, make_split(47, 0), make_split(13, 1), make_split(23, 2))
+tiny = make_tiny()
 axes = eval(sys.argv[1])
 model = jm.MLP(6, 4) if sys.argv[2] == "MLP" else jm.CNN((2,), (3,), (1,), 4, num_classes=4)
 lowered = []
@@ -57,20 +56,12 @@ for program in {text: None for text in (each.compile().as_text() for each in low
     ],
 )
 def test_devices_work_alone_and_give_the_numbers_of_one(tiny, tmp_path, axes, model, num_devices):
-    here = Path(__file__).parent
-    environment = {
-        **os.environ,
-        "JAX_NUM_CPU_DEVICES": str(num_devices),
-        "PYTHONPATH": f"{here.parent}{os.pathsep}{here}",
-    }
-    arguments = [sys.executable, "-c", PROGRAM, repr(axes), model, str(tmp_path), str(num_devices)]
-    done = subprocess.run(arguments, env=environment, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr
+    printed = run_on_devices(num_devices, PROGRAM, repr(axes), model, str(tmp_path), str(num_devices))
     of_several = jm.load_results(tmp_path)
     linen = jm.MLP(6, 4) if model == "MLP" else jm.CNN((2,), (3,), (1,), 4, num_classes=4)
     checked = jm.check(linen, optax.sgd, jm.grid(**axes), tiny, 6)
     portable = plan(linen, optax.sgd, checked, tiny, memory.DEFAULT_BYTES, 6, portable=True)
-    assert int(done.stdout) == planning.fingerprint(portable)
+    assert int(printed) == planning.fingerprint(portable)
     of_one = jm.sweep(linen, optax.sgd, jm.grid(**axes), tiny, num_steps=6, progress=False)
     assert of_one.attrs["num_devices"] == 1 and of_several.sizes == of_one.sizes
     for name in of_one.data_vars:

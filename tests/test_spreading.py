@@ -1,14 +1,10 @@
-"""One run on two and four CPU devices, in a process of its own: a process has one number of devices for its life."""
-
-import os
-import subprocess
-import sys
-from pathlib import Path
+"""One run on two and four CPU devices."""
 
 import jax
 import numpy as np
 import optax
 import pytest
+from conftest import run_on_devices
 
 import jaxmnist as jm
 from jaxmnist import loop, spreading, training
@@ -24,10 +20,9 @@ from pathlib import Path
 import jax
 import numpy as np
 import optax
-from conftest import make_split
+from conftest import make_tiny
 from test_spreading import MODEL, NUMBERS
 
-import jaxmnist as jm
 from jaxmnist import loop, spreading
 
 warnings.simplefilter("error")
@@ -35,9 +30,11 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 spreading.MIN_DIVIDED_SIZE, spreading.IMAGES_AT_ONCE = 8, 3
 loop.SECONDS_PER_CHECKPOINT = 0.0
 folder, count = Path(sys.argv[1]), int(sys.argv[2])
-names = ("a", "b", "c", "d")
-tiny = jm.Dataset("tiny", names, make_split(47, 0), make_split(13, 1), make_split(23, 2))
+tiny = make_tiny()
 assert [spreading.mesh_for(batch_size).size for batch_size in (1, 6, 7, 8)] == [1, {2: 2, 4: 3}[count], 1, count]
+
+def train(name, **keywords):
+    return loop.train_run(MODEL, optax.adam(0.01), tiny, 3, **NUMBERS, folder=folder / name, **keywords)
 
 class Interruption(Exception):
     pass
@@ -46,12 +43,16 @@ def interrupt(step, rows, loss):
     if step == 10:
         raise Interruption
 
-def train(name, **keywords):
-    return loop.train_run(MODEL, optax.adam(0.01), tiny, 3, **NUMBERS, folder=folder / name, **keywords)
+def train_until_interrupted(name):
+    try:
+        train(name, report=interrupt)
+    except Interruption:
+        return
+    raise AssertionError("was not interrupted")
 
 def fit(mesh, *arguments, real=spreading.fit, **keywords):
     state, losses = real(mesh, *arguments, **keywords)
-    kernel = state.params["params"]["Dense_0"]["kernel"]
+    kernel = state.params["Dense_0"]["kernel"]
     assert mesh.size == count and len(kernel.sharding.device_set) == count and not kernel.is_fully_replicated
     return state, losses
 
@@ -60,30 +61,18 @@ spreading.fit = fit
 state, rows = train("whole")
 # Segments of 10 and of 5 steps, and no second program for a state that a program gave back.
 assert compiled() == 2, compiled()
-try:
-    train("parts", report=interrupt)
-    raise SystemExit("was not interrupted")
-except Interruption:
-    pass
+train_until_interrupted("parts")
 resumed, resumed_rows = train("parts")
 jax.tree.map(np.testing.assert_array_equal, state.params, resumed.params)
 assert [{**row, "seconds": 0} for row in rows] == [{**row, "seconds": 0} for row in resumed_rows]
-try:
-    train("one device goes on", report=interrupt)
-except Interruption:
-    pass
+train_until_interrupted("one device goes on")
 np.savez(folder / "trained.npz", *jax.tree.leaves(state.params), losses=[row["validation_loss"] for row in rows])
 """
 
 
 @pytest.mark.parametrize("count", [2, 4])
 def test_devices_share_one_run_and_give_the_numbers_of_one(tiny, tmp_path, count):
-    here = Path(__file__).parent
-    path = f"{here.parent}{os.pathsep}{here}"
-    environment = {**os.environ, "JAX_NUM_CPU_DEVICES": str(count), "PYTHONPATH": path}
-    arguments = [sys.executable, "-c", PROGRAM, str(tmp_path), str(count)]
-    done = subprocess.run(arguments, env=environment, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr
+    run_on_devices(count, PROGRAM, str(tmp_path), str(count))
     saved = np.load(tmp_path / "trained.npz")
 
     for folder in ("alone", "one device goes on"):
