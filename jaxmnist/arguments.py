@@ -36,7 +36,7 @@ def shown(value: object) -> str:
     return text if len(text) <= MAX_SHOWN else f"{text[: MAX_SHOWN - 3]}..."
 
 
-def reason(error: Exception) -> str:
+def reason(error: BaseException) -> str:
     """Returns the first line of what another package says is wrong."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 

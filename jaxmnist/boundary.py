@@ -98,7 +98,7 @@ def layered_sgd(
     """Returns SGD for a `TanhNetwork` with a learning rate for each layer, or one for both: `learning_rate`."""
     first, last = (first_learning_rate, last_learning_rate) if learning_rate is None else (learning_rate,) * 2
     by_layer = {"first": optax.sgd(first, momentum), "last": optax.sgd(last, momentum)}
-    return optax.partition(by_layer, {"params": {"first": "first", "last": "last"}})
+    return optax.partition(by_layer, {"first": "first", "last": "last"})
 
 
 def averaged(dataset: Dataset) -> Dataset:

@@ -20,7 +20,7 @@ import numpy as np
 import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from jaxmnist import planning, training
+from jaxmnist import linen, planning, training
 from jaxmnist.data import Split, example_order
 from jaxmnist.runs import Runs, hyperparameter_names
 
@@ -206,9 +206,10 @@ def activation_bytes(model: nn.Module, image_shape: tuple[int, ...]) -> float:
 
     def total(num_runs, num_images):
         images = jax.ShapeDtypeStruct((num_images, *image_shape), jnp.float32)
-        one = jax.eval_shape(model.init, jax.random.key(0), images)
+        one = jax.eval_shape(functools.partial(linen.init, model), training.random_key(0), images)
         params = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((num_runs, *leaf.shape), leaf.dtype), one)
-        equations = jax.make_jaxpr(jax.vmap(model.apply, in_axes=(0, None)))(params, images).eqns
+        mapped = jax.vmap(functools.partial(linen.apply, model), in_axes=(0, None))
+        equations = jax.make_jaxpr(mapped)(params, images).eqns
         return sum(out.aval.size * out.aval.dtype.itemsize for equation in equations for out in equation.outvars)
 
     return max(total(2, 2) - total(1, 2) - total(2, 1) + total(1, 1), 1)

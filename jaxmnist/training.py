@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from jaxmnist import arguments, losses
+from jaxmnist import arguments, linen, losses
 from jaxmnist import training_checks as checks
 from jaxmnist.data import Split, check_labels, check_split
 
@@ -28,7 +28,7 @@ class State(NamedTuple):
     Attributes:
       key: the key that dropout and augmentation take theirs from, by step.
       step: `[]` int32, number of training steps taken.
-      params: the model's parameters, a tree of float32 arrays.
+      params: the model's parameters, its collection `params` itself: a tree of float32 arrays.
       opt_state: the optimizer's state.
       diverged_step: `[]` int32, the first training step (counted from 1) whose batch loss had `diverged`;
         `NEVER` (-1) if none.
@@ -67,7 +67,7 @@ def init_state(
       images: `[N, H, W, C]` uint8; only their shape is used.
 
     Raises:
-      ValueError: an argument is none of these, or the model does not take such images.
+      ValueError: an argument is none of these, the model does not take such images, or it would be trained wrongly.
     """
     checks.check_built(model)
     checks.check_optimizer(optimizer)
@@ -77,12 +77,16 @@ def init_state(
         arguments.seed(seed.item() if getattr(seed, "shape", None) == () else seed)  # type: ignore[union-attr]
     checks.check_images("images", images)
     example = jnp.zeros((1, *images.shape[1:]), jnp.float32)
-    key = jax.random.key(seed)
+    key = random_key(seed)
     try:
-        params = model.init(key, example)
+        params = linen.init(model, key, example)
+        if not arguments.is_traced(seed):  # in a sweep, `check` has done so
+            linen.check_flags(model, params, example, key)
+    except linen.UnsupportedModel:
+        raise
     except Exception as error:  # flax raises many kinds
         raise ValueError(
-            f"model {checks.named(model)} cannot be initialised for images of shape {images.shape[1:]}: "
+            f"model {linen.named(model)} cannot be initialised for images of shape {images.shape[1:]}: "
             f"{arguments.reason(error)}"
         ) from error
     return State(
@@ -92,6 +96,12 @@ def init_state(
         opt_state=optimizer.init(params),
         diverged_step=jnp.full((), NEVER, jnp.int32),
     )
+
+
+def random_key(seed: jax.typing.ArrayLike) -> jax.Array:
+    """Returns the random key of a seed."""
+    # Without its name, the implementation would be whatever JAX_DEFAULT_PRNG_IMPL says, and so would all numbers.
+    return jax.random.key(seed, impl="threefry2x32")
 
 
 def to_unit_range(images: jax.Array) -> jax.Array:
@@ -107,14 +117,14 @@ def predict(model: nn.Module, params: optax.Params, images: jax.Array) -> jax.Ar
 def _logits(model: nn.Module, params: optax.Params, inputs: jax.Array, **keys) -> jax.Array:
     """Returns the logits `[B, K]` of float32 images, or raises ValueError where model, parameters and images differ."""
     try:
-        logits = cast(jax.Array, model.apply(params, inputs, rngs=keys))
+        logits = cast(jax.Array, linen.apply(model, params, inputs, **keys))
     except Exception as error:  # flax raises many kinds
         raise ValueError(
-            f"model {checks.named(model)} does not take these params for images of shape {inputs.shape[1:]}: "
+            f"model {linen.named(model)} does not take these params for images of shape {inputs.shape[1:]}: "
             f"{arguments.reason(error)}"
         ) from error
     if getattr(logits, "ndim", None) != 2 or logits.shape[0] != inputs.shape[0]:
-        raise ValueError(f"model {checks.named(model)} gives {arguments.shown(logits)}; logits [B, K] are needed")
+        raise ValueError(f"model {linen.named(model)} gives {arguments.shown(logits)}; logits [B, K] are needed")
     return logits
 
 

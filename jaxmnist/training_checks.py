@@ -9,11 +9,6 @@ from jaxmnist import arguments
 from jaxmnist.data import MAX_EXAMPLES
 
 
-def named(model: nn.Module) -> str:
-    """Returns what a model is called in a sentence."""
-    return type(model).__name__
-
-
 def check_built(model: nn.Module) -> None:
     """Raises ValueError where a model is none."""
     if not isinstance(model, nn.Module):

@@ -113,9 +113,7 @@ NOT_A_DATASET = st.one_of(
     one_of([of_dataset(validation=OTHER_IMAGES), of_dataset(class_names=("a",)), of_dataset(name=3)]),
     one_of(THINGS, ["abcd", (1, 2, 3, 4)]).map(lambda names: of_dataset(class_names=names)),
 )
-NOT_PARAMS = one_of(THINGS, ARRAYS) | st.just(
-    {"params": {"Dense_0": {"kernel": np.zeros((4, 7)), "bias": np.zeros(4)}}}
-)
+NOT_PARAMS = one_of(THINGS, ARRAYS) | st.just({"Dense_0": {"kernel": np.zeros((4, 7)), "bias": np.zeros(4)}})
 NOT_WEIGHTS = one_of(
     THINGS, ARRAYS[:2], [np.zeros(3, np.float32), np.ones(2, np.float32), np.array([1, np.nan, 1], np.float32)],
     [np.array([1, -1, 1], np.float32), np.ones(3, int), np.full(3, np.inf, np.float32)],

@@ -132,7 +132,7 @@ def cases(function, valid, **bad):
 @functools.cache
 def params():
     model = jm.SoftmaxRegression(4)
-    return model, model.init(jax.random.key(0), np.zeros((1, 6, 5, 1), np.float32))
+    return model, model.init(jax.random.key(0), np.zeros((1, 6, 5, 1), np.float32))["params"]
 
 
 def classifier():
@@ -270,7 +270,7 @@ CASES = [
     ),
     *cases(jm.filters, lambda: dict(kernel=np.ones((3, 3, 1, 2)), title="x"), kernel=NOT_A_KERNEL, title=NOT_A_TEXT),
     *cases(jm.training_curves, lambda: dict(rows=[], title="x"), rows=NOT_ROWS, title=NOT_A_TEXT),
-    *cases(jm.save, of_result(folder="nowhere"), result=NO_RESULT, folder=NOT_A_PATH | st.just("nowhere")),
+    *cases(jm.save, of_result(folder="nowhere"), result=NO_RESULT, folder=NOT_A_PATH | st.just(None)),
     *cases(jm.load_results, dict, folder=NOT_A_PATH | one_of([None, "nowhere"])),
     *cases(jm.load_model, dict, folder=NOT_A_PATH | st.just(None)),
     *cases(jm.merge, dict, files=NOT_FILES),

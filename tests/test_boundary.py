@@ -87,7 +87,7 @@ def test_each_learning_rate_moves_its_layer_alone(small):
         state = training.init_state(model, optimizer, 0, small.train.images)
         after, _ = jm.train_step(model, optimizer, state, *small.train, np.ones(16, np.float32))
         for layer in ("first", "last"):
-            same = np.array_equal(after.params["params"][layer], state.params["params"][layer])
+            same = np.array_equal(after.params[layer], state.params[layer])
             assert same == (layer != moved)
 
 

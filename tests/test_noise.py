@@ -53,7 +53,7 @@ def test_a_planted_noise_scale_is_found():
     labels = (np.arange(40_000) % 10 < 4).astype(np.int32)
     labels = np.random.default_rng(0).permutation(labels).reshape(400, 100)
     batches = jm.Split(np.zeros((400, 100, 1, 1, 1), np.uint8), labels)
-    trace, squared_norm = noise.estimate_noise(Shift(), {"params": {"shift": jnp.zeros(1)}}, batches)
+    trace, squared_norm = noise.estimate_noise(Shift(), {"shift": jnp.zeros(1)}, batches)
     assert trace / squared_norm == pytest.approx(0.4 * 0.6 / 0.1**2, rel=0.1)
 
 

@@ -9,7 +9,7 @@ MODEL = jm.CNN((2,), (3,), (1,), hidden_size=0, standardised=True, num_classes=4
 
 
 def predictions(tiny, seeds=(3, 5, 6), broken=()):
-    params = [MODEL.init(jax.random.key(seed), np.zeros((1, 6, 5, 1), np.float32)) for seed in seeds]
+    params = [MODEL.init(jax.random.key(seed), np.zeros((1, 6, 5, 1), np.float32))["params"] for seed in seeds]
     for index in broken:
         params[index] = jax.tree.map(lambda leaf: leaf * np.nan, params[index])
     classifier = jm.Classifier(MODEL, tuple(params), (6, 5, 1), tiny.class_names)
@@ -28,7 +28,7 @@ def test_a_seed_whose_predictions_are_not_finite_is_left_out(tiny):
     assert lines[0] == "tiny, preset original, seeds 3 5 6, 9 steps of 5 examples"
     assert lines[1] == "seed 3 diverged at step 7; its predictions are not finite, and it is left out"
     assert lines[2:] == expected[1:] and "below: the ensemble of 2, the mean of the probabilities of seeds 5 6" in lines
-    layer = params[1]["params"]["Conv_0"]
+    layer = params[1]["Conv_0"]
     np.testing.assert_allclose(found.filters, models.standardise(layer["kernel"]) * layer["gain"][None, None, None])
     np.testing.assert_array_equal(found.worst_images, tiny.test.images[found.worst])
     titles = {name: figure.get_suptitle() for name, figure in report.figures(found, []).items()}

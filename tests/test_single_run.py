@@ -20,7 +20,7 @@ def test_a_run_again_gives_the_sweeps_numbers(tiny):
         metrics = getattr(run, split)
         np.testing.assert_allclose(metrics.loss, cell[f"{split}_loss"], rtol=1e-5)
         np.testing.assert_allclose(metrics.accuracy, cell[f"{split}_accuracy"], rtol=1e-6)
-    assert run.params["params"]["Dense_0"]["kernel"].shape == (5, 30) and run.losses.shape == (9,)
+    assert run.params["Dense_0"]["kernel"].shape == (5, 30) and run.losses.shape == (9,)
 
 
 def test_a_pruned_run_again_ends_where_it_was_pruned(tiny):

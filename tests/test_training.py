@@ -32,8 +32,8 @@ def test_step_equals_the_closed_form_of_softmax_regression(tiny):
     new, loss = jm.train_step(MODEL, optimizer, state, jnp.asarray(images), jnp.asarray(labels), jnp.ones(5))
     pixels = images.reshape(5, -1) / 255
     residual = (0.25 - np.eye(4)[labels]) / 5
-    np.testing.assert_allclose(new.params["params"]["Dense_0"]["kernel"], -0.3 * residual.T @ pixels, atol=1e-6)
-    np.testing.assert_allclose(new.params["params"]["Dense_0"]["bias"], -0.3 * residual.sum(0), atol=1e-6)
+    np.testing.assert_allclose(new.params["Dense_0"]["kernel"], -0.3 * residual.T @ pixels, atol=1e-6)
+    np.testing.assert_allclose(new.params["Dense_0"]["bias"], -0.3 * residual.sum(0), atol=1e-6)
     assert loss == pytest.approx(np.log(4)) and new.step == 1
 
 
@@ -101,17 +101,17 @@ def test_every_image_is_counted_once(num_images):
     images = labels.astype(np.uint8).reshape(-1, 1, 1, 1) * 60
     labels[wrong] = (labels[wrong] + 1) % 4
     kernel = jnp.array([0.0, 60, 120, 180])[:, None] / 255
-    params = {"params": {"Dense_0": {"kernel": 2 * kernel, "bias": -(kernel[:, 0] ** 2)}}}
+    params = {"Dense_0": {"kernel": 2 * kernel, "bias": -(kernel[:, 0] ** 2)}}
     split = jm.Split(jnp.asarray(images), jnp.asarray(labels, jnp.int32))
     metrics = jm.evaluate(MODEL, params, split)
     assert metrics.accuracy == np.float32((num_images - 3) / num_images)
-    logits = np.asarray(MODEL.apply(params, images.astype(np.float32) / 255), np.float64)
+    logits = np.asarray(MODEL.apply({"params": params}, images.astype(np.float32) / 255), np.float64)
     losses = np.log(np.exp(logits).sum(axis=1)) - logits[np.arange(num_images), labels]
     np.testing.assert_allclose(metrics.loss, losses.mean(), rtol=1e-5)
 
 
 def test_accuracy_of_what_is_not_finite_is_nan(tiny):
-    params = MODEL.init(jax.random.key(0), jnp.ones((1, 6, 5, 1)))
+    params = MODEL.init(jax.random.key(0), jnp.ones((1, 6, 5, 1)))["params"]
     params = jax.tree.map(lambda leaf: leaf + jnp.nan, params)
     assert np.isnan(jm.evaluate(MODEL, params, jax.device_put(tiny.test)).accuracy)
 
@@ -154,7 +154,7 @@ def small_images(num_images):
 
 def exact_losses(params, split):
     """Returns the loss of each image and its logits, in float64."""
-    layer = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), params["params"]["Dense_0"])
+    layer = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), params["Dense_0"])
     logits = split.images.reshape(len(split.labels), -1) / 255 @ layer["kernel"].T + layer["bias"]
     largest = logits.max(axis=1)
     sums = largest + np.log(np.exp(logits - largest[:, None]).sum(axis=1))
@@ -178,7 +178,7 @@ def test_ten_million_examples_later_the_batches_are_still_those_of_the_order():
 
 def test_sums_over_60000_examples_are_accurate_to_a_millionth():
     split, model = small_images(60_000), jm.SoftmaxRegression(init_std=2.0)
-    params = model.init(jax.random.key(1), np.zeros((1, 2, 2, 1), np.float32))
+    params = model.init(jax.random.key(1), np.zeros((1, 2, 2, 1), np.float32))["params"]
     each, logits = exact_losses(params, split)
     first, second = np.sort(logits, axis=1)[:, :-3:-1].T
     right = logits.argmax(axis=1) == split.labels
@@ -195,7 +195,7 @@ def test_seeds_of_31_bits_are_distinct(tiny):
     seeds = [0, 1, 2**16, 2**24, 2**24 + 1, 2**30, 2**31 - 2, 2**31 - 1]
     model = jm.SoftmaxRegression(4, init_std=1.0)
     states = [jm.init_state(model, optax.sgd(0.1), seed, tiny.train.images) for seed in seeds]
-    kernels = {np.asarray(state.params["params"]["Dense_0"]["kernel"]).tobytes() for state in states}
+    kernels = {np.asarray(state.params["Dense_0"]["kernel"]).tobytes() for state in states}
     keys = {np.asarray(jax.random.key_data(state.key)).tobytes() for state in states}
     orders = {jm.example_order(47, seed, 47).tobytes() for seed in seeds}
     assert len(kernels) == len(keys) == len(orders) == len(seeds)
