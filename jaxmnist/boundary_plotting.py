@@ -10,12 +10,11 @@ import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.colors import Colormap, LinearSegmentedColormap
-from matplotlib.figure import Figure
 from PIL import Image
 
 from jaxmnist import boundary
 from jaxmnist.files import write_atomically
-from jaxmnist.style import STYLE
+from jaxmnist.style import Figure, house_style
 
 # Two halves, each monotone in lightness, palest and darkest where they meet: converging runs stay light, the others
 # dark, in greyscale too; blue and red differ for the colour-blind.
@@ -65,7 +64,7 @@ def figure(
     """
     measure = boundary.picture(result, axes)
     attrs = result.attrs
-    with mpl.rc_context({**STYLE, "axes.spines.top": True, "axes.spines.right": True}):
+    with house_style(), mpl.rc_context({"axes.spines.top": True, "axes.spines.right": True}):
         drawn = Figure(figsize=(7.2, 6.0), layout="constrained")
         places = drawn.add_gridspec(2, 2, width_ratios=(28, 1))
         main, upper, lower = (drawn.add_subplot(place) for place in (places[:, 0], places[0, 1], places[1, 1]))

@@ -8,19 +8,17 @@ import textwrap
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
-import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import xarray as xr
 from matplotlib import ticker
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from jaxmnist import arguments, results
 from jaxmnist.data import SPLIT_NAMES
 from jaxmnist.optimizers import OWNERS
 from jaxmnist.result_checks import SETTINGS, WORDS, check, check_numbers
-from jaxmnist.style import LABELS, STYLE, line_style, log_ticks
+from jaxmnist.style import LABELS, Figure, check_shown, house_style, line_style, log_ticks
 
 LATE_SHARE, MIN_LATE_POINTS = 0.2, 8
 MANY_POINTS = 8
@@ -62,7 +60,7 @@ def accuracy_curve(result: xr.Dataset, split: str = "test", *, log_log: bool = F
     _check_style(result, log_log, band)
     table = results.curve_table(result, split)
     lines = [_Line(label, rows, split) for label, rows in _settings(result, table)]
-    with mpl.rc_context(STYLE):
+    with house_style():
         figure = Figure(figsize=(7.2, 4.4), layout="constrained")
         axes = figure.subplots()
         late = table["step"].max() * LATE_SHARE
@@ -115,7 +113,7 @@ def learning_curves(
         panels = [[_Line(_split_words(split), settings[0][1], split) for split in splits]]
     shape = (1, len(metrics)) if is_single else (len(metrics), len(splits))
     lines = panels[0]
-    with mpl.rc_context(STYLE):
+    with house_style():
         figure = Figure(figsize=(7.2, 3.4 if is_single else 1.0 + 2.4 * len(metrics)), layout="constrained")
         grid = figure.subplots(*shape, squeeze=False, sharex=not is_single, sharey=False if is_single else "row")
         flat = [(metric, panel) for metric in metrics for panel in panels]
@@ -166,12 +164,10 @@ def rate_curve(
         best is None or (isinstance(best, results.Best) and "learning_rate" in best.setting) for best in chosen.values()
     ):
         arguments.refuse("chosen", chosen, f"a setting for each {by}, as best_of_each returns them,")
-    others = sorted(set(results.wide_axes(result)) - {by, "learning_rate"})
-    if others:
-        raise ValueError(f"a rate curve shows {by} and learning_rate; select one value of {', '.join(others)}")
+    check_shown(result, by, "learning_rate")
     table = results.settings(result).sort_values("learning_rate")
     values = results.axes(result)[by]
-    with mpl.rc_context(STYLE):
+    with house_style():
         figure = Figure(figsize=(7.2, 4.2), layout="constrained")
         axes = figure.subplots()
         for place, value in enumerate(values):

@@ -52,6 +52,15 @@ class Split(NamedTuple):
     images: Any
     labels: Any
 
+    def __repr__(self) -> str:
+        return f"Split(images={_describe(self.images)}, labels={_describe(self.labels)})"
+
+
+def _describe(value: Any) -> str:
+    """Returns dtype and shape of an array, traced or not, and anything else in a few words."""
+    shape, dtype = getattr(value, "shape", None), getattr(value, "dtype", None)
+    return arguments.shown(value) if shape is None or dtype is None else f"{dtype}{list(shape)}"
+
 
 @dataclasses.dataclass(frozen=True)
 class Dataset:
@@ -70,6 +79,14 @@ class Dataset:
     train: Split
     validation: Split
     test: Split
+
+    def __repr__(self) -> str:
+        try:
+            counts = ", ".join(f"{name}={len(getattr(self, name).labels)}" for name in SPLIT_NAMES)
+            shape, num_classes = tuple(self.train.images.shape[1:]), len(self.class_names)
+        except (AttributeError, TypeError):  # its fields are not what they should be
+            return object.__repr__(self)
+        return f"Dataset({self.name!r}, {counts}, image_shape={shape}, num_classes={num_classes})"
 
 
 def check_split(name: str, split: Split, num_classes: int | None = None, image_shape=(None, None, None)) -> None:

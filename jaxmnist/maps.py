@@ -6,21 +6,21 @@ and the interval. Every function returns a matplotlib `Figure`; none trains, and
 
 from typing import Any, NamedTuple
 
-import matplotlib as mpl
 import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from jaxmnist import arguments, results, statistics
 from jaxmnist.result_checks import SETTINGS, WORDS, check, check_numbers
 from jaxmnist.style import (
     DIVERGED_COLOR,
-    STYLE,
+    Figure,
     caption,
+    check_shown,
     colormap,
     extend,
+    house_style,
     lower_fence,
     places,
     seeds_words,
@@ -71,7 +71,7 @@ def heatmap(result: xr.Dataset, split: str = "validation") -> Figure:
     check(result, SETTINGS, NEEDED)
     shown = _map(result, split)
     labelled = shown.share.size <= MAX_LABELLED_CELLS
-    with mpl.rc_context(STYLE):
+    with house_style():
         figure, axes, (x, x_edges), (y, y_edges) = _map_figure(result)
         mesh = axes.pcolormesh(x_edges, y_edges, shown.accuracy, cmap=colormap(), vmin=lower_fence(shown.accuracy))
         axes.set_facecolor(DIVERGED_COLOR)
@@ -142,7 +142,7 @@ def scatter(result: xr.Dataset, split: str = "test") -> Figure:
     """Returns the original notebook's scatter: one dot per setting, coloured by its mean accuracy over seeds.
 
     Args:
-      result: of a grid or a sample, whose settings differ in `learning_rate` and `batch_size` alone.
+      result: of a grid or a sample, whose settings differ only in `learning_rate` and `batch_size`.
       split: `"test"`, as the original drew it, or `"validation"`.
 
     Raises:
@@ -151,16 +151,15 @@ def scatter(result: xr.Dataset, split: str = "test") -> Figure:
     arguments.choice("split", split, SPLITS)
     check(result, SETTINGS, NEEDED)
     check_numbers(result, "learning_rate", "batch_size")
+    check_shown(result, "learning_rate", "batch_size")
     table = results.settings(result)
-    if len(table) != len(table[["learning_rate", "batch_size"]].drop_duplicates()):
-        raise ValueError("a scatter shows learning_rate and batch_size; select one value of every other hyperparameter")
     table = table[::-1]  # the best are drawn last, over the others
     sane = (table["num_diverged"] == 0).to_numpy()
     if "pruned_step" in table:
         sane = sane & table["pruned_step"].isna().to_numpy()
     accuracy = np.ma.masked_array(100 * table[f"{split}_accuracy"].to_numpy(float), ~sane)
     half_width = 100 * table[f"{split}_accuracy_half_width"].to_numpy(float)
-    with mpl.rc_context(STYLE):
+    with house_style():
         figure = Figure(figsize=(7.2, 4.6), layout="constrained")
         axes = figure.subplots()
         x, y = (
@@ -183,12 +182,11 @@ def scatter(result: xr.Dataset, split: str = "test") -> Figure:
 def _map(result: xr.Dataset, split: str) -> _Map:
     result = results.with_all_dims(result)
     others = [name for name in results.axes(result) if name not in ("learning_rate", "batch_size", "seed")]
-    wide = [name for name in others if result.sizes.get(name, 1) > 1]
     check_numbers(result, "learning_rate", "batch_size")
+    check_shown(result, "learning_rate", "batch_size")
     missing = sorted({"learning_rate", "batch_size", "seed"} - set(result.dims))
-    if missing or wide:
-        problem = f"without the dims {missing}" if missing else f"with several values of {wide}"
-        raise ValueError(f"a map shows a full grid over learning_rate and batch_size, not a result {problem}")
+    if missing:
+        raise ValueError(f"result has no dim {', '.join(missing)}; a grid over learning_rate and batch_size is needed")
     result = result.squeeze(others).transpose("batch_size", "learning_rate", "seed", ...)
     accuracy = result[f"{split}_accuracy"].values
     share = result["diverged_step"].notnull().mean("seed").values

@@ -5,12 +5,11 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import matplotlib as mpl
 import numpy as np
-from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
 from jaxmnist import arguments
 from jaxmnist.data import check_labels
-from jaxmnist.style import COLORMAP, STYLE
+from jaxmnist.style import COLORMAP, Figure, house_style
 
 NUM_PLACES = 25
 
@@ -33,7 +32,7 @@ def training_curves(rows: Sequence[Mapping[str, float]], title: str) -> Figure:
     ):
         arguments.refuse("rows", rows, f"a sequence of mappings with numbers for {', '.join(names)}")
     panels = (("validation_loss", "validation loss (nats)"), ("validation_accuracy", "validation error (%)"))
-    with mpl.rc_context(STYLE):
+    with house_style():
         figure = Figure(figsize=(7.2, 3.6), layout="constrained")
         for axes, (name, label) in zip(figure.subplots(1, 2), panels, strict=True):
             for seed in sorted({row["seed"] for row in rows}):
@@ -74,7 +73,7 @@ def confusion(labels: np.ndarray, predicted: np.ndarray, class_names: Sequence[s
     np.add.at(counts, (labels, predicted), 1)
     wrong = np.ma.masked_array(counts, mask=np.eye(num_classes, dtype=bool))
     most = max(int(wrong.max()), 1)
-    with mpl.rc_context(STYLE):
+    with house_style():
         figure = Figure(figsize=(6.4, 5.6), layout="constrained")
         axes = figure.subplots()
         picture = axes.imshow(wrong, cmap="Blues", vmin=0, vmax=most)
@@ -112,7 +111,7 @@ def mistakes(
         arguments.refuse("images", images, f"at most {NUM_PLACES} images of 1, 3 or 4 channels")
     check_labels("labels", labels, len(images), len(class_names))
     _check_probabilities(probabilities, len(images), len(class_names))
-    with mpl.rc_context(STYLE):
+    with house_style():
         figure = Figure(figsize=(7.2, 8.2), layout="constrained")
         for axes in figure.subplots(5, NUM_PLACES // 5).flat:
             axes.set_axis_off()
@@ -150,7 +149,7 @@ def predictions(
     arguments.texts("class_names", class_names)
     arguments.texts("names", names, len(images))
     _check_probabilities(probabilities, len(images), len(class_names))
-    with mpl.rc_context(STYLE):
+    with house_style():
         figure = Figure(figsize=(7.2, 2.0 * len(images)), layout="constrained")
         rows = figure.subplots(len(images), 2, squeeze=False, width_ratios=(1, 3))
         for (left, right), image, row, name in zip(rows, images, probabilities, names, strict=True):
@@ -187,7 +186,7 @@ def filters(kernel: np.ndarray, title: str) -> Figure:
     columns = min(8, num_filters)
     rows = -(-num_filters // columns)
     limit = float(np.abs(kernel[:, :, 0]).max()) or 1.0
-    with mpl.rc_context(STYLE):
+    with house_style():
         figure = Figure(figsize=(7.2, 0.9 * rows + 0.9), layout="constrained")
         grid = figure.subplots(rows, columns, squeeze=False)
         for index, axes in enumerate(grid.flat):

@@ -87,7 +87,7 @@ def predictions_of(
         classifier.each(dataset.test.images), labels, np.empty(0, int), np.empty(0), np.empty(0),
     )  # fmt: skip
     worst = np.argsort(found.ensemble[np.arange(len(labels)), labels])[: NUM_MISTAKES * found.usable.any()]
-    filters = _applied_kernel(classifier.params[int(found.usable.argmax())]["params"]["Conv_0"])
+    filters = _applied_kernel(classifier.params[int(found.usable.argmax())]["Conv_0"])
     return found._replace(worst=worst, worst_images=dataset.test.images[worst], filters=filters)
 
 

@@ -11,11 +11,21 @@ import pandas as pd
 import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
-from matplotlib.figure import Figure
 
 from jaxmnist import arguments, statistics
 from jaxmnist.result_checks import WORDS, check, check_numbers
-from jaxmnist.style import COLORMAP, DIVERGED_COLOR, STYLE, caption, colormap, lower_fence, seeds_words, set_scale
+from jaxmnist.style import (
+    COLORMAP,
+    DIVERGED_COLOR,
+    Figure,
+    caption,
+    check_shown,
+    colormap,
+    house_style,
+    lower_fence,
+    seeds_words,
+    set_scale,
+)
 
 LINE_COLOR = mpl.colormaps[COLORMAP](0.3)
 BUDGET_WORDS = {
@@ -34,7 +44,7 @@ def budget_maps(result: xr.Dataset) -> Figure:
       result: of a grid over `learning_rate`, `batch_size` and `seed`, with recorded validation curves.
 
     Raises:
-      ValueError: there are no curves.
+      ValueError: there are no curves, or the settings differ in another hyperparameter.
     """
     _check_grid(result)
     amounts = statistics.budgets(result)
@@ -47,7 +57,7 @@ def budget_maps(result: xr.Dataset) -> Figure:
     diverged = result["diverged_step"].notnull().any(others).transpose("batch_size", ...).values
     known = np.ma.masked_invalid(np.concatenate(list(maps.values())))
     low, high = lower_fence(known), float(known.max()) if known.count() else None
-    with mpl.rc_context(STYLE):
+    with house_style():
         figure = Figure(figsize=(10.5, 3.9), layout="constrained")
         panels = figure.subplots(1, 3, sharey=True)
         for axes, (budget, shown) in zip(panels, maps.items(), strict=True):
@@ -75,12 +85,12 @@ def target_maps(result: xr.Dataset, target: float) -> Figure:
       target: validation accuracy, a fraction.
 
     Raises:
-      ValueError: there are no curves.
+      ValueError: as `budget_maps`.
     """
     _check_grid(result)
     arguments.number("target", target, "an accuracy between 0 and 1", lambda value: 0 < value < 1)
     table = statistics.target_table(result, target)
-    with mpl.rc_context(STYLE):
+    with house_style():
         figure = Figure(figsize=(10.5, 3.9), layout="constrained")
         left, middle, right = figure.subplots(1, 3)
         _steps_map(figure, left, result, table)
@@ -132,7 +142,7 @@ def noise_curve(table: pd.DataFrame, critical_batch_size: float | None, result: 
         arguments.number("critical_batch_size", critical_batch_size, "a number from 0 on", lambda value: value >= 0)
     arguments.text("setting", setting)
     check(result, (), WORDS)
-    with mpl.rc_context(STYLE):
+    with house_style():
         figure = Figure(figsize=(7.2, 4.2), layout="constrained")
         axes = figure.subplots()
         axes.plot(table["step"], table["noise_scale"], "o-", color=LINE_COLOR, markersize=3.5, label="noise scale")
@@ -151,6 +161,7 @@ def _check_grid(result: xr.Dataset) -> None:
     """Raises ValueError where a result is no grid of two axes, seeds, and recorded validation curves."""
     check(result, ("recorded_validation_accuracy", "diverged_step"), WORDS)
     check_numbers(result, "learning_rate", "batch_size")
+    check_shown(result, "learning_rate", "batch_size")
     if not {"learning_rate", "batch_size"} <= set(result.dims):
         raise ValueError("result is of no grid; one over learning_rate, batch_size and seed is needed")
 

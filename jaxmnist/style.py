@@ -1,17 +1,20 @@
 """What all figures share: one style, the scales of their axes, and captions that say what is shown."""
 
+import contextlib
+import io
 import math
 import textwrap
 from collections.abc import Callable
 from typing import Any
 
 import matplotlib as mpl
+import matplotlib.figure
+import matplotlib.style
 import numpy as np
 import xarray as xr
 from matplotlib import ticker
 from matplotlib.axes import Axes
 from matplotlib.colors import Colormap
-from matplotlib.figure import Figure
 
 from jaxmnist import results
 
@@ -36,6 +39,39 @@ EVEN_TICKS, MANY_TICKS = 1.6, 6.0
 DASHES = ("-", (0, (5, 1.5)), (0, (1, 1)), (0, (6, 1.5, 1, 1.5)))
 MARKERS = "os^DvPX*"
 MAX_COLOR = 0.75  # the end of the colour map is too light for a line on white
+
+
+class Figure(matplotlib.figure.Figure):
+    """A matplotlib figure in the house style, which a notebook shows as a picture."""
+
+    def savefig(self, *args: Any, **kwargs: Any) -> None:
+        """Writes the figure, as matplotlib's own method does."""
+        # Ticks and fonts are made only as a figure is drawn, from the settings of that moment.
+        with house_style():
+            super().savefig(*args, **kwargs)
+
+    def _repr_png_(self) -> bytes:
+        file = io.BytesIO()
+        self.savefig(file, format="png")
+        return file.getvalue()
+
+
+def house_style() -> contextlib.AbstractContextManager[None]:
+    """Returns the context in which figures are made: the house style, over matplotlib's defaults.
+
+    What a matplotlibrc or a notebook has set does not count, so that a picture is the same everywhere.
+    """
+    return matplotlib.style.context(["default", STYLE])
+
+
+def check_shown(result: xr.Dataset, *names: str) -> None:
+    """Raises ValueError if settings differ in a hyperparameter that is not among those that a figure shows."""
+    hidden = [name for name in results.wide_axes(result) if name not in names]
+    if hidden:
+        raise ValueError(
+            f"result has several values of {', '.join(hidden)}, but the figure shows only {' and '.join(names)}; "
+            "select one value of every other hyperparameter"
+        )
 
 
 def set_scale(

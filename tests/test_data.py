@@ -2,6 +2,7 @@ import subprocess
 import sys
 import time
 
+import jax
 import numpy as np
 import pytest
 
@@ -45,6 +46,22 @@ def test_digits_are_the_embedded_ones():
     assert dataset.train.images.max() == 255 and not dataset.train.images[:, :2].any()
     whole = np.concatenate([dataset.train.labels, dataset.validation.labels, dataset.test.labels])
     assert np.bincount(whole).tolist() == [178, 182, 177, 183, 181, 182, 181, 179, 174, 180]
+
+
+def test_a_data_set_is_shown_in_a_line_without_its_pixels(tiny):
+    assert repr(tiny) == "Dataset('tiny', train=47, validation=13, test=23, image_shape=(6, 5, 1), num_classes=4)"
+    in_short = "Split(images=uint8[23, 6, 5, 1], labels=int32[23])"
+    assert repr(tiny.test) == in_short
+    shown = []
+    jax.jit(lambda split: shown.append(repr(split)))(tiny.test)
+    assert [*shown, repr(jax.eval_shape(lambda split: split, tiny.test))] == [in_short] * 2
+
+
+@pytest.mark.parametrize("value", [None, 0, "x", [[1] * 10_000], np.array(1), object()])
+def test_what_is_no_data_set_is_shown_too(tiny, value):
+    split = jm.Split(value, value)
+    broken = [split, jm.Dataset("x", value, *[tiny.test] * 3), jm.Dataset(value, ("a",), *[split] * 3)]
+    assert all(len(repr(each)) < 250 and "\n" not in repr(each) for each in broken)
 
 
 def test_last_twelfth_of_train_is_held_out():

@@ -1,9 +1,38 @@
+import inspect
+import io
+
+import matplotlib as mpl
+import matplotlib.figure
 import numpy as np
 import pytest
+from PIL import Image
+from test_curves import three_rates
 from test_results import make_result
+from test_scaling_plots import curved
 from test_statistics import make_curves
 
 import jaxmnist as jm
+from jaxmnist import boundary_plotting, results
+from jaxmnist.style import Figure
+
+# Each would change a figure, or keep it from being drawn where there is no TeX.
+ODD_SETTINGS = {
+    "text.usetex": True,
+    "font.size": 30,
+    "font.family": "no such font",
+    "axes.grid": True,
+    "axes.facecolor": "green",
+    "figure.facecolor": "yellow",
+    "figure.dpi": 33,
+    "savefig.dpi": 33,
+    "savefig.bbox": "tight",
+    "savefig.facecolor": "red",
+    "xtick.labelsize": 30,
+    "lines.linewidth": 9,
+    "legend.frameon": True,
+    "svg.fonttype": "none",
+    "svg.hashsalt": "another",
+}
 
 
 def grid_result(rates, sizes, num_seeds=2, diverged=()):
@@ -125,10 +154,72 @@ def test_outliers_below_do_not_take_the_colours():
     assert mesh.norm.vmin == pytest.approx(85) and mesh.colorbar.extend == "min"
 
 
-def test_maps_refuse_what_they_cannot_show():
+@pytest.mark.parametrize("draw", [jm.heatmap, jm.scatter])
+def test_maps_refuse_what_they_cannot_show(draw):
     result = make_result([0.5] * 4, [0.5] * 4, learning_rate=[1, 2], batch_size=[1], momentum=[0, 0.9], seed=[0])
-    with pytest.raises(ValueError, match="momentum"):
-        jm.heatmap(result)
+    with pytest.raises(ValueError, match="several values of momentum, but the figure shows only learning_rate and"):
+        draw(result)
+
+
+def sample_result(**columns):
+    """Returns a result of six runs that are no grid, each with a learning rate and a batch size of its own."""
+    runs = dict(learning_rate=np.geomspace(0.01, 1, 6), batch_size=np.arange(1, 7), **columns, seed=np.zeros(6, int))
+    accuracy = np.linspace(0.5, 0.9, 6)
+    values = dict(
+        validation_accuracy=accuracy, validation_loss=1 - accuracy, test_accuracy=accuracy,
+        diverged_step=np.full(6, np.nan),
+    )  # fmt: skip
+    attrs = dict(dataset="tiny", num_validation=100, num_test=200, budget="equal steps: 3", model="M()", optimizer="o")
+    return results.label(runs, values, [0, 3], attrs)
+
+
+@pytest.mark.parametrize(
+    "hidden",
+    [
+        dict(momentum=np.linspace(0, 0.9, 6)),
+        dict(optimizer=np.array(["sgd", "adam"] * 3)),
+        dict(nesterov=np.array([False, True] * 3), hidden_size=np.arange(6)),
+    ],
+)
+def test_a_sample_whose_settings_differ_in_more_is_no_scatter(hidden):
+    constant = {name: np.repeat(values[:1], 6) for name, values in hidden.items()}
+    assert len(jm.scatter(sample_result(**constant)).axes[0].collections[0].get_offsets()) == 6
+    with pytest.raises(ValueError, match=f"several values of {', '.join(hidden)}, but the figure shows only"):
+        jm.scatter(sample_result(**hidden))
+
+
+def test_every_figure_shows_as_a_picture_in_a_notebook():
+    functions = filter(inspect.isfunction, [boundary_plotting.figure, *(getattr(jm, name) for name in jm.__all__)])
+    returned = [inspect.signature(function).return_annotation for function in functions]
+    figures = [kind for kind in returned if inspect.isclass(kind) and issubclass(kind, matplotlib.figure.Figure)]
+    assert len(figures) > 12 and set(figures) == {Figure}
+    figure = jm.heatmap(grid_result([0.1, 0.2, 0.3], [10, 20]))
+    with Image.open(io.BytesIO(figure._repr_png_())) as picture:
+        assert picture.format == "PNG" and picture.size == (720, 460)
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [
+        lambda: jm.heatmap(grid_result([0.1, 0.2, 0.3], [10, 20], diverged=[0])),
+        lambda: jm.scatter(grid_result([0.1, 0.2, 0.3], [10, 20])),
+        lambda: jm.target_maps(curved(), 0.6),
+        lambda: jm.learning_curves(three_rates()),
+        lambda: jm.confusion(np.array([0, 1]), np.array([1, 1]), ["a", "b"], "title"),
+    ],
+)
+def test_a_figure_is_the_same_whatever_the_settings_of_matplotlib(draw):
+    def drawn():
+        figure, files = draw(), [io.BytesIO(), io.BytesIO()]
+        figure.savefig(files[0], format="svg", metadata={"Date": None})
+        figure.savefig(files[1], format="png", dpi=150)
+        return [figure._repr_png_(), *(file.getvalue() for file in files)]
+
+    expected = drawn()
+    with mpl.rc_context(ODD_SETTINGS):
+        before = {name: mpl.rcParams[name] for name in ODD_SETTINGS}
+        assert drawn() == expected
+        assert {name: mpl.rcParams[name] for name in ODD_SETTINGS} == before
 
 
 def test_the_confusion_matrix_counts_every_image():

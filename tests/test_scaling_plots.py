@@ -1,4 +1,5 @@
 import numpy as np
+import pytest
 from test_statistics import make_curves
 
 import jaxmnist as jm
@@ -51,3 +52,12 @@ def test_steps_to_target_names_what_was_not_reached_and_the_retuned_rates():
     np.testing.assert_allclose(perfect.get_ydata() * perfect.get_xdata(), table.to_numpy()[0, 0] * 8)
     unreachable = jm.target_maps(result, 0.99)
     assert "no setting reaches" in unreachable.axes[1].texts[0].get_text()
+
+
+@pytest.mark.parametrize("draw", [jm.budget_maps, lambda result: jm.target_maps(result, 0.5)])
+def test_no_mean_is_drawn_over_a_hyperparameter_that_is_not_shown(draw):
+    axes = dict(learning_rate=[0.1, 1.0], batch_size=[8, 32], seed=range(2))
+    accuracy = np.repeat(np.linspace(0.1, 0.9, 6)[None], 16, axis=0)
+    draw(make_curves(accuracy[:8], steps=list(range(6)), momentum=0.9, **axes))
+    with pytest.raises(ValueError, match="several values of momentum, but the figure shows only learning_rate and"):
+        draw(make_curves(accuracy, steps=list(range(6)), momentum=[0.0, 0.9], **axes))
