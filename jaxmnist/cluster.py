@@ -6,7 +6,8 @@ Runs need nothing from each other, so a task is one program, and what a task ret
 import contextlib
 import importlib.util
 import socket
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 import jax
 
@@ -31,7 +32,7 @@ def run(
 ) -> Iterator[tuple[int, Outcome]]:
     """Yields the number and the results of each program, as they finish.
 
-    Each machine works on one program at a time, with all of its devices.
+    Each task asks for the devices that `task_resources` says.
 
     Args:
       job: the sweep.
@@ -40,7 +41,7 @@ def run(
       address: of a Ray cluster, or `"local"` to start one on this machine for as long as the sweep runs.
 
     Raises:
-      ValueError: Ray is missing, or there is no cluster at that address.
+      ValueError: Ray is missing, there is no cluster at that address, or none of its nodes has a device.
     """
     check_installed()
     import ray
@@ -49,8 +50,7 @@ def run(
     if not was_running:
         _connect(address)
     try:
-        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-        cpus, gpus = (min(node.get(kind, 0) for node in nodes) for kind in ("CPU", "GPU"))
+        cpus, gpus = task_resources(ray.nodes())
         task = ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=MAX_RETRIES)(_train)
         # The plan is made for as many cores as this process has devices.
         shared = ray.put(job), ray.put(dataset), len(jax.local_devices(backend="cpu"))
@@ -61,6 +61,28 @@ def run(
     finally:
         if not was_running:
             ray.shutdown()
+
+
+def task_resources(nodes: Sequence[Mapping[str, Any]]) -> tuple[float, float]:
+    """Returns the number of CPUs and of GPUs that each task asks for: all those of one node.
+
+    If all nodes are alike, each works on one program at a time, with all of its devices. In a mixed cluster, it is the
+    node with the fewest GPUs, and of several such nodes the one with the fewest CPUs. A node with several times as many
+    devices then works on several programs at once; one with more GPUs but fewer CPUs works on none. If some nodes have
+    GPUs, those without take no part, as do nodes without any device, which the head of a cluster often is.
+
+    Args:
+      nodes: as `ray.nodes` describes them.
+
+    Raises:
+      ValueError: no node that is alive has a CPU or a GPU.
+    """
+    alive = [node["Resources"] for node in nodes if node["Alive"]]
+    devices = [(node.get("CPU", 0.0), node.get("GPU", 0.0)) for node in alive]
+    usable = [node for node in devices if node[1]] or [node for node in devices if node[0]]
+    if not usable:
+        raise ValueError(f"cluster has no CPU and no GPU (nodes alive: {len(alive)}); a node with one is needed")
+    return min(usable, key=lambda node: (node[1], node[0]))
 
 
 def _connect(address: str) -> None:

@@ -37,6 +37,40 @@ def test_without_ray_a_sentence_says_what_to_install(tiny, monkeypatch):
         jm.sweep(MODEL, optax.sgd, jm.grid(learning_rate=0.1, batch_size=3, seed=0), tiny, num_steps=1, cluster="local")
 
 
+def node(alive=True, **resources):
+    """Returns what Ray says of a node, with what every node has besides its devices."""
+    return {"Alive": alive, "Resources": {"memory": 1e9, "node:127.0.0.1": 1.0, **resources}}
+
+
+@pytest.mark.parametrize(
+    ("nodes", "expected"),
+    [
+        ([node(CPU=2.0)], (2, 0)),
+        ([node(CPU=4.0, GPU=1.0)] * 3, (4, 1)),
+        ([node(), node(CPU=1.0), node(CPU=3.0)], (1, 0)),
+        ([node(CPU=0.0), node(CPU=3.0), node(CPU=1.0)], (1, 0)),
+        ([node(CPU=64.0), node(CPU=8.0, GPU=4.0), node(CPU=16.0, GPU=2.0)], (16, 2)),
+        ([node(CPU=8.0, GPU=1.0), node(CPU=4.0, GPU=1.0), node(CPU=2.0)], (4, 1)),
+        ([node(GPU=1.0), node(CPU=2.0)], (0, 1)),
+        ([node(alive=False, CPU=1.0), node(CPU=3.0)], (3, 0)),
+        ([node(alive=False, CPU=8.0, GPU=1.0), node(CPU=3.0)], (3, 0)),
+        ([{"Alive": False, "Resources": {}}, node(CPU=3.0)], (3, 0)),
+        ([node(TPU=4.0, labelled=1.0), node(CPU=5.0, labelled=2.0)], (5, 0)),
+    ],
+)
+def test_a_task_asks_for_the_devices_of_one_node(nodes, expected):
+    for order in (nodes, nodes[::-1]):
+        assert cluster.task_resources(order) == expected
+    devices = [(each["Resources"].get("CPU", 0), each["Resources"].get("GPU", 0)) for each in nodes if each["Alive"]]
+    assert expected in devices
+
+
+@pytest.mark.parametrize("nodes", [[], [node()], [node(CPU=0.0, GPU=0.0), node(alive=False, CPU=4.0)]])
+def test_a_cluster_without_devices_is_one_sentence(nodes):
+    with pytest.raises(ValueError, match="cluster has no CPU and no GPU"):
+        cluster.task_resources(nodes)
+
+
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # of Ray's own
 def test_a_cluster_gives_the_same_numbers_even_where_a_worker_is_killed(tiny, tmp_path, monkeypatch):
