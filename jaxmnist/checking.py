@@ -1,6 +1,7 @@
 """Everything about a sweep that can be known before it trains."""
 
 import functools
+import hashlib
 import importlib.metadata
 import inspect
 import json
@@ -11,10 +12,10 @@ from typing import NamedTuple
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 import numpy as np
+from jax.extend import core
 
-from jaxmnist import arguments, programs
+from jaxmnist import arguments, fingerprint, linen, programs
 from jaxmnist.arguments import MAX_STEPS
 from jaxmnist.data import SPLIT_NAMES, Dataset, check_dataset
 from jaxmnist.files import FORMAT
@@ -44,6 +45,7 @@ class Job(NamedTuple):
       model: a linen module from images to logits.
       optimizer: an optax factory.
       arrays: the checked runs.
+      static: names that programs are built with.
       num_steps: training steps.
       num_evaluations: how often along training to evaluate.
       record: the splits on which that is recorded.
@@ -52,6 +54,7 @@ class Job(NamedTuple):
     model: nn.Module
     optimizer: programs.OptimizerFactory
     arrays: dict[str, np.ndarray]
+    static: tuple[str, ...]
     num_steps: int
     num_evaluations: int
     record: tuple[str, ...]
@@ -112,59 +115,70 @@ def static_values(arrays: Runs, static: tuple[str, ...]) -> list[Static]:
 
 
 def _static_names(model, optimizer, arrays, dataset) -> tuple[str, ...]:
-    """Returns the names whose values are needed while a program is built, found out by trying."""
-    names = hyperparameter_names(arrays)
-    fixed = {name: arrays[name][0].item() for name in names}
-    static = [name for name in names if arrays[name].dtype.kind in "bU"]
-    numeric = [name for name in names if name not in static]
+    """Returns the names whose values are needed while a program is built, found out by trying.
 
-    def is_traceable(traced):
+    Each combination of the values that are known to decide a program is tried, since another branch may need another
+    value: what is static does not depend on the order of the values.
+    """
+    names = hyperparameter_names(arrays)
+    static = [name for name in names if arrays[name].dtype.kind in "bU"]
+    while True:
+        combinations = static_values(arrays, tuple(static))
+        found = {name for values in combinations for name in _untraceable(model, optimizer, arrays, values, dataset)}
+        if not found:
+            return tuple(name for name in names if name in static)
+        static += found
+
+
+def _untraceable(model, optimizer, arrays, values: Static, dataset) -> list[str]:
+    """Returns the names that cannot be traced beside these static values."""
+    image_shape = dataset.train.images.shape[1:]
+    fixed, numeric = _split_values(arrays, values)
+
+    def is_traceable(names):
         try:
-            _shape_of_logits(model, optimizer, tuple(fixed.items()), tuple(traced), dataset.train.images.shape[1:])
+            _trace(model, optimizer, fixed, tuple(names), image_shape)
         except Exception:  # flax and optax raise many kinds where a traced value meets Python's `if` or a shape
             return False
         return True
 
-    if not is_traceable(numeric):
-        static += [name for name in numeric if not is_traceable([name])]
-    return tuple(name for name in names if name in static)
+    return [] if is_traceable(numeric) else [name for name in numeric if not is_traceable([name])]
+
+
+def _split_values(arrays, values: Static) -> tuple[Static, tuple[str, ...]]:
+    """Returns a value of each hyperparameter, with these among them, and the names of the others."""
+    names = hyperparameter_names(arrays)
+    fixed = {name: arrays[name][0].item() for name in names} | dict(values)
+    return tuple(fixed.items()), tuple(name for name in names if name not in dict(values))
 
 
 def _check_static(model, optimizer, arrays, values: Static, dataset) -> None:
-    """Raises where runs with these static values cannot be built."""
-    names = hyperparameter_names(arrays)
-    fixed = {name: arrays[name][0].item() for name in names} | dict(values)
-    traced = [name for name in names if name not in dict(values)]
+    """Raises ValueError if runs with these static values cannot be built, or would be trained wrongly."""
+    fixed, traced = _split_values(arrays, values)
     try:
-        image_shape = dataset.train.images.shape[1:]
-        shape = _shape_of_logits(model, optimizer, tuple(fixed.items()), tuple(traced), image_shape)
+        shape = _trace(model, optimizer, fixed, traced, dataset.train.images.shape[1:]).out_avals[0].shape
+    except linen.UnsupportedModel:
+        raise
     except Exception as error:  # whatever it is, it is about these values
-        shown = ", ".join(f"{name}={value!r}" for name, value in fixed.items())
+        shown = ", ".join(f"{name}={value!r}" for name, value in fixed)
         raise ValueError(
-            f"model {type(model).__name__} and optimizer {_called(optimizer)} cannot be built with {shown}: "
-            f"{arguments.reason(error)}"
+            f"model {linen.named(model)} and optimizer {_called(optimizer)} cannot be built with {shown}: "
+            f"{arguments.reason(error.__cause__ or error)}"
         ) from None
     num_classes = len(dataset.class_names)
     if shape != (1, num_classes):
         raise ValueError(
-            f"model {type(model).__name__} gives logits of shape {shape} for an image of {dataset.name}, which has "
+            f"model {linen.named(model)} gives logits of shape {shape} for an image of {dataset.name}, which has "
             f"{num_classes} classes: set num_classes={num_classes}"
         )
 
 
 @functools.lru_cache(maxsize=64)
-def _shape_of_logits(model, optimizer, fixed: Static, traced: tuple[str, ...], image_shape) -> tuple[int, ...]:
-    """Returns the shape of one image's logits, after building one training step with these names traced."""
-
-    def step(values, pixels):
-        configured = programs.configure(model, optimizer, dict(fixed) | values)
-        params = configured.model.init(jax.random.key(0), pixels)
-        logits = configured.model.apply(params, pixels, rngs={"dropout": jax.random.key(0)})
-        return logits, configured.optimizer.update(params, configured.optimizer.init(params), params)
-
-    image = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
-    values = {name: jax.ShapeDtypeStruct((), jnp.float32) for name in traced}
-    return jax.eval_shape(step, values, image)[0].shape
+def _trace(model, optimizer, fixed: Static, traced: tuple[str, ...], image_shape) -> core.ClosedJaxpr:
+    """Returns the program of one run, with a value of each hyperparameter, some of which are traced."""
+    return fingerprint.trace_run(
+        lambda values: programs.configure(model, optimizer, {**dict(fixed), **values}), traced, image_shape
+    )
 
 
 def _called(optimizer) -> str:
@@ -179,7 +193,6 @@ def describe(job: Job, dataset: Dataset) -> dict:
     """Returns what a result says of itself beside its numbers: numbers and strings."""
     model, arrays = job.model, job.arrays
     fields = {name: getattr(model, name) for name in sorted(programs.model_fields(model))}
-    labels = b"".join(np.asarray(getattr(dataset, split).labels, np.int32).tobytes() for split in SPLIT_NAMES)
     axes = ", ".join(f"{name} ({len(np.unique(values))} values)" for name, values in arrays.items())
     values_crc32 = zlib.crc32(b"".join(name.encode() + values.tobytes() for name, values in arrays.items()))
     return {
@@ -189,10 +202,11 @@ def describe(job: Job, dataset: Dataset) -> dict:
         "num_validation": len(dataset.validation.labels),
         "num_test": len(dataset.test.labels),
         "num_classes": len(dataset.class_names),
-        "labels_crc32": zlib.crc32(labels),
+        **fingerprint.checksums(dataset),
         "model": f"{type(model).__name__}({', '.join(f'{name}={value}' for name, value in fields.items())})",
         "model_fields": json.dumps(fields, default=str),
         "optimizer": _called(job.optimizer),
+        "computation_sha256": _computation(job, dataset),
         "budget": f"equal steps: {job.num_steps}",
         "num_steps": job.num_steps,
         "num_evaluations": job.num_evaluations,
@@ -204,6 +218,15 @@ def describe(job: Job, dataset: Dataset) -> dict:
         "num_devices": len(jax.local_devices()),
         "versions": " ".join(f"{name}=={version}" for name, version in _versions().items()),
     }
+
+
+def _computation(job: Job, dataset: Dataset) -> str:
+    """Returns what tells sweeps apart that train otherwise under the same names: SHA-256 of all traced programs."""
+    sha = hashlib.sha256()
+    for values in static_values(job.arrays, job.static):
+        traced = _trace(job.model, job.optimizer, *_split_values(job.arrays, values), dataset.train.images.shape[1:])
+        sha.update(fingerprint.digest(traced).encode())
+    return sha.hexdigest()
 
 
 @functools.cache

@@ -20,6 +20,7 @@ import optax
 from jaxmnist import spreading, training
 from jaxmnist.checkpoint import Checkpoints
 from jaxmnist.data import Dataset, Split, example_order
+from jaxmnist.fingerprint import checksums, digest, refuse_another, trace_run
 from jaxmnist.interruption import patient
 
 STEPS_PER_SEGMENT = 10
@@ -59,6 +60,9 @@ def train_run(
       report: is called after each segment with the step, all rows so far and the last batch loss (nan at the start).
       warn: is called with a sentence where a state in the folder cannot be read.
 
+    Raises:
+      ValueError: the folder holds the state of another run.
+
     Returns:
       The final state, on one device, and one row for each look: `step`, `seconds` since the start (compilation
       included, and the time before an interruption), `training_accuracy` and `training_loss` on the next batch without
@@ -68,11 +72,16 @@ def train_run(
     split, validation = spreading.put(mesh, (dataset.train, dataset.validation))
     fit = functools.partial(spreading.fit, mesh, model, optimizer, augment=augment)
     rows: list[dict[str, float]] = []
+    description = _described(model, optimizer, dataset, augment) | {"seed": int(seed), "batch_size": int(batch_size)}
     begin = time.monotonic()
 
     def order(start, stop):
         length = (stop - start) * batch_size
         return example_order(len(dataset.train.labels), seed, length, start=start * batch_size)
+
+    def check_notes(notes):
+        known = notes if isinstance(notes, dict) else {}  # an earlier version recorded the rows alone
+        refuse_another(f"the training in {folder}", known.get("run", {}), description)
 
     def look(state, step, seconds):
         row = {"step": step, "seconds": seconds}
@@ -85,9 +94,10 @@ def train_run(
 
     with patient() as is_stopped, Checkpoints(folder) as checkpoints:
         state = spreading.put(mesh, training.init_state(model, optimizer, seed, dataset.train.images))
-        saved = checkpoints.restore(state, warn)
+        saved = checkpoints.restore(state, warn, check_notes)
         if saved is not None:
-            _, state, rows[:] = saved
+            _, state, notes = saved
+            rows[:] = notes["rows"]
         else:
             look(state, 0, time.monotonic() - begin)
         report(int(state.step), rows, math.nan)
@@ -101,11 +111,17 @@ def train_run(
             report(stop, rows, float(losses[-1]))
             stops = is_stopped()
             if stops or stop == num_steps or time.monotonic() - last_save > SECONDS_PER_CHECKPOINT:
-                checkpoints.save(stop, state, rows)
+                checkpoints.save(stop, state, {"run": description, "rows": rows})
                 last_save = time.monotonic()
             if stops:
                 raise KeyboardInterrupt(f"saved at step {stop}: the same call goes on from there")
     return jax.device_put(state, mesh.devices[0]), rows
+
+
+def _described(model, optimizer, dataset: Dataset, augment) -> dict:
+    """Returns what is trained and on what, in numbers that are the same in every process."""
+    traced = trace_run(lambda values: (model, optimizer, {}), (), dataset.train.images.shape[1:], augment)
+    return checksums(dataset) | {"computation_sha256": digest(traced)}
 
 
 def boundaries(first: int, num_steps: int, evaluation_steps: int) -> Iterator[int]:

@@ -97,7 +97,7 @@ def sweep(
         record = ("validation",) if num_evaluations != 1 else ()
     _check_place(progress, folder, memory, cluster, shard)
     checked = check(model, optimizer, runs, dataset, num_steps, num_evaluations, record)
-    job = Job(model, optimizer, checked.arrays, num_steps, num_evaluations, tuple(record))
+    job = Job(model, optimizer, checked.arrays, checked.static, num_steps, num_evaluations, tuple(record))
     if memory is None:
         memory = room.available() if shard is None else room.DEFAULT_BYTES
     planned = plan(model, optimizer, checked, dataset, memory, num_steps, portable=shard is not None)

@@ -1,9 +1,14 @@
 import dataclasses
 import functools
+import itertools
+from collections.abc import Callable
 
+import flax.linen as nn
+import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from conftest import run_on_devices
 
 import jaxmnist as jm
 from jaxmnist import checking
@@ -57,17 +62,113 @@ def test_static_values_are_the_combinations_that_occur():
     assert checking.static_values(arrays, ()) == [()]
 
 
-def test_a_description_is_the_same_in_every_process_and_differs_where_it_should(tiny):
-    def described(optimizer=optax.sgd, model=MLP, **axes):
-        runs = jm.grid(**{"learning_rate": 0.1, "batch_size": 4, "seed": 0} | axes)
-        return checking.describe(checking.Job(model, optimizer, runs, 10, 1, ()), tiny)
+def scheduled(learning_rate, schedule):
+    if schedule == "cosine":
+        return optax.sgd(optax.warmup_cosine_decay_schedule(0.0, learning_rate, 2, 10))
+    return optax.sgd(learning_rate)
 
+
+def warmed(learning_rate, num_warmup):
+    return scheduled(learning_rate, "cosine" if num_warmup else "constant")
+
+
+def flagged(learning_rate, cosine):
+    return scheduled(learning_rate, "cosine" if cosine else "constant")
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "name", "values"),
+    [
+        (scheduled, "schedule", ["constant", "cosine", "linear"]),
+        (flagged, "cosine", [False, True]),
+        (warmed, "num_warmup", [0, 2, 5]),
+    ],
+)
+def test_what_is_static_does_not_depend_on_the_order_of_values(tiny, optimizer, name, values):
+    for order in itertools.permutations(values):
+        for axes in ({name: order, "learning_rate": [0.1, 0.2]}, {"learning_rate": [0.2, 0.1], name: order}):
+            assert set(static(tiny, optimizer, **axes)) == {name, "learning_rate"}
+        # Where no value needs it, the learning rate stays traced.
+        assert static(tiny, optimizer, **{name: order[:1]}, learning_rate=0.1) in ((name,), (name, "learning_rate"))
+    assert static(tiny, optimizer, **{name: values[:1]}, learning_rate=[0.1, 0.2]) == (name,)
+
+
+def described(dataset, optimizer=optax.sgd, model=MLP, **axes):
+    runs = jm.grid(**{"learning_rate": 0.1, "batch_size": 4, "seed": 0} | axes)
+    checked = jm.check(model, optimizer, runs, dataset, 10)
+    return checking.describe(checking.Job(model, optimizer, checked.arrays, checked.static, 10, 1, ()), dataset)
+
+
+def test_a_description_is_the_same_in_every_process_and_differs_where_it_should(tiny):
     partial = functools.partial(optax.sgd, momentum=0.9)
-    assert described(partial)["optimizer"] == "sgd(momentum=0.9)"
-    assert described() == described()
-    assert described()["runs"] != described(learning_rate=0.2)["runs"]
-    assert described()["model"] != described(model=jm.MLP(7, 4))["model"]
-    assert all(f"{name}==" in described()["versions"] for name in ("jax", "flax", "optax", "jaxmnist", "python"))
+    assert described(tiny, partial)["optimizer"] == "sgd(momentum=0.9)"
+    assert described(tiny) == described(tiny)
+    assert described(tiny)["runs"] != described(tiny, learning_rate=0.2)["runs"]
+    assert described(tiny)["model"] != described(tiny, model=jm.MLP(7, 4))["model"]
+    assert all(f"{name}==" in described(tiny)["versions"] for name in ("jax", "flax", "optax", "jaxmnist", "python"))
+    program = (
+        "import optax\nfrom conftest import make_tiny\nimport jaxmnist as jm\nfrom jaxmnist import checking\n"
+        "from test_checking import described\n"
+        "print(described(make_tiny(), optax.adamw, jm.CNN((2,), (3,), (1,), 4, num_classes=4))['computation_sha256'])"
+    )
+    cnn = jm.CNN((2,), (3,), (1,), 4, num_classes=4)
+    assert run_on_devices(1, program).strip() == described(tiny, optax.adamw, cnn)["computation_sha256"]
+
+
+def test_a_description_covers_what_is_computed_not_its_names(tiny):
+    def computation(**given):
+        return described(tiny, **given)["computation_sha256"]
+
+    def named_otherwise(learning_rate):
+        return optax.sgd(learning_rate)
+
+    def with_default(learning_rate, momentum=0.5):
+        return optax.sgd(learning_rate, momentum)
+
+    tables = [np.array([1.0, 2.0], np.float32), np.array([1.0, 3.0], np.float32)]
+
+    def with_constant(table):
+        return lambda learning_rate: optax.sgd(lambda step: learning_rate * jnp.asarray(table)[step % 2])
+
+    class Activated(nn.Module):
+        act: Callable = nn.relu
+
+        @nn.compact
+        def __call__(self, images):
+            return nn.Dense(4)(self.act(images.reshape(images.shape[0], -1)))
+
+    class Initialised(nn.Module):
+        scale: float = 1.0
+
+        @nn.compact
+        def __call__(self, images):
+            init = nn.initializers.constant(self.scale)
+            return nn.Dense(4, bias_init=init)(images.reshape(images.shape[0], -1))
+
+    assert computation() == computation(optimizer=named_otherwise)
+    assert computation() == computation(optimizer=lambda **axes: optax.sgd(**axes))
+    different = [
+        computation(),
+        computation(optimizer=optax.adam),
+        computation(optimizer=lambda learning_rate: optax.sgd(2 * learning_rate)),
+        computation(optimizer=with_default),
+        computation(optimizer=functools.partial(with_default, momentum=0.6)),
+        *(computation(optimizer=with_constant(table)) for table in tables),
+        *(computation(model=Activated(act)) for act in (nn.relu, nn.gelu, jnp.sin)),
+        *(computation(model=Initialised(scale)) for scale in (1.0, 2.0)),
+        computation(label_smoothing=0.1),
+        computation(nesterov=[False, True], momentum=0.9),
+    ]
+    assert len(set(different)) == len(different)
+
+
+@pytest.mark.parametrize("split", ["train", "validation", "test"])
+def test_a_description_covers_the_images_of_every_split(tiny, split):
+    images, labels = getattr(tiny, split)
+    altered = images.copy()
+    altered[-1, -1, -1] ^= 1
+    other = described(dataclasses.replace(tiny, **{split: jm.Split(altered, labels)}))
+    assert {name for name, value in described(tiny).items() if other[name] != value} == {"images_crc32"}
 
 
 @pytest.mark.parametrize(("split", "label"), [("train", 4), ("validation", -1), ("test", 255)])

@@ -1,3 +1,5 @@
+import dataclasses
+
 import jax
 import numpy as np
 import optax
@@ -50,6 +52,34 @@ def test_a_finished_run_is_not_trained_again(tiny, tmp_path):
     )
     assert steps == [37] and again == rows
     jax.tree.map(np.testing.assert_array_equal, first.params, second.params)
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        (dict(optimizer=optax.sgd(0.01)), "computation.* differs"),
+        (dict(optimizer=optax.adam(0.02)), "computation.* differs"),
+        (dict(augment=jm.Affine(6, 0.1, 1)), "computation.* differs"),
+        (dict(model=jm.CNN((2, 3), (3, 3), (2,), hidden_size=8, num_classes=4)), "computation.* differs"),
+        (dict(split="train"), "images differs"),
+        (dict(split="validation"), "images differs"),
+        (dict(seed=1), "seed is 0, not 1"),
+        (dict(batch_size=6), "batch_size is 5, not 6"),
+    ],
+)
+def test_another_run_does_not_go_on_from_a_state(tiny, tmp_path, given, words):
+    def train(model=MODEL, optimizer=None, seed=0, split=None, **changed):
+        dataset = tiny
+        if split is not None:
+            altered = getattr(tiny, split).images.copy()
+            altered[0, 0, 0] ^= 1
+            dataset = dataclasses.replace(tiny, **{split: getattr(tiny, split)._replace(images=altered)})
+        numbers = {**NUMBERS, "num_steps": 3} | changed
+        loop.train_run(model, optimizer or optax.adam(0.01), dataset, seed, **numbers, folder=tmp_path)
+
+    train()
+    with pytest.raises(ValueError, match=f"the training in .* is another one: its {words}"):
+        train(**given)
 
 
 def test_it_trains_as_fit_does(tiny, tmp_path):

@@ -1,11 +1,13 @@
 import functools
 import itertools
+import json
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from conftest import make_tiny, run_on_devices
 
 import jaxmnist as jm
 from jaxmnist import programs
@@ -252,6 +254,26 @@ def test_estimate_counts_the_work(tiny):
     assert cost.useful_flops == pytest.approx(10 * 84 * per_example, rel=0.6)  # and more than the products alone
     assert cost.useful_flops >= 10 * 84 * per_example
     assert cost.memory > sum(np.asarray(array).nbytes for split in (tiny.train, tiny.test) for array in split)
+
+
+def random_losses() -> list[list[float]]:
+    """Returns the test losses of a sweep of two seeds, and those of the same runs by themselves."""
+    dataset = make_tiny()
+    runs = jm.grid(learning_rate=0.1, batch_size=3, seed=range(2))
+    result = sweep(dataset, model=jm.MLP(6, 4), num_steps=4, runs=runs)
+    alone = [float(jm.rerun(result, dataset=dataset, seed=seed).test.loss) for seed in range(2)]
+    return [result["test_loss"].values.ravel().tolist(), alone]
+
+
+def test_numbers_do_not_depend_on_jaxs_default_random_numbers(monkeypatch):
+    swept, alone = random_losses()
+    assert swept[0] != swept[1]
+    np.testing.assert_allclose(alone, swept, rtol=1e-5)
+    monkeypatch.setenv("JAX_DEFAULT_PRNG_IMPL", "rbg")
+    program = "import jax, test_sweep as t; print(jax.config.jax_default_prng_impl, t.random_losses())"
+    implementation, losses = run_on_devices(1, program).split(" ", 1)
+    assert implementation == "rbg"
+    np.testing.assert_allclose(json.loads(losses), [swept, alone], rtol=1e-5)
 
 
 @pytest.mark.slow
