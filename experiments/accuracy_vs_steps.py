@@ -7,6 +7,8 @@ each number of steps), and results.nc with every seed's curves.
 With --compare: SGD, momentum, Adam and AdamW, each at the learning rate that is best on validation at the end. Writes
 learning_rates.png (the choice), learning_curves.png and test_accuracy.png, comparison.csv, accuracy_vs_steps.csv,
 results.nc (the curves of the chosen ones) and learning_rates/results.nc (the runs among which they were chosen).
+
+What was interrupted goes on with --resume to the same numbers. Other options need another --output-dir, or --overwrite.
 """
 
 import dataclasses
@@ -27,8 +29,8 @@ MIN_SEEDS_TO_COMPARE = 6
 GRIDS = "learning_rates"
 TABLE, CURVES, LEARNING_CURVES = "accuracy_vs_steps.csv", "accuracy_vs_steps.png", "learning_curves.png"
 COMPARISON, RATE_CURVES, TEST_CURVES = "comparison.csv", "learning_rates.png", "test_accuracy.png"
-FILES = ("results.nc", "results.csv", TABLE, CURVES, LEARNING_CURVES)
-FILES_OF_COMPARISON = ("results.nc", "results.csv", TABLE, COMPARISON, RATE_CURVES, LEARNING_CURVES, TEST_CURVES)
+PICTURES = (CURVES, LEARNING_CURVES, RATE_CURVES, TEST_CURVES)
+FILES = (TABLE, COMPARISON, *common.figure_names(*(name.removesuffix(".png") for name in PICTURES)))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,8 +61,13 @@ class Options(common.TrainingOptions):
     """For --compare: AdamW's weight decay, which it multiplies by the learning rate (optax's own default is 0.0001)."""
     output_dir: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
     """Folder for results and figures. Without it: results/accuracy_vs_steps, or results/comparison for --compare."""
+    overwrite: bool = False
+    """Replace what is in the output folder under the names that this script uses. Without it: what was begun with the
+    same options is gone on with, and anything else is refused."""
     dry_run: bool = False
     """Print the numbers of runs and programs, memory, FLOPs and estimated time, and stop."""
+    resume: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
+    """Output folder of what was interrupted: go on with it, by the options saved there."""
     plot_only: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
     """Output folder of an earlier run: draw its figures again from its files, without training."""
     pretty: bool = False
@@ -110,9 +117,12 @@ def main() -> None:
     options = common.parse(Options, __doc__, dict(num_steps=990))
     with common.usage_errors():
         if options.plot_only is not None:
+            common.claim_files(common.files_in([options.plot_only], FILES), options.overwrite)
             draw(options.plot_only, options.log_log)
             return
         options.check()
+        options = dataclasses.replace(options, output_dir=options.folder())
+        folder = options.folder()
         if options.compare:
             runs = options.grid(options.rates_to_compare())
             budget: dict = dict(num_steps=options.num_steps)
@@ -123,9 +133,7 @@ def main() -> None:
             runs = jm.grid(**axes, seed=common.seeds(options.num_seeds))
             budget = options.budget()
         if not options.dry_run:
-            common.make_output_dir(options.folder(), FILES_OF_COMPARISON if options.compare else FILES)
-            if options.compare:
-                common.make_output_dir(options.folder() / GRIDS, FILES[:2])
+            common.make_output_dir(folder)
         dataset = options.load()
         model, optimizer = options.build(dataset)
         if options.compare:
@@ -134,20 +142,24 @@ def main() -> None:
         if options.dry_run:
             print(jm.estimate(model, optimizer, runs, dataset, **budget))
             return
-    if options.compare:
-        grid = jm.sweep(model, optimizer, runs, dataset, **budget)
-        jm.save(grid, options.folder() / GRIDS)
-        best = jm.best_of_each(grid, "optimizer")
-        chosen: dict = {
-            name: (of_name.setting["learning_rate"],) for name, of_name in best.items() if of_name is not None
-        }
-        if not chosen:
-            print("no learning rate is chosen: runs of every one diverged")
-            return
-        runs, budget = options.grid(chosen), options.budget()
-    result = jm.sweep(model, optimizer, runs, dataset, record=SPLIT_NAMES, **budget)
-    jm.save(result, options.folder())
-    draw(options.folder(), options.log_log)
+        grids = folder / GRIDS
+        places = [folder, *([grids] if options.compare or grids.is_dir() else [])]
+        common.begin_sweeps(options, dataset, places, common.files_in([folder], FILES))
+    with common.resumable(folder):
+        if options.compare:
+            with common.usage_errors((ValueError,)):
+                grid = jm.sweep(model, optimizer, runs, dataset, folder=grids, **budget)
+            best = jm.best_of_each(grid, "optimizer")
+            chosen: dict = {
+                name: (of_name.setting["learning_rate"],) for name, of_name in best.items() if of_name is not None
+            }
+            if not chosen:
+                print("no learning rate is chosen: runs of every one diverged")
+                return
+            runs, budget = options.grid(chosen), options.budget()
+        with common.usage_errors((ValueError,)):
+            result = jm.sweep(model, optimizer, runs, dataset, record=SPLIT_NAMES, folder=folder, **budget)
+        draw(folder, options.log_log)
     report(grid if options.compare else result)
 
 

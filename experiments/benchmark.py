@@ -56,6 +56,8 @@ class Options(common.DataOptions):
     """Work so small that it measures nothing: to see that everything runs."""
     output_dir: Annotated[Path, tyro.conf.arg(metavar="DIR")] = Path("results/benchmark")
     """Folder for benchmark.json and benchmark.png."""
+    overwrite: bool = False
+    """Replace an earlier measurement in the output folder."""
 
 
 def main() -> None:
@@ -63,6 +65,9 @@ def main() -> None:
     with common.usage_errors():
         if options.num_rounds < 1:
             raise ValueError(f"num_rounds is {options.num_rounds}; at least 1 round is needed")
+        for path in common.files_in([options.output_dir], ("benchmark.json", *common.figure_names("benchmark"))):
+            if path.exists() and not options.overwrite:
+                raise ValueError(f"{path} is of an earlier measurement, or a person's; {common.OTHER_FOLDER}")
         common.make_output_dir(options.output_dir)
         dataset = options.load()
     # The first calls are to tell what compiling takes.

@@ -17,7 +17,7 @@ import jax
 from jaxmnist.files import write_text
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+    from jaxmnist.style import Figure
 
 TABLE_WIDTH = 110
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "torch", "tensorflow", "tensorflow-cpu")
@@ -117,14 +117,11 @@ def save(rows: list[Row], numbers: dict, measured_on: dict, path: Path) -> None:
 
 def draw(rows: list[Row], measured_on: dict) -> "Figure":
     """Returns medians, and the range of all rounds, of every peer: one panel for each work, ours on top."""
-    import matplotlib as mpl
-    from matplotlib.figure import Figure
-
-    from jaxmnist.style import STYLE, log_ticks
+    from jaxmnist.style import Figure, house_style, log_ticks
 
     works = by_work(rows)
     heights = [len(peers) + 1.2 for peers in works.values()]
-    with mpl.rc_context(STYLE):
+    with house_style():
         figure = Figure(figsize=(8.5, 0.3 * sum(heights) + 0.8), layout="constrained")
         panels = figure.subplots(len(works), 1, squeeze=False, height_ratios=heights)[:, 0]
         for axes, (work, of_work) in zip(panels, works.items(), strict=True):

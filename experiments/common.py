@@ -8,14 +8,13 @@ import json
 import os
 import platform
 import shlex
-import shutil
 import signal
 import sys
 import tempfile
 import types
 import typing
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, NoReturn, TypeVar
 
@@ -25,10 +24,20 @@ import optax
 import tyro
 
 import jaxmnist as jm
-from jaxmnist import arguments, sweep_folder
-from jaxmnist.files import FORMAT, check_format, read_json, remove_passing_files, write_atomically, write_text
+from jaxmnist import arguments
+from jaxmnist.files import (
+    FORMAT,
+    MARK,
+    check_format,
+    is_ours,
+    read_json,
+    remove_temporary_files,
+    write_atomically,
+    write_text,
+)
 from jaxmnist.optimizers import OPTIMIZERS
 from jaxmnist.runs import MAX_RUNS
+from jaxmnist.sweep_folder import SweepFolder, is_unfinished
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -36,8 +45,12 @@ if TYPE_CHECKING:
 MODELS: dict[str, Callable[..., nn.Module]] = {"softmax": jm.SoftmaxRegression, "mlp": jm.MLP, "cnn": jm.CNN}
 DEFAULT_MOMENTUM = 0.9
 CONFIG_NAME = "config.json"
+RESULTS = ("results.nc", "results.csv")
 # Options that are about one call, not about what is trained.
-OF_THE_CALL = frozenset({"resume", "plot_only", "dry_run", "output_dir"})
+OF_THE_CALL = frozenset({"resume", "plot_only", "dry_run", "output_dir", "overwrite"})
+# What tells our figures from a person's. Without its date, the same picture is the same file.
+METADATA = {".png": {"comment": MARK}, ".svg": {"Description": MARK, "Date": None}}
+OTHER_FOLDER = "give --overwrite to replace it, or another --output-dir"
 Options = TypeVar("Options")
 
 
@@ -111,10 +124,16 @@ def parse(options: Callable[..., Options], description: str | None, pretty: dict
 
 def save_config(options, dataset: jm.Dataset) -> None:
     """Writes the options into the output folder; from here on, the training can be resumed."""
-    config = {name: value for name, value in dataclasses.asdict(options).items() if name not in OF_THE_CALL}
-    config = {"format": FORMAT, **config}
-    config |= {"dataset": dataset.name, "data_dir": options.data_dir and str(options.data_dir.absolute())}
+    config = dataclasses.asdict(resolved(options, dataset))
+    config = {"format": FORMAT, **{name: value for name, value in config.items() if name not in OF_THE_CALL}}
+    config["data_dir"] = config["data_dir"] and str(config["data_dir"])
     write_text(options.output_dir / CONFIG_NAME, json.dumps(config, indent=2) + "\n")
+
+
+def resolved(options, dataset: jm.Dataset):
+    """Returns the options with the data set that they stand for, the same in any folder."""
+    data_dir = options.data_dir and options.data_dir.absolute()
+    return dataclasses.replace(options, dataset=dataset.name, data_dir=data_dir)
 
 
 def load_config(options: type[Options], folder: Path) -> Options:
@@ -132,7 +151,7 @@ def load_config(options: type[Options], folder: Path) -> Options:
         data_dir = config["data_dir"] and Path(config["data_dir"])
         return options(**as_tuples | {"data_dir": data_dir, "output_dir": folder, "resume": folder})
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-        raise ValueError(f"resume: the options in {path} cannot be read: {error}") from None
+        raise ValueError(f"the options in {path} cannot be read: {error}") from None
 
 
 def check_config(options: type, config: dict) -> None:
@@ -174,36 +193,118 @@ def seeds(num_seeds: int) -> range:
     return range(num_seeds)
 
 
-def begin_folder(options, dataset: jm.Dataset, places: Sequence[Path], files: Sequence[str]) -> None:
-    """Puts away what earlier sweeps left, and saves the options; from here on, the sweep can be resumed.
+def begin_sweeps(options, dataset: jm.Dataset, places: Sequence[Path], figures: Iterable[Path]) -> None:
+    """As `begin_folder`, of a script that sweeps.
 
     Args:
       options: those of the script.
       dataset: what they stand for.
       places: the folders of the script's sweeps, the output folder among them.
-      files: what they write there.
+      figures: the further files that it writes.
 
     Raises:
-      ValueError: a folder holds a sweep that could be resumed.
+      ValueError: as `begin_folder`, or a name that a sweep needs belongs to what this package did not write.
+    """
+
+    def clear():
+        for place in places:
+            SweepFolder(place).clear()
+
+    files = [*files_in(places, RESULTS), *figures]
+    begin_folder(options, dataset, files, any(map(is_unfinished, places)), clear)
+    for place in places:
+        SweepFolder(place).check()
+
+
+def begin_folder(
+    options, dataset: jm.Dataset, files: Sequence[Path], is_interrupted: bool, clear: Callable[[], None]
+) -> None:
+    """Saves the options into the output folder, unless that holds anything else; from here on, it can be resumed.
+
+    A folder with what was begun with the same options stays as it is, for the script to go on there. With --overwrite,
+    what the script has written is removed.
+
+    Args:
+      options: those of the script.
+      dataset: what they stand for.
+      files: all that the script writes beside its options and states.
+      is_interrupted: whether there are states of a training that has not ended.
+      clear: removes states.
+
+    Raises:
+      ValueError: something else is there, or a training that was interrupted.
     """
     folder = options.output_dir
-    if any(sweep_folder.is_unfinished(place) for place in places):
-        raise ValueError(
-            f"output_dir {folder} holds an interrupted sweep: go on with it by --resume {folder}, or remove the folder"
-        )
-    for place in places:
-        for name in files:
-            (place / name).unlink(missing_ok=True)
-        shutil.rmtree(place / sweep_folder.FOLDER, ignore_errors=True)
+    config = folder / CONFIG_NAME
+    claim_files(files, options.overwrite)
+    if options.resume is not None:
+        return
+    claim_files([config], options.overwrite)
+    if options.overwrite:
+        # First the file that says there is something to resume.
+        config.unlink(missing_ok=True)
+        clear()
+        for path in files:
+            path.unlink(missing_ok=True)
+    elif is_interrupted or any(map(os.path.lexists, files)):
+        check_begun(options, dataset, is_interrupted)
     save_config(options, dataset)
 
 
-def make_output_dir(folder: Path, files: Sequence[str] = ()) -> None:
-    """Makes the output folder, and tries to write there before hours of training rely on it.
+def check_begun(options, dataset: jm.Dataset, is_interrupted: bool) -> None:
+    """Raises ValueError where what is in the output folder was begun with other options, or was interrupted."""
+    folder = options.output_dir
+    try:
+        saved = load_config(type(options), folder)
+    except ValueError as error:
+        raise ValueError(f"output_dir {folder} holds something else, since {error}; {OTHER_FOLDER}") from None
+    if is_interrupted:
+        raise ValueError(
+            f"output_dir {folder} holds an interrupted training: go on with it by --resume {shlex.quote(str(folder))}; "
+            f"or {OTHER_FOLDER}"
+        )
+    given = resolved(options, dataset)
+    for field in dataclasses.fields(options):
+        found, value = getattr(saved, field.name), getattr(given, field.name)
+        if field.name not in OF_THE_CALL and found != value:
+            raise ValueError(
+                f"output_dir {folder} holds what was begun with {field.name} {found}, not {value}; {OTHER_FOLDER}"
+            )
+
+
+def claim_files(files: Sequence[Path], overwrite: bool, way_on: str = OTHER_FOLDER) -> None:
+    """Makes sure that files may be written, and removes what a kill has left half written beside them.
 
     Args:
-      folder: to be made where it is not there.
-      files: what will be written there, and may be there from an earlier time.
+      files: what is to be written.
+      overwrite: whether to replace what is there, whoever wrote it.
+      way_on: what else to do, for the message.
+
+    Raises:
+      ValueError: a folder has such a name, or a file that this package did not write.
+    """
+    for path in files:
+        if path.is_dir():
+            raise ValueError(f"{path} cannot be written: it is a folder")
+        if os.path.lexists(path) and not overwrite and not is_ours(path):
+            raise ValueError(f"{path} is not known to be written by jaxmnist; {way_on}")
+    for place in {path.parent for path in files}:
+        remove_temporary_files(place)
+
+
+def files_in(places: Iterable[Path], names: Iterable[str]) -> list[Path]:
+    """Returns the paths of files of these names in each of these folders."""
+    names = list(names)
+    return [place / name for place in places for name in names]
+
+
+def figure_names(*names: str) -> tuple[str, ...]:
+    """Returns the names of the files that `save_figure` writes."""
+    return tuple(f"{name}{kind}" for name in names for kind in METADATA)
+
+
+def make_output_dir(folder: Path) -> None:
+    """Makes the output folder, and tries to write there before hours of training rely on it.
 
     Raises:
       ValueError: it cannot be made, or not be written.
@@ -214,17 +315,12 @@ def make_output_dir(folder: Path, files: Sequence[str] = ()) -> None:
             pass
     except OSError as error:
         raise ValueError(f"output_dir {folder} cannot be written: {error.strerror}") from None
-    remove_passing_files(folder, (CONFIG_NAME, *files))
-    for name in files:
-        if (folder / name).is_dir():
-            raise ValueError(f"output_dir {folder} cannot be written: {name} in it is a folder")
 
 
 def save_figure(figure: "Figure", path: Path) -> None:
-    """Writes a figure as PNG and as SVG, each whole or not at all."""
-    write_atomically(path, functools.partial(figure.savefig, dpi=150))
-    # Without the date, the same picture is the same file.
-    write_atomically(path.with_suffix(".svg"), functools.partial(figure.savefig, metadata={"Date": None}))
+    """Writes a figure to a path and as SVG beside it, each atomically."""
+    write_atomically(path, functools.partial(figure.savefig, dpi=150, metadata=METADATA.get(path.suffix)))
+    write_atomically(path.with_suffix(".svg"), functools.partial(figure.savefig, metadata=METADATA[".svg"]))
 
 
 @contextlib.contextmanager
@@ -280,6 +376,8 @@ def _instruction_set() -> bytes:
 
 def main(experiment: Callable[[], None]) -> None:
     """Runs an experiment as a program; Ctrl-C and a full disk end it with one line and the usual status."""
+    # A notebook's `!python` hands on its own backend, which need not be installed here.
+    os.environ["MPLBACKEND"] = "agg"
     keep_compiled_programs()
     # A test or a notebook that runs the script in its own process has its devices.
     with contextlib.suppress(RuntimeError):

@@ -22,7 +22,9 @@ class Options:
     pictures: Annotated[tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(metavar="PICTURE...")] = ()
     """The pictures: PNG, JPEG, WebP, GIF, BMP, TIFF and the like."""
     output: Annotated[Path, tyro.conf.arg(metavar="FILE")] = Path("results/predictions.png")
-    """Where the figure goes."""
+    """Where the figure goes; one of an earlier call is replaced."""
+    overwrite: bool = False
+    """Replace what is there, also where it is not such a figure."""
 
 
 def main() -> None:
@@ -31,6 +33,8 @@ def main() -> None:
         if not options.pictures:
             raise ValueError("no pictures are given; name at least one file")
         check_output(options.output)
+        written = [options.output, options.output.with_suffix(".svg")]
+        common.claim_files(written, options.overwrite, "give --overwrite to replace it, or another --output")
         classifier = jm.load_model(options.folder)
         if classifier.image_shape != (28, 28, 1):
             raise ValueError(f"the model in {options.folder} takes images of {classifier.image_shape}, not (28, 28, 1)")

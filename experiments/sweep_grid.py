@@ -2,7 +2,7 @@
 
 Writes results.nc and results.csv (every run), heatmap.png (validation) and scatter.png (test, as the original notebook
 drew it). Settings are chosen on the validation split; test figures choose nothing. A sweep that was interrupted, at
-whatever moment, goes on with --resume to the same numbers.
+whatever moment, goes on with --resume to the same numbers. Another sweep needs another --output-dir, or --overwrite.
 """
 
 import dataclasses
@@ -20,14 +20,13 @@ import tyro
 import jaxmnist as jm
 from jaxmnist import arguments, sweep_folder
 from jaxmnist.cluster import check_installed
-from jaxmnist.files import write_atomically
+from jaxmnist.files import is_ours, write_atomically
 from jaxmnist.halving import check_rungs
 from jaxmnist.runs import MAX_RUNS
 
 NUM_SHOWN = 5
 SAMPLE_SEED = 0
-FIGURES = ("heatmap", "scatter", "budgets", "steps_to_target", "noise_scale")
-FILES = ("results.nc", "results.csv", *(f"{name}.{kind}" for name in FIGURES for kind in ("png", "svg")))
+FIGURES = common.figure_names("heatmap", "scatter", "budgets", "steps_to_target", "noise_scale")
 NOISE_FILE = "noise_scale.csv"
 # Where it is, a sweep has been drawn to its end.
 LAST_FILE = "scatter.svg"
@@ -68,6 +67,9 @@ class Options(common.TrainingOptions):
     """Train the I-th of N parts of the sweep, into a folder of its own; jaxmnist.merge unites their results.nc."""
     output_dir: Annotated[Path, tyro.conf.arg(metavar="DIR")] = Path("results/sweep_grid")
     """Folder for results and figures."""
+    overwrite: bool = False
+    """Replace what is in the output folder under the names that this script uses. Without it: what was begun with the
+    same options is gone on with, and anything else is refused."""
     dry_run: bool = False
     """Print the numbers of runs and programs, memory, FLOPs and estimated time, and stop."""
     resume: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
@@ -120,16 +122,16 @@ def main() -> None:
     options = common.parse(Options, __doc__, PRETTY)
     with common.usage_errors():
         if options.plot_only is not None:
+            common.claim_files(common.files_in([options.plot_only], FIGURES), options.overwrite)
             draw(options.plot_only, options.target)
             return
         if options.resume is not None and is_finished(options):
             report(jm.load_results(options.output_dir))
             return
         check(options)
-        folder = options.output_dir
         runs = options.runs()
         if not options.dry_run:
-            common.make_output_dir(options.output_dir, FILES)
+            common.make_output_dir(options.output_dir)
         dataset = options.load()
         model, optimizer = options.build(dataset)
         jm.check(model, optimizer, runs, dataset, options.num_steps, options.num_evaluations)
@@ -137,17 +139,20 @@ def main() -> None:
             budget = dict(num_steps=options.num_steps, num_evaluations=options.num_evaluations)
             print(jm.estimate(model, optimizer, runs, dataset, memory=options.memory_bytes(), **budget))
             return
-        if options.resume is None:
-            places = [place for root in (folder, folder / "refined") for place in (root, *root.glob("rung_*"))]
-            common.begin_folder(options, dataset, places, (*FILES, NOISE_FILE))
+        roots = [options.output_dir]
+        refined = options.output_dir / "refined"
+        if options.refine or refined.is_dir():
+            roots.append(refined)
+        places = [place for root in roots for place in (root, *root.glob(f"rung_{'[0-9]' * 8}"))]
+        common.begin_sweeps(options, dataset, places, common.files_in(roots, (*FIGURES, NOISE_FILE)))
     with common.resumable(options.output_dir):
         result = sweep(options, runs, dataset, options.output_dir)
         if options.shard is not None:
             print(
-                f"wrote {options.output_dir}/{FILES[0]}, the shard {options.shard}: jaxmnist.merge unites all of them"
+                f"wrote {options.output_dir}/results.nc, the shard {options.shard}: jaxmnist.merge unites all of them"
             )
             return
-        if options.noise_scale:
+        if options.noise_scale and not is_ours(options.output_dir / NOISE_FILE):
             measure_noise(options, result, dataset)
         draw(options.output_dir, options.target)
         report(result)

@@ -31,8 +31,6 @@ import argparse
 import dataclasses
 import functools
 import math
-import shlex
-import shutil
 import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -45,8 +43,8 @@ import tyro
 import jaxmnist as jm
 from jaxmnist import report
 from jaxmnist.arguments import MAX_SEED, MAX_STEPS
-from jaxmnist.checkpoint import MAX_LAYERS, saved_states
-from jaxmnist.files import remove_passing_files
+from jaxmnist.checkpoint import MAX_LAYERS, check_model, check_states, remove_model, remove_states, saved_states
+from jaxmnist.files import remove_if_empty
 from jaxmnist.loop import train_run
 from jaxmnist.progress import progress_bar
 from jaxmnist.training import NEVER
@@ -54,7 +52,8 @@ from jaxmnist.training import NEVER
 DESCRIPTION = __doc__.split("\n\nHow")[0] if __doc__ else None
 MAX_MEMBERS, MAX_FEATURES, MAX_HIDDEN_SIZE = 1000, 2**12, 2**16
 MILESTONES = (0.99, 0.992)
-FILES = ("metrics.csv", "config.json", "predictions.npz", "curves.png", "confusion.png", "mistakes.png", "filters.png")
+FIGURES = common.figure_names("curves", "confusion", "mistakes", "filters")
+FILES = ("metrics.csv", report.FILE_NAME, *FIGURES)
 PRESETS: dict[str, dict[str, Any]] = {
     "original": {},
     "tutorial": {
@@ -160,6 +159,9 @@ class Options(common.DataOptions):
     """Steps between looks at the accuracy on validation and on the next training batch."""
     output_dir: Annotated[Path, tyro.conf.arg(metavar="DIR")] = Path("results/train_cnn")
     """Folder for config.json, metrics.csv, predictions.npz, checkpoints, the model and the figures."""
+    overwrite: bool = False
+    """Replace what is in the output folder under the names that this script uses. Without it: what was begun with the
+    same options is gone on with, and anything else is refused."""
     resume: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
     """Go on with the interrupted training in this folder, by the options saved there."""
     plot_only: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
@@ -170,23 +172,23 @@ def main() -> None:
     options = parse()
     with common.usage_errors():
         if options.plot_only:
+            common.claim_files(common.files_in([options.plot_only], FIGURES), options.overwrite)
             draw(options.plot_only)
             return
         check(options)
-        remove_passing_files(options.output_dir, FILES)
-        if options.resume and (options.output_dir / "predictions.npz").is_file():
-            if not has_all_figures(options.output_dir):
-                draw(options.output_dir)
-            print_report(options.output_dir)
+        if options.resume and is_finished(options.output_dir):
+            draw_and_report(options)
             return
-        common.make_output_dir(options.output_dir, FILES)
+        common.make_output_dir(options.output_dir)
         dataset = options.load()
         model, optimizer, num_steps = build(options, dataset)
         for seed in {options.seed, options.seed + options.members - 1}:
             runs = jm.grid(learning_rate=options.learning_rate, batch_size=options.batch_size, seed=seed)
             jm.check(model, optax.sgd, runs, dataset, num_steps)
-        if not options.resume:
-            begin_folder(options, dataset)
+        begin_folder(options, dataset)
+        if is_finished(options.output_dir):
+            draw_and_report(options)
+            return
     with common.resumable(options.output_dir):
         train(options, model, optimizer, num_steps, dataset)
         draw(options.output_dir)
@@ -281,51 +283,64 @@ def build(options: Options, dataset: jm.Dataset) -> tuple[jm.CNN, optax.Gradient
     return model, common.OPTIMIZERS[options.optimizer](learning_rate=learning_rate, **further), num_steps
 
 
+def seeds_of(options: Options) -> range:
+    """Returns the seeds of the ensemble."""
+    return range(options.seed, options.seed + options.members)
+
+
+def states_folder(options: Options, seed: int) -> Path:
+    """Returns where the states of a seed are kept."""
+    return options.output_dir / "checkpoints" / f"seed_{seed}"
+
+
 def begin_folder(options: Options, dataset: jm.Dataset) -> None:
-    """Puts away what an earlier training left, and saves the options; from here on, the training can be resumed.
-
-    Raises:
-      ValueError: the folder holds a training that could be resumed.
-    """
+    """Saves the options, as `common.begin_folder`; from here on, the training can be resumed."""
     folder = options.output_dir
-    config, predictions = folder / common.CONFIG_NAME, folder / "predictions.npz"
-    is_begun = any(saved_states(place) for place in folder.glob("checkpoints/seed_*"))
-    if is_begun and config.is_file() and not predictions.is_file():
-        raise ValueError(
-            f"output_dir {folder} holds an interrupted training: go on with it by --resume {shlex.quote(str(folder))}, "
-            "or remove the folder"
-        )
-    config.unlink(missing_ok=True)
-    for name in ("checkpoints", "model"):
-        shutil.rmtree(folder / name, ignore_errors=True)
-    for name in FILES:
-        (folder / name).unlink(missing_ok=True)
-    common.save_config(options, dataset)
+    states = list(folder.glob("checkpoints/seed_[0-9]*"))
+
+    def clear():
+        for place in states:
+            remove_states(place)
+        remove_if_empty(folder / "checkpoints")
+        remove_model(folder)
+
+    is_interrupted = any(map(saved_states, states)) and not is_finished(folder)
+    common.begin_folder(options, dataset, common.files_in([folder], FILES), is_interrupted, clear)
+    for seed in seeds_of(options):
+        check_states(states_folder(options, seed))
+    check_model(folder, seeds_of(options))
 
 
-def has_all_figures(folder: Path) -> bool:
-    """Returns whether the figures of a finished training are there; without a usable seed it has the first alone."""
-    names = [name for name in FILES if name.endswith(".png")]
-    needed = names if report.load_predictions(folder).usable.any() else names[:1]
-    return all((folder / name).is_file() for name in needed)
+def is_finished(folder: Path) -> bool:
+    """Returns whether a training has ended."""
+    return (folder / report.FILE_NAME).is_file()
+
+
+def draw_and_report(options: Options) -> None:
+    """Draws and reports a training that has ended."""
+    common.claim_files(common.files_in([options.output_dir], FILES), options.overwrite)
+    draw(options.output_dir)
+    print_report(options.output_dir)
 
 
 def train(options, model, optimizer, num_steps, dataset) -> None:
     """Trains every seed, reporting and saving what is seen on its way; then saves the ensemble and its predictions."""
     amounts = options.rotation, options.scale, options.shift
     augment = jm.Affine(*amounts) if any(amounts) else None
-    seeds = range(options.seed, options.seed + options.members)
+    seeds = seeds_of(options)
     rows: list[dict[str, Any]] = []
     states = []
     with progress_bar("training", num_steps * options.members) as show:
         for index, seed in enumerate(seeds):
             reported = functools.partial(show_progress, options, seed, index * num_steps, num_steps, rows, show)
-            state, _ = train_run(
-                model, optimizer, dataset, seed,
-                batch_size=options.batch_size, num_steps=num_steps, evaluation_steps=options.evaluation_steps,
-                folder=options.output_dir / "checkpoints" / f"seed_{seed}", augment=augment, report=reported,
-                warn=lambda sentence: print(f"note: {sentence}", file=sys.stderr),
-            )  # fmt: skip
+            # What can be known only here is that the states are of another training.
+            with common.usage_errors((ValueError,)):
+                state, _ = train_run(
+                    model, optimizer, dataset, seed,
+                    batch_size=options.batch_size, num_steps=num_steps, evaluation_steps=options.evaluation_steps,
+                    folder=states_folder(options, seed), augment=augment, report=reported,
+                    warn=lambda sentence: print(f"note: {sentence}", file=sys.stderr),
+                )  # fmt: skip
             states.append(state)
             if state.diverged_step != NEVER:
                 print(report.divergence(seed, int(state.diverged_step)), flush=True)
@@ -338,7 +353,7 @@ def train(options, model, optimizer, num_steps, dataset) -> None:
     usable = [index for index in range(len(seeds)) if predictions.usable[index]]
     if usable:
         ensemble = dataclasses.replace(trained, params=tuple(trained.params[index] for index in usable))
-        jm.save_model(options.output_dir / "model", ensemble, [seeds[index] for index in usable])
+        jm.save_model(options.output_dir, ensemble, [seeds[index] for index in usable])
     report.save_predictions(options.output_dir, predictions)
 
 

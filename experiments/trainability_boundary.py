@@ -3,7 +3,7 @@
 A tanh network with one hidden layer trains by full-batch SGD on 16 training images averaged to 4x4 pixels, once for
 each pixel, all from the same initial parameters. Writes results.nc and results.csv (every run), boundary.png and
 boundary.svg; with --frames also a sequence of pictures into the boundary, frames/*.png and frames.gif. What was
-interrupted goes on with --resume to the same numbers.
+interrupted goes on with --resume to the same numbers. Another picture needs another --output-dir, or --overwrite.
 """
 
 import dataclasses
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 # Frames are numbered by two digits.
 MAX_FRAMES, MAX_HIDDEN_SIZE = 99, 2**16
-FILES = ("results.nc", "results.csv", "boundary.png", "boundary.svg", "frames.gif")
+FILES = (*common.figure_names("boundary"), "frames.gif")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,6 +53,9 @@ class Options(common.DataOptions):
     """Folder for results and figures."""
     estimate_dimension: bool = False
     """Print the box-counting dimension of the boundary in each picture, with its fit."""
+    overwrite: bool = False
+    """Replace what is in the output folder under the names that this script uses. Without it: what was begun with the
+    same options is gone on with, and anything else is refused."""
     dry_run: bool = False
     """Print the numbers of runs and programs, memory, FLOPs and estimated time of one picture, and stop."""
     resume: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
@@ -80,12 +83,13 @@ def main() -> None:
         if options.plot_only is not None:
             saved = common.load_config(Options, options.plot_only)
             check(saved)
+            common.claim_files(figures(saved.output_dir), options.overwrite)
             draw(dataclasses.replace(saved, estimate_dimension=options.estimate_dimension))
             return
         check(options)
         runs = boundary.grid(options.axes, options.window(), options.resolution)
         if not options.dry_run:
-            common.make_output_dir(options.output_dir, FILES)
+            common.make_output_dir(options.output_dir)
         dataset = boundary.averaged(options.load())
         model = boundary.TanhNetwork(options.hidden_size, len(dataset.class_names))
         arguments: dict = dict(
@@ -97,12 +101,9 @@ def main() -> None:
         if options.dry_run:
             print(jm.estimate(model, boundary.layered_sgd, runs, dataset, **arguments))
             return
-        if options.resume is None:
-            frames = options.output_dir / "frames"
-            common.begin_folder(options, dataset, [options.output_dir, *frames.glob("[0-9][0-9]/")], FILES)
-            # Only now, since an interrupted sequence is refused and stays as it is.
-            for picture in frames.glob("[0-9][0-9].*"):
-                picture.unlink()
+        asked = [frame_folder(options, index) for index in range(options.frames)]
+        places = [*asked, *(options.output_dir / "frames").glob("[0-9][0-9]")]
+        common.begin_sweeps(options, dataset, list(dict.fromkeys(places)), figures(options.output_dir))
     sweep = functools.partial(jm.sweep, model, boundary.layered_sgd, dataset=dataset, record=("train",), **arguments)
     # What can be known only here is too little memory.
     with common.resumable(options.output_dir), common.usage_errors((ValueError,)):
@@ -137,6 +138,12 @@ def check(options: Options) -> None:
 def frame_folder(options: Options, index: int) -> Path:
     """Returns where the results of a picture are: the first one's in the output folder itself."""
     return options.output_dir / "frames" / f"{index:02d}" if index else options.output_dir
+
+
+def figures(folder: Path) -> list[Path]:
+    """Returns the paths of all figures of a folder: more than there are, where there are fewer frames."""
+    frames = common.figure_names(*(f"{index:02d}" for index in range(MAX_FRAMES)))
+    return [*common.files_in([folder], FILES), *common.files_in([folder / "frames"], frames)]
 
 
 def pictures(options: Options, obtain: Callable) -> Iterator[tuple[int, boundary.Window, "xr.Dataset"]]:

@@ -1,11 +1,14 @@
-"""Training states and, by orbax, trained models in folders: whole or not there; loading them executes nothing."""
+"""Training states and, by orbax, trained models in folders: written atomically; loading them executes nothing."""
 
 import concurrent.futures
 import dataclasses
+import functools
 import json
+import os
+import re
 import shutil
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,20 +18,33 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from jaxmnist import arguments, models, training
+from jaxmnist import arguments, linen, models, training
 from jaxmnist.files import (
     FORMAT,
+    check_folder,
     check_format,
     check_links,
+    check_ours,
     check_room,
+    is_ours,
     read_arrays,
     read_json,
+    remove_if_empty,
+    remove_temporary_files,
+    set_aside,
     stored_bytes,
     write_arrays,
     write_text,
 )
 
 NUM_KEPT = 2
+MODEL_FOLDER, DESCRIPTION = "model", "model.json"
+# What orbax writes into the folder of one seed's parameters, and how it names one that is not whole yet.
+ORBAX_FILES = re.compile(
+    r"_CHECKPOINT_METADATA|_METADATA|_sharding|_strings\.json|commit_success\.txt|array_metadatas/process_\d+"
+    r"|(ocdbt\.process_\d+/)?(d/[0-9a-f]{32}|manifest\.ocdbt)(\.__lock)?"
+)
+ORBAX_TEMPORARY = ".orbax-checkpoint-tmp"
 # More than any sensible model has.
 MAX_EXTENT, MAX_LAYERS = 2**12, 100
 # A folder names its model; only these can be named, so that a stranger's folder runs no code of the stranger's.
@@ -41,7 +57,7 @@ class Checkpoints:
     """The newest two states of a training, a file each; used as a context manager, which waits for the last save.
 
     Not by orbax: it does not notice damage to large arrays, and where it notices some, or a disk is full, it complains
-    for pages. A zip archive of arrays has a checksum of each, and is whole or not there.
+    for pages. A zip archive of arrays has a checksum of each, and is written atomically.
     """
 
     def __init__(self, folder: Path):
@@ -71,26 +87,41 @@ class Checkpoints:
         self._folder.mkdir(parents=True, exist_ok=True)
         self._saving = self._writer.submit(self._write, step, arrays)
 
-    def restore(self, like: Any, warn: Callable[[str], None] = warnings.warn) -> tuple[int, Any, Any] | None:
+    def restore(
+        self,
+        like: Any,
+        warn: Callable[[str], None] = warnings.warn,
+        check_notes: Callable[[Any], None] = lambda notes: None,
+    ) -> tuple[int, Any, Any] | None:
         """Returns step, state and notes of the newest save that is whole, or None where there is none.
 
         Args:
           like: a state of the same shapes and on the same devices, for example the initial one.
-          warn: is called with a sentence about each save that is damaged; such a save is removed.
+          warn: is called with a sentence about each save that cannot be read; such a save is set aside.
+          check_notes: is called with the notes of a save, and raises ValueError if it is one of another training.
 
         Raises:
-          OSError: a file cannot be read.
+          OSError: a file cannot be read for another reason than what is in it.
+          ValueError: a file of another origin has the name of a state.
         """
+        check_states(self._folder)
+        remove_temporary_files(self._folder)
         files = saved_states(self._folder)
         for path in files:
             # By itself, since what cannot be read now, for want of rights or of the network, is not damaged.
             content = path.read_bytes()
             try:
-                state, notes = _read(content, like)
-                return int(path.stem), state, notes
+                arrays = read_arrays(content)
+                notes = json.loads(str(arrays.pop("notes")))
             except (ValueError, KeyError):
-                warn(f"the state of step {path.stem} in {self._folder} cannot be read and is left out")
-                path.unlink()
+                arrays = {}
+            else:
+                check_notes(notes)
+            try:
+                return int(path.stem), _as(like, arrays), notes
+            except (ValueError, KeyError):
+                aside = set_aside(path)
+                warn(f"the state of step {path.stem} in {self._folder} cannot be read: it is now {aside.name}, unused")
         if files:
             warn(f"no state in {self._folder} can be read: its training starts again")
         return None
@@ -109,20 +140,37 @@ class Checkpoints:
 
 def saved_states(folder: Path) -> list[Path]:
     """Returns the files of the states in a folder, the newest first."""
-    return sorted((path for path in folder.glob("*.npz") if path.stem.isdigit()), key=lambda path: -int(path.stem))
+    return sorted(filter(is_ours, _named_as_states(folder)), key=lambda path: -int(path.stem))
 
 
-def _read(content: bytes, like: Any) -> tuple[Any, Any]:
-    """Returns a saved state, as `like`, and its notes; ValueError or KeyError where it is damaged or another's."""
+def check_states(folder: Path) -> None:
+    """Raises ValueError where states cannot be kept in a folder, since something else has their names."""
+    check_folder(folder)
+    for path in _named_as_states(folder):
+        check_ours(path)
+
+
+def remove_states(folder: Path) -> None:
+    """Removes the states in a folder, and the folder where nothing else is in it."""
+    for path in saved_states(folder):
+        path.unlink()
+    remove_temporary_files(folder)
+    remove_if_empty(folder)
+
+
+def _named_as_states(folder: Path) -> list[Path]:
+    return [path for path in folder.glob("*.npz") if re.fullmatch("[0-9]+", path.stem)]
+
+
+def _as(like: Any, arrays: dict[str, np.ndarray]) -> Any:
+    """Returns a saved state, as `like`; ValueError or KeyError if it is damaged or another's."""
     leaves, structure = jax.tree.flatten(like)
-    arrays = read_arrays(content)
-    notes = json.loads(str(arrays["notes"]))
-    read = [arrays[f"{index:06d}"] for index in range(len(arrays) - 1)]
+    read = [arrays[f"{index:06d}"] for index in range(len(arrays))]
     for leaf, array in zip(leaves, read, strict=True):
         expected = _data(leaf)
         if array.shape != expected.shape or array.dtype != expected.dtype:
             raise ValueError(f"{array.dtype}{array.shape} is not {expected.dtype}{expected.shape}")
-    return jax.tree.unflatten(structure, map(_like, leaves, read)), notes
+    return jax.tree.unflatten(structure, map(_like, leaves, read))
 
 
 def _is_key(leaf: Any) -> bool:
@@ -188,15 +236,17 @@ _probabilities = jax.jit(training.probabilities, static_argnums=0)
 
 
 def save_model(folder: str | Path, classifier: Classifier, seeds: Sequence[int]) -> None:
-    """Writes `model.json` and, by seed, the parameters; `load_model` reads them.
+    """Writes a trained model, for `load_model` of the same folder.
+
+    It is in the folder `model` of that: `model.json` and, for each seed, its parameters.
 
     Args:
-      folder: is made where it is not there; an older model in it is replaced.
+      folder: is made if there is none; an older model in it is replaced, and other files stay.
       classifier: what to save.
       seeds: that of each of its parameters, distinct.
 
     Raises:
-      ValueError: an argument is none of these.
+      ValueError: an argument is not as described above, or what `save_model` did not write has a name that it needs.
       OSError: the folder cannot be written.
     """
     import orbax.checkpoint as ocp
@@ -214,12 +264,14 @@ def save_model(folder: str | Path, classifier: Classifier, seeds: Sequence[int])
     if len(set(seeds)) < count:
         arguments.refuse("seeds", seeds, "a sequence of distinct seeds")
     folder = Path(folder).absolute()
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
+    check_model(folder, seeds)
+    remove_model(folder, seeds)
+    place = folder / MODEL_FOLDER
+    place.mkdir(parents=True, exist_ok=True)
     try:
         with ocp.StandardCheckpointer() as checkpointer:
             for seed, params in zip(seeds, classifier.params, strict=True):
-                checkpointer.save(folder / f"params_{seed}", params)
+                checkpointer.save(place / f"params_{seed}", {"params": params})
     except Exception as error:  # orbax raises many kinds where a disk is full
         raise OSError(f"the model cannot be saved in {folder}: {arguments.reason(error)}") from None
     fields = {
@@ -236,7 +288,46 @@ def save_model(folder: str | Path, classifier: Classifier, seeds: Sequence[int])
         "class_names": classifier.class_names,
     }
     # Written last: where it is, the parameters are whole.
-    write_text(folder / "model.json", json.dumps(description, indent=2) + "\n")
+    write_text(place / DESCRIPTION, json.dumps(description, indent=2) + "\n")
+
+
+def check_model(folder: Path, seeds: Iterable[int]) -> None:
+    """Raises ValueError where a model of these seeds cannot be saved, since something else has a name that it needs."""
+    place = folder / MODEL_FOLDER
+    check_folder(place)
+    check_ours(place / DESCRIPTION)
+    for saved in _params_folders(place, seeds):
+        if not _is_orbax(saved):
+            raise ValueError(f"{saved} holds what jaxmnist did not write: choose another folder, or move it out")
+
+
+def remove_model(folder: Path, seeds: Iterable[int] = ()) -> None:
+    """Removes the model that `save_model` wrote into a folder, and what it left of these seeds when it was killed."""
+    place = folder / MODEL_FOLDER
+    description = place / DESCRIPTION
+    named: list = []
+    if is_ours(description):
+        named = read_json(description).get("seeds", [])
+        # First, since it says that the parameters are whole.
+        description.unlink()
+    for saved in _params_folders(place, [*filter(arguments.is_whole, named), *seeds]):
+        if _is_orbax(saved):
+            shutil.rmtree(saved)
+    remove_temporary_files(place)
+    remove_if_empty(place)
+
+
+def _params_folders(place: Path, seeds: Iterable[int]) -> list[Path]:
+    """Returns what has the name of the parameters of one of these seeds, saved or about to be."""
+    names = [f"params_{seed}{suffix}" for seed in dict.fromkeys(seeds) for suffix in ("", ORBAX_TEMPORARY)]
+    return [place / name for name in names if os.path.lexists(place / name)]
+
+
+def _is_orbax(folder: Path) -> bool:
+    """Returns whether a folder holds nothing but what orbax writes."""
+    paths = [folder, *folder.rglob("*")]
+    files = [path.relative_to(folder).as_posix() for path in paths if path.is_symlink() or not path.is_dir()]
+    return not any(path.is_symlink() for path in paths) and all(map(ORBAX_FILES.fullmatch, files))
 
 
 def _shapes(tree: Any) -> Any:
@@ -244,7 +335,7 @@ def _shapes(tree: Any) -> Any:
 
 
 def load_model(folder: str | Path) -> Classifier:
-    """Returns the trained model in the output folder of `experiments/train_cnn.py`, ready to be called on images.
+    """Returns the trained model that `save_model`, or `experiments/train_cnn.py`, wrote into a folder.
 
     A stranger's folder executes nothing: it names one of this package's models, and holds numbers. What leads out of
     the folder is not read.
@@ -255,13 +346,14 @@ def load_model(folder: str | Path) -> Classifier:
     import orbax.checkpoint as ocp
 
     arguments.path("folder", folder)
-    place = Path(folder).absolute() / "model"
+    place = Path(folder).absolute() / MODEL_FOLDER
     try:
-        description = read_json(place / "model.json")
-        check_format(description.get("format", FORMAT), place / "model.json")
+        description = read_json(place / DESCRIPTION)
+        check_format(description.get("format", FORMAT), place / DESCRIPTION)
         check_links(place)
         model, shape, class_names = _described(description)
-        like = jax.eval_shape(model.init, jax.random.key(0), jax.ShapeDtypeStruct((1, *shape), np.float32))
+        inputs = jax.ShapeDtypeStruct((1, *shape), np.float32)
+        like = {"params": jax.eval_shape(functools.partial(linen.init, model), training.random_key(0), inputs)}
         check_room(sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(like)), stored_bytes(place))
         with ocp.StandardCheckpointer() as checkpointer:
             params = []
@@ -270,7 +362,7 @@ def load_model(folder: str | Path) -> Classifier:
                 # Where shapes differ, orbax raises too, but leaves work behind that complains at some later time.
                 if _shapes(checkpointer.metadata(saved).item_metadata.tree) != _shapes(like):
                     raise ValueError(f"{saved.name} has not the shapes of the {description['model']} described there")
-                params.append(checkpointer.restore(saved, like))
+                params.append(checkpointer.restore(saved, like)["params"])
         return Classifier(model, tuple(params), shape, class_names)
     except FileNotFoundError:
         raise ValueError(

@@ -1,15 +1,20 @@
-"""Files that are whole or not there, and say in which format they are; strangers' files, read without executing them.
+"""Files that are written atomically, say their format and are known as ours; strangers', read without executing them.
+
+Only files that are ours are ever removed or replaced.
 
 A file that a person got from somebody else may claim anything. What reads one here takes at most `MAX_BYTES`, or
 `MAX_EXPANSION` times the file's own size, and raises nothing but ValueError and OSError.
 """
 
+import contextlib
 import io
+import itertools
 import json
 import os
+import re
 import tempfile
 import zipfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +26,17 @@ MAX_BYTES = 2**28
 MAX_EXPANSION = 16
 MAX_TEXT_BYTES = 2**24
 NAMES = "_names"
+# By these, files of this package are known. Archives: their first array, of `write_arrays` or `save_predictions`.
+FIRST_ARRAYS = (f"{NAMES}.npy".encode(), b"recipe.npy")
+# Tables: some of their columns.
+COLUMNS = re.compile(
+    rb"(.*,)?(seed,(validation|test|diverged|pruned)_|seed,step,seconds,|step,num_seeds,|step,trace,squared_norm,"
+    rb"|optimizer,learning_rate,validation_)"
+)
+# Figures: a comment.
+MARK = "written by jaxmnist"
+HEADER_BYTES, HEAD_BYTES = 64, 4096
+TEMPORARY_PREFIX = ".jaxmnist-"
 
 
 def check_format(found: object, place: Path) -> None:
@@ -35,26 +51,26 @@ def check_format(found: object, place: Path) -> None:
 
 
 def write_atomically(path: Path, write: Callable[[str], object]) -> None:
-    """Calls `write` with a passing name in the same folder, and moves the file into place once it is whole."""
-    descriptor, passing = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=path.suffix)
+    """Calls `write` with the name of a temporary file in the same folder, and moves it into place once it is whole."""
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=TEMPORARY_PREFIX, suffix=path.suffix)
     os.close(descriptor)
     try:
-        write(passing)
+        write(temporary)
         # Without this, a machine that loses its power may keep the name and lose the content.
-        with open(passing, "rb") as file:
+        with open(temporary, "rb") as file:
             os.fsync(file.fileno())
-        os.chmod(passing, 0o644)
-        os.replace(passing, path)
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
     except BaseException as error:
-        os.unlink(passing)
+        os.unlink(temporary)
         if isinstance(error, OSError) and error.strerror:
-            error.filename = str(path)  # rather than the passing name, or none, as where a disk is full
+            error.filename = str(path)  # rather than the temporary name, or none, as where a disk is full
         raise
 
 
 def write_text(path: Path, text: str) -> None:
     """Writes a text file atomically."""
-    write_atomically(path, lambda passing: Path(passing).write_text(text))
+    write_atomically(path, lambda temporary: Path(temporary).write_text(text))
 
 
 def check_room(declared: int, stored: int) -> None:
@@ -87,7 +103,7 @@ def read_json(path: Path) -> dict:
 def write_arrays(path: Path, arrays: Mapping[str, Any]) -> None:
     """Writes named arrays atomically, for `read_arrays`."""
     names = np.array(list(arrays))
-    write_atomically(path, lambda passing: np.savez(passing, allow_pickle=False, **{NAMES: names}, **arrays))
+    write_atomically(path, lambda temporary: np.savez(temporary, allow_pickle=False, **{NAMES: names}, **arrays))
 
 
 def read_arrays(content: bytes, name: str = "it") -> dict[str, np.ndarray]:
@@ -127,8 +143,62 @@ def stored_bytes(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
-def remove_passing_files(folder: Path, names: Iterable[str]) -> None:
-    """Removes what a kill left half written of these files: `write_atomically` gives it a hidden, random name."""
-    for suffix in {Path(name).suffix for name in names}:
-        for path in folder.glob(f".????????{suffix}"):
+def is_ours(path: Path) -> bool:
+    """Returns whether this package wrote a file, as its first bytes tell; a link is a person's."""
+    if path.is_symlink() or not path.is_file():
+        return False
+    try:
+        if path.suffix == ".json":
+            return isinstance(read_json(path).get("format"), int)
+        if path.suffix == ".nc":
+            import h5py
+
+            with h5py.File(path, "r") as file:
+                return "axes" in file.attrs
+        with path.open("rb") as file:
+            head = file.read(HEAD_BYTES)
+        if path.suffix == ".npz":
+            if any(name in head[:HEADER_BYTES] for name in FIRST_ARRAYS):
+                return True
+            # Named at its end too, so that an archive with one damaged byte is known.
+            with zipfile.ZipFile(path) as archive:
+                return any(name.decode() in archive.namelist() for name in FIRST_ARRAYS)
+        if path.suffix == ".csv":
+            return COLUMNS.match(head) is not None
+        return MARK.encode() in head
+    except Exception:  # of files of any content, h5py and zipfile raise whatever their parsing runs into
+        return False
+
+
+def check_ours(path: Path) -> None:
+    """Raises ValueError where a name that is to be written belongs to something else than a file of this package."""
+    if os.path.lexists(path) and not is_ours(path):
+        raise ValueError(
+            f"{path} cannot be read, or was not written by jaxmnist: choose another folder, or move it out of this one"
+        )
+
+
+def check_folder(folder: Path) -> None:
+    """Raises ValueError where a file has the name of a folder that is to be made, or of one above it."""
+    place = next(place for place in (folder, *folder.parents) if os.path.lexists(place))
+    if not place.is_dir():
+        raise ValueError(f"{place} is no folder, where one is needed: choose another folder")
+
+
+def set_aside(path: Path) -> Path:
+    """Renames a file that cannot be read, and returns its new path, which was free and which nothing looks for."""
+    names = (path.with_name(f"{path.stem}.unreadable-{number}") for number in itertools.count(1))
+    return path.rename(next(name for name in names if not os.path.lexists(name)))
+
+
+def remove_if_empty(folder: Path) -> None:
+    """Removes a folder, unless it holds something."""
+    with contextlib.suppress(OSError):
+        folder.rmdir()
+
+
+def remove_temporary_files(folder: Path) -> None:
+    """Removes what `write_atomically` had half written in a folder when it was killed."""
+    for path in folder.glob(f"{TEMPORARY_PREFIX}????????.*"):
+        if path.is_file():
             path.unlink()

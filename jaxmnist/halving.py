@@ -11,10 +11,11 @@ import numpy as np
 import xarray as xr
 
 from jaxmnist import arguments, programs, result_files, results
-from jaxmnist.checking import check
+from jaxmnist.checking import Job, check, describe
 from jaxmnist.data import Dataset
 from jaxmnist.runs import Runs, hyperparameter_names
 from jaxmnist.sweep import sweep
+from jaxmnist.sweep_folder import SweepFolder, is_begun
 
 NUM_DEFAULT_RUNGS = 2
 
@@ -46,7 +47,7 @@ def halve(
       num_steps: training steps of the runs that are never pruned.
       factor: of settings, one in this many is kept at each rung; at least 2.
       rungs: ascending steps below `num_steps` at which to prune; default `num_steps` / `factor`^2 and / `factor`.
-      folder: as `sweep`; the rungs are in folders of their own in it.
+      folder: as `sweep`, which returns a finished result too; the rungs are in folders of their own in it.
       **options: further arguments of `sweep`, but neither `num_evaluations` nor `shard`.
 
     Returns:
@@ -56,25 +57,30 @@ def halve(
     Raises:
       ValueError: as `sweep`, or the factor or the rungs are not as above.
     """
-    arrays = check(model, optimizer, runs, dataset, num_steps).arrays
+    arrays, static = check(model, optimizer, runs, dataset, num_steps)
     steps = check_rungs(num_steps, factor, rungs)
+    stops = [*steps, num_steps]
     if folder is not None:
         arguments.path("folder", folder)
     for name in ("num_evaluations", "record", "shard"):
         if options.get(name) is not None:
             raise ValueError(f"{name} is {options[name]!r}; halve takes none: it evaluates at its rungs, of all runs")
+    job = Job(model, optimizer, arrays, static, num_steps, 1, ())
+    description = describe(job, dataset) | {"rungs": " ".join(map(str, stops)), "factor": int(factor)}
+    if folder is not None:
+        finished = _finished_result(Path(folder), stops, description)
+        if finished is not None:
+            return finished
     stages = []
     rows = np.arange(len(arrays["seed"]))
-    for stage, stop in enumerate([*steps, num_steps]):
+    for stage, stop in enumerate(stops):
         of_stage = {name: values[rows] for name, values in arrays.items()}
-        place = Path(folder) / f"rung_{stop:08d}" if folder is not None else None
-        if place is not None:
-            place.mkdir(parents=True, exist_ok=True)
+        place = _rung_folder(Path(folder), stop) if folder is not None else None
         result = sweep(model, optimizer, of_stage, dataset, num_steps=stop, folder=place, **options)
         stages.append((stop, rows, result))
         if stage < len(steps):
             rows = rows[survivors(of_stage, result, factor)]
-    merged = _merge(arrays, stages)
+    merged = _merge(arrays, stages, description)
     if folder is not None:
         result_files.save(merged, folder)
     return merged
@@ -117,7 +123,24 @@ def survivors(runs: Runs, result: xr.Dataset, factor: int) -> np.ndarray:
     return np.flatnonzero([setting in settings for setting in columns])
 
 
-def _merge(arrays: Runs, stages: list[tuple[int, np.ndarray, xr.Dataset]]) -> xr.Dataset:
+def _rung_folder(folder: Path, stop: int) -> Path:
+    return folder / f"rung_{stop:08d}"
+
+
+def _finished_result(folder: Path, stops: Sequence[int], description: dict) -> xr.Dataset | None:
+    """Returns the result of this halving in a folder, or None where it has not ended.
+
+    Raises:
+      ValueError: the folder belongs to another search, or what this package did not write has a name that is needed.
+    """
+    for place in (folder, *(_rung_folder(folder, stop) for stop in stops)):
+        SweepFolder(place).check()
+    if is_begun(folder):
+        raise ValueError(f"{folder} holds a sweep that was interrupted: choose another folder")
+    return SweepFolder(folder).finished_result(description)
+
+
+def _merge(arrays: Runs, stages: list[tuple[int, np.ndarray, xr.Dataset]], description: dict) -> xr.Dataset:
     """Returns the last results of every run."""
     num_runs = len(arrays["seed"])
     values = {name: np.full(num_runs, np.nan) for name in results.METRICS}
@@ -126,7 +149,4 @@ def _merge(arrays: Runs, stages: list[tuple[int, np.ndarray, xr.Dataset]]) -> xr
         for name, column in of_stage.items():
             values[name][rows] = column
         values["pruned_step"][rows] = stop if stop < stages[-1][0] else np.nan
-    attrs = {name: value for name, value in stages[-1][2].attrs.items() if name != "axes"}
-    first = stages[0][2].attrs
-    rungs = " ".join(str(stop) for stop, _, _ in stages)
-    return results.label(arrays, values, (), attrs | {"num_runs": num_runs, "runs": first["runs"], "rungs": rungs})
+    return results.label(arrays, values, (), description)

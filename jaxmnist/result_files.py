@@ -9,25 +9,42 @@ import numpy as np
 import xarray as xr
 
 from jaxmnist import arguments
-from jaxmnist.files import FORMAT, check_format, check_room, write_atomically
+from jaxmnist.files import (
+    FORMAT,
+    check_folder,
+    check_format,
+    check_ours,
+    check_room,
+    remove_temporary_files,
+    write_atomically,
+)
 from jaxmnist.result_checks import check
 from jaxmnist.results import axes, label, table
 
-FILE_NAME = "results.nc"
+FILE_NAME, TABLE_NAME = "results.nc", "results.csv"
 
 
 def save(result: xr.Dataset, folder: str | os.PathLike) -> None:
     """Writes `results.nc` (everything) and `results.csv` (a row per run) into a folder, each atomically.
 
+    Args:
+      result: of a sweep.
+      folder: is made if there is none; a result in it is replaced.
+
     Raises:
-      ValueError: it is no result, or there is no such folder.
+      ValueError: it is no result, or the folder holds files of these names that jaxmnist did not write.
+      OSError: the folder cannot be written.
     """
     check(result)
     arguments.path("folder", folder)
-    if not Path(folder).is_dir():
-        raise ValueError(f"folder {folder} is not there; make it first")
+    folder = Path(folder)
+    check_folder(folder)
+    for name in (FILE_NAME, TABLE_NAME):
+        check_ours(folder / name)
+    remove_temporary_files(folder)
+    folder.mkdir(parents=True, exist_ok=True)
     write(result, folder)
-    write_atomically(Path(folder) / "results.csv", lambda path: table(result).to_csv(path, index=False))
+    write_atomically(folder / TABLE_NAME, lambda path: table(result).to_csv(path, index=False))
 
 
 def write(result: xr.Dataset, folder: str | os.PathLike) -> None:

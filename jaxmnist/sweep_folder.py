@@ -1,12 +1,12 @@
 """What a sweep leaves in its folder as it goes, so that nothing is lost: plan, finished programs, the newest state.
 
 A folder holds `results.nc` and `results.csv`, brought up to date along the way, and until the sweep has ended a folder
-`progress` with what going on needs. Every file is whole or not there, and reading one executes nothing.
+`progress` with what is needed to resume it. Every file is written atomically, and reading one executes nothing. Other
+files in these folders stay as they are.
 """
 
 import itertools
 import json
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,23 +14,27 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from jaxmnist import planning
-from jaxmnist.checkpoint import Checkpoints
+from jaxmnist.checkpoint import Checkpoints, check_states, remove_states
 from jaxmnist.files import (
     FORMAT,
+    check_folder,
     check_format,
+    check_ours,
+    is_ours,
     read_arrays,
     read_json,
-    remove_passing_files,
+    remove_if_empty,
+    remove_temporary_files,
     write_arrays,
     write_text,
 )
+from jaxmnist.fingerprint import refuse_another
 
 if TYPE_CHECKING:
     import xarray as xr
 
 FOLDER = "progress"
-# They may change between the beginning of a sweep and its end.
-NOT_COMPARED = frozenset({"format", "versions", "backend", "num_devices"})
+DIGITS = "[0-9]" * 6
 Outcome = dict[str, np.ndarray]
 
 
@@ -57,7 +61,7 @@ class SweepFolder:
         if self._file.is_file() or not (self.folder / result_files.FILE_NAME).is_file():
             return None
         result = result_files.load_results(self.folder)
-        self._refuse_another(result.attrs, description)
+        refuse_another(f"the sweep in {self.folder}", result.attrs, description)
         return result
 
     def begin(self, description: dict, programs: list[planning.Program]) -> list[planning.Program]:
@@ -68,10 +72,15 @@ class SweepFolder:
           programs: the plan, should there be none yet.
 
         Raises:
-          ValueError: the folder's sweep is another one, a later version's, or cannot be read.
+          ValueError: the folder's sweep is another one, a later version's, or cannot be read; or what this package did
+            not write has a name that the sweep needs.
         """
-        remove_passing_files(self.folder, ("results.nc", "results.csv"))
+        from jaxmnist import result_files
+
+        self.check()
         if not self._file.is_file():
+            # What an end that was cut off has left is of another sweep.
+            self.clear()
             self._progress.mkdir(parents=True, exist_ok=True)
             write_arrays(self._progress / "plan.npz", _pack(programs))
             # Written last: where it is, the plan is whole.
@@ -83,7 +92,10 @@ class SweepFolder:
             planned = _unpack(read_arrays((self._progress / "plan.npz").read_bytes(), "plan.npz"))
         except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
             raise ValueError(f"the sweep in {self.folder} cannot be read: {error}") from None
-        self._refuse_another(saved, description)
+        refuse_another(f"the sweep in {self.folder}", saved, description)
+        if (self.folder / result_files.FILE_NAME).is_file():
+            # Not of this sweep where a person has saved another result here meanwhile.
+            refuse_another(f"the sweep in {self.folder}", result_files.load_results(self.folder).attrs, description)
         if not planning.hold_the_same(planned, programs):
             raise ValueError(f"the sweep in {self.folder} cannot be read: its plan is not one of these runs")
         return planned
@@ -106,7 +118,7 @@ class SweepFolder:
     def finish(self, index: int, outcome: Outcome) -> None:
         """Saves the results of a program that has ended; its states are not needed any more."""
         write_arrays(self._progress / f"{index:06d}.npz", outcome)
-        shutil.rmtree(self._states(index), ignore_errors=True)
+        remove_states(self._states(index))
 
     def checkpoints(self, index: int) -> Checkpoints:
         """Returns where the states of a program are kept while it is running."""
@@ -123,20 +135,37 @@ class SweepFolder:
         result_files.write(result, self.folder)
 
     def end(self, result: "xr.Dataset") -> None:
-        """Writes the result, and removes what only going on needs."""
+        """Writes the result, and removes what was needed to resume the sweep."""
         from jaxmnist import result_files
 
         result_files.save(result, self.folder)
-        # First the file that says there is something to go on with.
-        self._file.unlink()
-        shutil.rmtree(self._progress, ignore_errors=True)
+        self.clear()
 
-    def _refuse_another(self, saved: Mapping, given: Mapping) -> None:
-        for name, value in given.items():
-            found = saved.get(name)
-            if name not in NOT_COMPARED and found != value:
-                found = found.item() if isinstance(found, np.generic) else found
-                raise ValueError(f"the sweep in {self.folder} is another one: its {name} is {found!r}, not {value!r}")
+    def check(self) -> None:
+        """Raises ValueError where something that this package did not write has a name that a sweep needs."""
+        from jaxmnist import result_files
+
+        check_folder(self._progress)
+        for path in (self.folder / result_files.FILE_NAME, self.folder / result_files.TABLE_NAME, *self._files()):
+            check_ours(path)
+        for folder in self._states_folders():
+            check_states(folder)
+
+    def clear(self) -> None:
+        """Removes what is needed to resume a sweep."""
+        for path in filter(is_ours, self._files()):
+            path.unlink()
+        for folder in self._states_folders():
+            remove_states(folder)
+        remove_temporary_files(self._progress)
+        remove_if_empty(self._progress)
+
+    def _files(self) -> list[Path]:
+        """Returns the paths in `progress`; first that of the file that says there is a sweep to resume."""
+        return [self._file, self._progress / "plan.npz", *self._progress.glob(f"{DIGITS}.npz")]
+
+    def _states_folders(self) -> list[Path]:
+        return list(self._progress.glob(f"states_{DIGITS}"))
 
     def _states(self, index: int) -> Path:
         return self._progress / f"states_{index:06d}"
@@ -144,13 +173,13 @@ class SweepFolder:
 
 def is_begun(folder: Path) -> bool:
     """Returns whether a folder holds a sweep that has begun and not ended."""
-    return (folder / FOLDER / "sweep.json").is_file()
+    return is_ours(folder / FOLDER / "sweep.json")
 
 
 def is_unfinished(folder: Path) -> bool:
     """Returns whether a folder holds a sweep that has saved something and not ended."""
     progress = folder / FOLDER
-    saved = itertools.chain(progress.glob("[0-9]*.npz"), progress.glob("states_*"))
+    saved = itertools.chain(progress.glob(f"{DIGITS}.npz"), progress.glob(f"states_{DIGITS}"))
     return is_begun(folder) and any(saved)
 
 

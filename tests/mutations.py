@@ -109,6 +109,34 @@ MUTATIONS = (
         "boundaries(0, num_steps",
         "tests/test_loop.py::test_an_interrupted_run_ends_as_if_it_had_not_been",
     ),
+    Mutation(
+        "running statistics are trained as if they were parameters",
+        "linen.py",
+        "if others:",
+        "if False:",
+        "tests/test_linen.py::test_a_collection_that_would_be_trained_is_refused_by_name",
+    ),
+    Mutation(
+        "a training flag within a model is never set",
+        "linen.py",
+        "if any(map(operator.eq,",
+        "if False and any(map(operator.eq,",
+        "tests/test_linen.py::test_a_flag_that_would_never_be_set_is_refused_by_name",
+    ),
+    Mutation(
+        "another optimizer of the same name is taken for the same",
+        "checking.py",
+        "sha.update(fingerprint.digest(traced).encode())",
+        'sha.update(b"")',
+        "tests/test_sweep_folder.py::test_the_same_names_of_something_else_are_refused",
+    ),
+    Mutation(
+        "other images are taken for the same",
+        "fingerprint.py",
+        "zlib.crc32(array.tobytes(), crc)",
+        "zlib.crc32(b'', crc)",
+        "tests/test_sweep_folder.py::test_the_same_names_of_something_else_are_refused",
+    ),
 )
 
 

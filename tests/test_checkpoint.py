@@ -15,7 +15,7 @@ NAMES = ("a", "b", "c", "d")
 def save(tiny, folder, seeds=(3, 5)):
     params = [jm.init_state(MODEL, optax.sgd(0.1), seed, tiny.test.images).params for seed in seeds]
     classifier = jm.Classifier(MODEL, tuple(params), (6, 5, 1), NAMES)
-    jm.save_model(folder / "model", classifier, seeds)
+    jm.save_model(folder, classifier, seeds)
     return classifier
 
 
@@ -27,7 +27,7 @@ def test_a_saved_model_comes_back(tiny, tmp_path):
     np.testing.assert_array_equal(loaded(images), saved(images))
     np.testing.assert_array_equal(loaded(images[..., 0]), saved(images))
     np.testing.assert_allclose(loaded(images).sum(axis=1), 1, rtol=1e-5)
-    logits = MODEL.apply(saved.params[1], images.astype(np.float32) / 255)
+    logits = MODEL.apply({"params": saved.params[1]}, images.astype(np.float32) / 255)
     np.testing.assert_allclose(loaded.each(images)[1], jax.nn.softmax(logits), rtol=1e-4)
     assert np.abs(loaded.each(images)[0] - loaded.each(images)[1]).max() > 1e-3
 
@@ -49,8 +49,8 @@ def test_images_of_another_form_are_refused(tiny, tmp_path, images):
 @pytest.mark.parametrize("num_images", [1, 7, 501, 1001])
 def test_probabilities_of_any_number_of_images(num_images):
     images = np.random.default_rng(0).integers(0, 256, (num_images, 6, 5, 1)).astype(np.uint8)
-    params = MODEL.init(jax.random.key(0), np.zeros((1, 6, 5, 1), np.float32))
-    expected = jax.nn.softmax(MODEL.apply(params, images.astype(np.float32) / 255))
+    params = MODEL.init(jax.random.key(0), np.zeros((1, 6, 5, 1), np.float32))["params"]
+    expected = jax.nn.softmax(MODEL.apply({"params": params}, images.astype(np.float32) / 255))
     found = training.probabilities(MODEL, params, jax.numpy.asarray(images))
     assert found.shape == (num_images, 4)
     np.testing.assert_allclose(found, expected, rtol=1e-5)
@@ -58,7 +58,7 @@ def test_probabilities_of_any_number_of_images(num_images):
 
 def test_probabilities_take_the_fast_convolution():
     images = jax.ShapeDtypeStruct((7, 6, 5, 1), np.uint8)
-    params = jax.eval_shape(MODEL.init, jax.random.key(0), np.zeros((1, 6, 5, 1), np.float32))
+    params = jax.eval_shape(MODEL.init, jax.random.key(0), np.zeros((1, 6, 5, 1), np.float32))["params"]
     jaxpr = jax.make_jaxpr(training.probabilities, static_argnums=0)(MODEL, params, images)
     assert "conv_general_dilated" in str(jaxpr)
 

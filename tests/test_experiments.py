@@ -5,6 +5,7 @@ import importlib
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -84,6 +85,20 @@ def test_sweep_reports_the_choice_and_what_diverged(swept):
     assert rows["validation_accuracy"].mean() == sane.max()
     assert "lies on the edge of the grid" in out
     assert "diverged: 4 of 12 runs" in out
+
+
+def test_the_same_command_works_twice_and_another_one_needs_another_folder(swept):
+    folder, out, _ = swept
+    before = {path: path.read_bytes() for path in (folder / "out").iterdir()}
+    arguments = ("--learning-rates", 1e6, 0.5, 0.1, "--batch-sizes", 10, 20, "--output-dir", "out")
+    again, err = run("sweep_grid", *SMALL, *arguments, cwd=folder)
+    assert again == out and err == ""
+    _, err = run("sweep_grid", *SMALL, *arguments, "--learning-rates", 0.5, cwd=folder, status=2)
+    assert err == (
+        "error: output_dir out holds what was begun with learning_rates (1000000.0, 0.5, 0.1), not (0.5,); "
+        "give --overwrite to replace it, or another --output-dir\n"
+    )
+    assert {path: path.read_bytes() for path in (folder / "out").iterdir()} == before
 
 
 def test_plot_only_draws_again_without_training(swept):
@@ -435,7 +450,7 @@ def test_a_killed_sweep_goes_on_to_the_same_results(tmp_path):
         process.kill()
     assert not (tmp_path / "killed" / "results.csv").exists()
     _, err = run("sweep_grid", *arguments, "--output-dir", "killed", cwd=tmp_path, status=2)
-    assert "holds an interrupted sweep" in err
+    assert "holds an interrupted training: go on with it by --resume killed; or give --overwrite" in err
     run("sweep_grid", "--resume", "killed", cwd=tmp_path)
     whole, killed = ((tmp_path / name / "results.csv").read_bytes() for name in ("whole", "killed"))
     assert whole == killed and not progress.exists()
@@ -469,7 +484,7 @@ def test_train_cnn_its_figures_and_predictions_for_pictures(tmp_path):
     run("train_cnn", "--plot-only", "out", cwd=tmp_path)
     assert all((tmp_path / "out" / f"{name}.png").read_bytes()[:4] == b"\x89PNG" for name in figures)
     (tmp_path / "out" / "curves.png").unlink()
-    for name in (".abcd_123.png", ".abcd_123.npz"):  # what a kill leaves
+    for name in (".jaxmnist-abcd_123.png", ".jaxmnist-abcd_123.npz"):  # what a kill leaves
         (tmp_path / "out" / name).touch()
     again, _ = run("train_cnn", "--resume", "out", cwd=tmp_path)
     assert again.splitlines() == lines[3:]
@@ -558,7 +573,7 @@ def test_an_interrupted_training_goes_on_to_the_same_predictions(tmp_path, unint
     if seconds == 0:
         assert 0 < max(saved_steps(folder, times - 1)) < 120
         _, err = run("train_cnn", *TO_INTERRUPT, "--output-dir", "cut off", cwd=tmp_path, status=2)
-        assert "holds an interrupted training: go on with it by --resume 'cut off', or remove the folder" in err
+        assert "holds an interrupted training: go on with it by --resume 'cut off'; or give --overwrite" in err
     else:
         assert not saved_steps(folder, 0)
     run("train_cnn", "--resume", "cut off", cwd=tmp_path)
@@ -630,3 +645,18 @@ def test_benchmark_works_to_its_end(tmp_path, mnist_dir):
     for library, peer in (("torch", "PyTorch, eager loop"), ("tf", "TensorFlow 1, sessions")):
         left_out = f"left out: the peers in peers_{library}.py" in out
         assert (peer in {name for _, name in rows}) != left_out
+
+
+@pytest.mark.parametrize("backend", ["module://matplotlib_inline.backend_inline_that_is_missing", "nonsense"])
+def test_scripts_draw_the_same_whatever_the_settings_of_matplotlib(swept, tmp_path, backend):
+    folder, _, _ = swept
+    shutil.copytree(folder / "out", tmp_path / "out")
+    pictures = sorted((tmp_path / "out").glob("*.*g"))
+    assert len(pictures) == 4
+    expected = [picture.read_bytes() for picture in pictures]
+    for picture in pictures:
+        picture.unlink()
+    settings = {"backend": "nonsense", "text.usetex": True, "axes.grid": True, "font.family": "no such font"}
+    (tmp_path / "matplotlibrc").write_text("".join(f"{name}: {value}\n" for name, value in settings.items()))
+    run("sweep_grid", "--plot-only", "out", cwd=tmp_path, env={"MPLBACKEND": backend})
+    assert [picture.read_bytes() for picture in pictures] == expected

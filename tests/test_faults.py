@@ -6,6 +6,7 @@ import importlib
 import itertools
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -150,15 +151,23 @@ def test_no_damaged_state_is_taken_for_another(tmp_path):
     for broken in flipped(content):
         (tmp_path / "10.npz").write_bytes(broken)
         sentences = []
+        if len(broken) < 2:  # nothing tells whose it is
+            with checkpoint.Checkpoints(tmp_path) as checkpoints, pytest.raises(ValueError, match="not written by"):
+                checkpoints.restore(state)
+            assert (tmp_path / "10.npz").read_bytes() == broken
+            continue
         with checkpoint.Checkpoints(tmp_path) as checkpoints:
             restored = checkpoints.restore(state, sentences.append)
         if restored is None:
             num_noticed += 1
             assert len(sentences) == 2 and not (tmp_path / "10.npz").exists()
+            # Set aside, each under a name of its own.
+            (name,) = re.findall(r"10\.unreadable-[0-9]+", sentences[0])
+            assert (tmp_path / name).read_bytes() == broken and not checkpoint.saved_states(tmp_path)
         else:  # a date, or what else says nothing
             same = jax.tree.map(lambda a, b: bool((a == b).all()), restored[1], state)
             assert jax.tree.all(same) and restored[0] == 10 and restored[2] == [{"loss": 1.5}]
-    assert num_noticed > 50
+    assert len(list(tmp_path.glob("*.unreadable-*"))) == num_noticed > 50
 
 
 def test_no_damaged_result_of_a_program_is_taken_for_another(tmp_path):
@@ -205,6 +214,9 @@ def test_a_sweep_falls_back_to_the_state_before(tiny, tmp_path, monkeypatch, two
     assert len(calls) == (2 if num_damaged == 1 else 4) + 4
     sentences = ["step 3 in", "step 2 in", "starts again"][: 1 if num_damaged == 1 else 3]
     assert all(words in str(one.message) for words, one in zip(sentences, caught, strict=True))
+    # Only they are left of what was needed to resume.
+    left = [path.relative_to(tmp_path / "progress").as_posix() for path in (tmp_path / "progress").rglob("*.*")]
+    assert sorted(left) == [f"states_000000/{step}.unreadable-1" for step in (2, 3)[-num_damaged:]]
 
 
 def test_a_state_that_cannot_be_read_now_is_not_removed(tiny, tmp_path, monkeypatch):
@@ -220,8 +232,8 @@ def test_a_state_that_cannot_be_read_now_is_not_removed(tiny, tmp_path, monkeypa
 
 
 def test_half_written_files_of_a_kill_go_away(tiny, tmp_path):
-    (tmp_path / ".abcd_123.nc").write_text("half")
-    (tmp_path / ".abcd_123.csv").write_text("half")
+    (tmp_path / ".jaxmnist-abcd_123.nc").write_text("half")
+    (tmp_path / ".jaxmnist-abcd_123.csv").write_text("half")
     sweep(tiny, tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["results.csv", "results.nc"]
 
@@ -248,7 +260,7 @@ def test_what_a_later_version_wrote_is_refused(tiny, tmp_path, monkeypatch):
         sweep(tiny, tmp_path)
         params = jm.init_state(MODEL, optax.sgd(0.1), 0, tiny.test.images).params
         classifier = jm.Classifier(MODEL, (params,), (6, 5, 1), tiny.class_names)
-        jm.save_model(tmp_path / "model", classifier, [0])
+        jm.save_model(tmp_path, classifier, [0])
         context.setattr(programs, "advance", None)
         with pytest.raises(TypeError):
             sweep(tiny, tmp_path / "begun")

@@ -1,3 +1,5 @@
+import functools
+
 import numpy as np
 import optax
 import pytest
@@ -65,6 +67,39 @@ def test_an_interrupted_halving_goes_on(tiny, tmp_path, monkeypatch):
     monkeypatch.setattr(halving, "survivors", survivors)
     assert halve(tiny, runs, folder=tmp_path / "parts").identical(whole)
     assert (tmp_path / "parts" / "results.csv").read_bytes() == (tmp_path / "whole" / "results.csv").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (dict(), ""),
+        (dict(factor=2, rungs=[2, 8]), "its factor is 4, not 2"),
+        (dict(rungs=[4]), "its rungs is '2 8 32', not '4 32'"),
+        (dict(num_steps=64, rungs=[2, 8, 32]), "its budget is"),
+        (dict(runs=jm.grid(learning_rate=RATES[1:5], batch_size=3, seed=range(2))), "its runs is"),
+    ],
+)
+def test_a_finished_halving_is_returned_and_another_one_refused_before_training(
+    tiny, tmp_path, monkeypatch, options, words
+):
+    runs = jm.grid(learning_rate=RATES[2:6], batch_size=[3], seed=range(2))
+    whole = halve(tiny, runs, folder=tmp_path)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    monkeypatch.setattr(halving, "sweep", lambda *arguments, **options: pytest.fail("trained"))
+    call = functools.partial(halve, tiny, **dict(runs=runs, folder=tmp_path) | options)
+    if words:
+        with pytest.raises(ValueError, match=f"is another one: {words}"):
+            call()
+    else:
+        assert call().identical(whole)
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
+def test_a_halving_describes_itself_as_the_sweep_of_all_its_runs(tiny):
+    runs = jm.grid(learning_rate=RATES[2:6], batch_size=[3], seed=range(2))
+    attributes = halve(tiny, runs).attrs
+    assert (attributes.pop("rungs"), attributes.pop("factor")) == ("2 8 32", 4)
+    assert attributes == jm.sweep(MODEL, optax.sgd, runs, tiny, num_steps=32, progress=False).attrs
 
 
 @pytest.mark.parametrize(

@@ -1,3 +1,4 @@
+import dataclasses
 import functools
 import importlib
 
@@ -140,6 +141,72 @@ def test_going_on_with_another_sweep_names_the_difference(tiny, tmp_path, monkey
         sweep(tiny, tmp_path / "begun", runs=FEW)
     with pytest.raises(ValueError, match=f"begun is another one: {words}"):
         sweep(tiny, tmp_path / "begun", **options)
+
+
+def doubled(learning_rate):
+    return optax.sgd(2 * learning_rate)
+
+
+def with_images(dataset, split):
+    """Returns the data set with one pixel of one split altered."""
+    images, labels = getattr(dataset, split)
+    altered = images.copy()
+    altered[0, 0, 0] ^= 1
+    return dataclasses.replace(dataset, **{split: jm.Split(altered, labels)})
+
+
+def train(tiny, folder, model=MODEL, optimizer=lambda learning_rate: optax.sgd(learning_rate), dataset=None, **options):
+    return jm.sweep(model, optimizer, FEW, dataset or tiny, num_steps=12, folder=folder, progress=False, **options)
+
+
+def other_body(learning_rate):
+    return optax.adam(learning_rate)
+
+
+other_body.__name__ = "<lambda>"
+
+
+@pytest.mark.parametrize("state", ["finished", "begun"])
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        (dict(optimizer=lambda learning_rate: optax.adam(learning_rate)), "computation.* differs"),
+        (dict(optimizer=lambda learning_rate, decay=0.1: optax.sgd(learning_rate - decay)), "computation.* differs"),
+        (dict(optimizer=other_body), "computation.* differs"),
+        *((dict(split=split), "images differs") for split in ("train", "validation", "test")),
+    ],
+)
+def test_the_same_names_of_something_else_are_refused(tiny, tmp_path, monkeypatch, state, given, words):
+    given = dict(given)
+    if "split" in given:
+        given["dataset"] = with_images(tiny, given.pop("split"))
+    if state == "finished":
+        first = train(tiny, tmp_path)
+        xr.testing.assert_identical(train(tiny, tmp_path), first)
+    else:
+        interrupt(monkeypatch, 3)
+        with pytest.raises(InterruptionError):
+            train(tiny, tmp_path)
+    with pytest.raises(ValueError, match=f"is another one: its {words}"):
+        train(tiny, tmp_path, **given)
+
+
+def test_a_part_of_a_sweep_is_not_taken_for_the_whole(tiny, tmp_path):
+    train(tiny, tmp_path, shard=(1, 1))
+    with pytest.raises(ValueError, match="is another one: its shard is '1/1', not None"):
+        train(tiny, tmp_path)
+    halved = tmp_path / "halved"
+    jm.halve(MODEL, doubled, FEW, tiny, num_steps=12, factor=2, folder=halved, progress=False)
+    with pytest.raises(ValueError, match="is another one: its rungs is '3 6 12', not None"):
+        train(tiny, halved, optimizer=doubled)
+
+
+def test_a_result_that_does_not_say_what_it_was_trained_on_is_refused(tiny, tmp_path):
+    result = train(tiny, None)
+    del result.attrs["computation_sha256"], result.attrs["images_crc32"]
+    jm.save(result, tmp_path)
+    with pytest.raises(ValueError, match="earlier version, which did not record its images"):
+        train(tiny, tmp_path)
 
 
 def test_the_plan_is_the_saved_one_whatever_the_memory_is_now(tiny, tmp_path, monkeypatch):

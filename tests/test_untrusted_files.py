@@ -47,8 +47,8 @@ def pickled(trace):
 @pytest.fixture(scope="module")
 def model_folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("trained")
-    params = MODEL.init(jax.random.key(0), np.zeros((1, 6, 5, 1), np.float32))
-    jm.save_model(folder / "model", jm.Classifier(MODEL, (params,), (6, 5, 1), tuple("abcd")), [0])
+    params = MODEL.init(jax.random.key(0), np.zeros((1, 6, 5, 1), np.float32))["params"]
+    jm.save_model(folder, jm.Classifier(MODEL, (params,), (6, 5, 1), tuple("abcd")), [0])
     return folder
 
 
@@ -141,14 +141,20 @@ def test_something_else_is_no_result(tmp_path, content):
     assert_refused(lambda: jm.load_results(tmp_path), "results.nc is damaged")
 
 
-def test_saving_replaces_a_link_and_leaves_what_it_leads_to(tmp_path):
-    outside = tmp_path / "outside.txt"
-    outside.write_text("mine")
+@pytest.mark.parametrize("name", ["results.nc", "results.csv"])
+@pytest.mark.parametrize("to", ["text", "nothing", "result"])
+def test_saving_leaves_a_link_and_what_it_leads_to(tmp_path, name, to):
+    if to == "result":
+        jm.save(make_result(), tmp_path)
+    outside = tmp_path / (name if to == "result" else to)
+    if to == "text":
+        outside.write_text("mine")
+    before = outside.read_bytes() if outside.exists() else None
     (tmp_path / "out").mkdir()
-    for name in ("results.nc", "results.csv"):
-        (tmp_path / "out" / name).symlink_to(outside)
-    jm.save(make_result(), tmp_path / "out")
-    assert outside.read_text() == "mine" and not (tmp_path / "out" / "results.nc").is_symlink()
+    (tmp_path / "out" / name).symlink_to(outside)
+    assert_refused(lambda: jm.save(make_result(), tmp_path / "out"), name, "choose another folder")
+    assert (tmp_path / "out" / name).readlink() == outside
+    assert (outside.read_bytes() if outside.exists() else None) == before
 
 
 @pytest.mark.parametrize(
@@ -280,14 +286,15 @@ def test_a_plan_that_trains_other_runs_is_refused(interrupted, name):
     sweep, folder = interrupted
     arrays = files.read_arrays((folder / "plan.npz").read_bytes())
     wrong = np.array('[["x", 1]]') if name == "0/static" else arrays[name] * 0
-    np.savez(folder / "plan.npz", **arrays | {name: wrong})
+    files.write_arrays(folder / "plan.npz", arrays | {name: wrong})
     assert_refused(sweep, "cannot be read")
 
 
 def test_outcomes_and_plans_from_strangers_hold_numbers_alone(interrupted):
     sweep, folder = interrupted
     trace = folder / "trace"
-    np.savez(folder / "000000.npz", allow_pickle=True, validation_loss=pickled(trace))
+    names = {files.NAMES: np.array(["validation_loss"])}
+    np.savez(folder / "000000.npz", allow_pickle=True, **names, validation_loss=pickled(trace))
     whole = sweep()
     assert np.isfinite(whole["validation_loss"]).all() and not trace.exists()
 
@@ -296,7 +303,7 @@ def test_outcomes_and_plans_from_strangers_hold_numbers_alone(interrupted):
 def test_an_outcome_of_another_shape_is_trained_again(interrupted, shape):
     sweep, folder = interrupted
     names = ("validation_accuracy", "validation_loss", "test_accuracy", "test_loss", "diverged_step")
-    np.savez(folder / "000000.npz", **dict.fromkeys(names, np.zeros(shape, np.float32)))
+    files.write_arrays(folder / "000000.npz", dict.fromkeys(names, np.zeros(shape, np.float32)))
     assert (sweep()["validation_loss"] > 0).all()
 
 
