@@ -19,9 +19,9 @@ import common
 import tyro
 
 import jaxmnist as jm
-from jaxmnist import optimizers
-from jaxmnist.data import SPLIT_NAMES
-from jaxmnist.files import write_atomically
+from jaxmnist.core import optimizers
+from jaxmnist.data.dataset import SPLIT_NAMES
+from jaxmnist.host.files import write_atomically
 
 STEPS_PER_POINT = 10
 COMPARED = ("sgd", "momentum", "adam", "adamw")

@@ -30,8 +30,9 @@ import peers
 import tyro
 
 import jaxmnist as jm
-from jaxmnist import memory, planning
-from jaxmnist.sweep import plan
+from jaxmnist.host.devices import DEFAULT_BYTES
+from jaxmnist.sweeps import planning
+from jaxmnist.sweeps.sweep import plan
 
 GRID = jm.grid(batch_size=[20, 40, 60, 80], learning_rate=[0.0, 0.2, 0.4, 0.6, 0.8], seed=0)
 GRID_STEPS = 100
@@ -194,7 +195,7 @@ def compare_large_sweeps(measured: Measured, options: Options, dataset: jm.Datas
     useful = FLOPS_PER_EXAMPLE * num_steps * float(np.sum(runs["batch_size"]))
     model = jm.SoftmaxRegression(len(dataset.class_names))
     checked = jm.check(model, optax.sgd, runs, dataset, num_steps)
-    planned = plan(model, optax.sgd, checked, dataset, memory.DEFAULT_BYTES, num_steps)
+    planned = plan(model, optax.sgd, checked, dataset, DEFAULT_BYTES, num_steps)
     measured.note("programs", len(planned), "")
     measured.note("padded over useful work", planning.padding(planned), "x")
     measured.note("useful work", useful / ours.median / 1e9, "GFLOP/s")
@@ -358,13 +359,17 @@ def compare_halving(measured: Measured, dataset: jm.Dataset) -> None:
         start = time.perf_counter()
         result = search(model, optax.sgd, runs, dataset, **shared)
         found[name] = result, time.perf_counter() - start
-        mean, low, high, _ = jm.best(result).validation
+        best = jm.best(result)
+        assert best is not None, "every setting diverged"
+        mean, low, high, _ = best.validation
         print(
-            f"  {name:10s} {found[name][1]:7.2f} s   {jm.best(result).setting}, "
+            f"  {name:10s} {found[name][1]:7.2f} s   {best.setting}, "
             f"validation {100 * mean:.2f} % [{100 * low:.2f}, {100 * high:.2f}]"
         )
     (whole, whole_s), (halved, halved_s) = found.values()
-    winner = jm.best(halved).setting
+    best = jm.best(halved)
+    assert best is not None, "every setting diverged"
+    winner = best.setting
     tied = jm.ties(whole)
     same = tied[(tied["learning_rate"] == winner["learning_rate"]) & (tied["batch_size"] == winner["batch_size"])]
     place = "the whole sweep's winner" if same.index[0] == 0 else "another setting"

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING
 
 import jax
 
-from jaxmnist.files import write_text
+from jaxmnist.host.files import write_text
 
 if TYPE_CHECKING:
-    from jaxmnist.style import Figure
+    from jaxmnist.plots.style import Figure
 
 TABLE_WIDTH = 110
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "torch", "tensorflow", "tensorflow-cpu")
@@ -117,7 +117,7 @@ def save(rows: list[Row], numbers: dict, measured_on: dict, path: Path) -> None:
 
 def draw(rows: list[Row], measured_on: dict) -> "Figure":
     """Returns medians, and the range of all rounds, of every peer: one panel for each work, ours on top."""
-    from jaxmnist.style import Figure, house_style, log_ticks
+    from jaxmnist.plots.style import Figure, house_style, log_ticks
 
     works = by_work(rows)
     heights = [len(peers) + 1.2 for peers in works.values()]

@@ -24,8 +24,9 @@ import optax
 import tyro
 
 import jaxmnist as jm
-from jaxmnist import arguments
-from jaxmnist.files import (
+from jaxmnist import checks
+from jaxmnist.core.optimizers import OPTIMIZERS
+from jaxmnist.host.files import (
     FORMAT,
     MARK,
     check_format,
@@ -35,9 +36,8 @@ from jaxmnist.files import (
     write_atomically,
     write_text,
 )
-from jaxmnist.optimizers import OPTIMIZERS
-from jaxmnist.runs import MAX_RUNS
-from jaxmnist.sweep_folder import SweepFolder, is_unfinished
+from jaxmnist.sweeps.folder import SweepFolder, is_unfinished
+from jaxmnist.sweeps.runs import MAX_RUNS
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -159,9 +159,9 @@ def check_config(options: type, config: dict) -> None:
     hints = typing.get_type_hints(options, include_extras=True)
     for name, value in config.items():
         if name not in hints or name in OF_THE_CALL:
-            raise ValueError(f"{arguments.shown(name)} is no option that is saved")
+            raise ValueError(f"{checks.shown(name)} is no option that is saved")
         if not fits(value, hints[name]):
-            raise ValueError(f"{name} is {arguments.shown(value)}, which is of another type")
+            raise ValueError(f"{name} is {checks.shown(value)}, which is of another type")
 
 
 def fits(value: object, hint) -> bool:
@@ -189,7 +189,7 @@ def seeds(num_seeds: int) -> range:
     Raises:
       ValueError: there is none.
     """
-    arguments.whole("num_seeds", num_seeds, 1, MAX_RUNS)
+    checks.whole("num_seeds", num_seeds, 1, MAX_RUNS)
     return range(num_seeds)
 
 

@@ -16,8 +16,13 @@ import optax
 from flax.training import train_state
 
 import jaxmnist as jm
-from jaxmnist import memory, planning, programs, spreading, training
-from jaxmnist.sweep import plan, put, train
+from jaxmnist.core import optimizers, training
+from jaxmnist.core.state import init_state
+from jaxmnist.host.devices import DEFAULT_BYTES
+from jaxmnist.networks import spreading
+from jaxmnist.sweeps import planning, programs
+from jaxmnist.sweeps.running import put, train
+from jaxmnist.sweeps.sweep import plan
 
 CNN_BATCH_SIZE = 50
 
@@ -67,11 +72,11 @@ def softmax_sweep(dataset: jm.Dataset, runs: dict, num_steps: int) -> Peer:
     return Peer("jaxmnist, sweep", train_all, evaluate)
 
 
-def _begun(model: nn.Module, optimizer: programs.OptimizerFactory, runs: dict, dataset, data, num_steps: int):
+def _begun(model: nn.Module, optimizer: optimizers.OptimizerFactory, runs: dict, dataset, data, num_steps: int):
     """Yields recipe, numbers, program and initial states of one program of a sweep after another."""
     mesh = programs.local_mesh()
     checked = jm.check(model, optimizer, runs, dataset, num_steps)
-    for program in plan(model, optimizer, checked, dataset, memory.DEFAULT_BYTES, num_steps):
+    for program in plan(model, optimizer, checked, dataset, DEFAULT_BYTES, num_steps):
         recipe = programs.Recipe(model, optimizer, program.static, mesh)
         numbers = programs.inputs(mesh, checked.arrays, program)
         yield recipe, numbers, program, programs.init(recipe, numbers, data.train.images)
@@ -85,7 +90,7 @@ def fit_per_cell(dataset: jm.Dataset, runs: dict, num_steps: int) -> Peer:
     @functools.partial(jax.jit, static_argnames="batch_size")
     def fit(learning_rate, seed, split, order, *, batch_size):
         optimizer = optax.sgd(learning_rate)
-        state = training.init_state(model, optimizer, seed, split.images)
+        state = init_state(model, optimizer, seed, split.images)
         return training.fit(model, optimizer, state, split, order, batch_size, num_steps=num_steps)[0].params
 
     def train_all():

@@ -18,11 +18,12 @@ import pandas as pd
 import tyro
 
 import jaxmnist as jm
-from jaxmnist import arguments, sweep_folder
-from jaxmnist.cluster import check_installed
-from jaxmnist.files import is_ours, write_atomically
-from jaxmnist.halving import check_rungs
-from jaxmnist.runs import MAX_RUNS
+from jaxmnist import checks
+from jaxmnist.host.files import is_ours, write_atomically
+from jaxmnist.sweeps.cluster import check_installed
+from jaxmnist.sweeps.folder import is_begun
+from jaxmnist.sweeps.halving import check_rungs
+from jaxmnist.sweeps.runs import MAX_RUNS
 
 NUM_SHOWN = 5
 SAMPLE_SEED = 0
@@ -86,7 +87,7 @@ class Options(common.TrainingOptions):
             return jm.grid(
                 learning_rate=self.learning_rates, batch_size=self.batch_sizes, seed=seeds, **self.further_axes()
             )
-        arguments.whole("num_samples", self.num_samples, 1, MAX_RUNS)
+        checks.whole("num_samples", self.num_samples, 1, MAX_RUNS)
         jm.grid(learning_rate=self.learning_rates, batch_size=self.batch_sizes)  # the same rules for their values
         positive = [rate for rate in self.learning_rates if rate > 0]
         if len(positive) < 2:
@@ -232,7 +233,7 @@ def is_finished(options: Options) -> bool:
     """Returns whether the output folder holds all that was asked for."""
     folder = options.output_dir
     asked = [folder, *([folder / "refined"] if options.refine else [])]
-    return all((place / LAST_FILE).is_file() and not sweep_folder.is_begun(place) for place in asked)
+    return all((place / LAST_FILE).is_file() and not is_begun(place) for place in asked)
 
 
 def draw(folder: Path, target: float | None) -> None:
@@ -259,9 +260,10 @@ def draw_targets(folder: Path, result, target: float | None) -> dict:
     table = jm.target_table(result, target)
     best = jm.best_rates(table)
     print(f"steps to {100 * target:g} % validation accuracy, at the best learning rate of each batch size:")
-    for row in best.itertuples():
-        interval = "" if np.isnan(row.half_width) else f" ± {row.half_width:.0f}"
-        print(f"  batch size {row.batch_size}: {row.steps:.0f}{interval} steps, learning rate {row.learning_rate:g}")
+    for _, row in best.iterrows():
+        interval = "" if np.isnan(row["half_width"]) else f" ± {row['half_width']:.0f}"
+        where = f"batch size {row['batch_size']:.0f}"
+        print(f"  {where}: {row['steps']:.0f}{interval} steps, learning rate {row['learning_rate']:g}")
     missed = sorted(set(table["batch_size"]) - set(best["batch_size"]))
     if missed:
         print(f"  not reached by every seed at batch sizes {', '.join(map(str, missed))}")

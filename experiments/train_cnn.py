@@ -41,13 +41,14 @@ import optax
 import tyro
 
 import jaxmnist as jm
-from jaxmnist import report
-from jaxmnist.arguments import MAX_SEED, MAX_STEPS
-from jaxmnist.checkpoint import MAX_LAYERS, check_model, check_states, remove_model, remove_states, saved_states
-from jaxmnist.files import remove_if_empty
-from jaxmnist.loop import train_run
-from jaxmnist.progress import progress_bar
-from jaxmnist.training import NEVER
+from jaxmnist.checks import MAX_SEED, MAX_STEPS
+from jaxmnist.core.state import NEVER
+from jaxmnist.host.checkpoints import check_states, remove_states, saved_states
+from jaxmnist.host.files import remove_if_empty
+from jaxmnist.host.progress import progress_bar
+from jaxmnist.networks import report
+from jaxmnist.networks.classifier import MAX_LAYERS, check_model, remove_model
+from jaxmnist.networks.loop import train_run
 
 DESCRIPTION = __doc__.split("\n\nHow")[0] if __doc__ else None
 MAX_MEMBERS, MAX_FEATURES, MAX_HIDDEN_SIZE = 1000, 2**12, 2**16

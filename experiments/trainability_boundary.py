@@ -18,8 +18,9 @@ import common
 import tyro
 
 import jaxmnist as jm
-from jaxmnist import arguments, boundary
-from jaxmnist.arguments import MAX_STEPS
+from jaxmnist import checks
+from jaxmnist.checks import MAX_STEPS
+from jaxmnist.studies import boundary
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -123,7 +124,7 @@ def check(options: Options) -> None:
         ("frames", 1, MAX_FRAMES),
     )
     for name, least, most in limits:
-        arguments.whole(name, getattr(options, name), least, most)
+        checks.whole(name, getattr(options, name), least, most)
     if options.memory is not None and not 0 < options.memory < math.inf:
         raise ValueError(f"memory is {options.memory}; a number of GiB above 0 is needed")
     if not 1 < options.factor <= options.resolution:
@@ -180,13 +181,13 @@ def words(window: boundary.Window) -> str:
 
 def draw(options: Options) -> None:
     """Draws the saved pictures of a folder, and estimates the dimension of their boundary where that was asked for."""
-    from jaxmnist import boundary_plotting
+    from jaxmnist.studies import boundary_figures
 
     folder = options.output_dir
     written = []
     for index, window, result in pictures(options, lambda window, folder: jm.load_results(folder)):
         frame = f"frame {index + 1} of {options.frames}, {options.factor**index:g}x" if options.frames > 1 else ""
-        draw_one = functools.partial(boundary_plotting.figure, result, options.axes, window, options.setting())
+        draw_one = functools.partial(boundary_figures.figure, result, options.axes, window, options.setting())
         if index == 0:
             common.save_figure(draw_one(), folder / "boundary.png")
         if options.frames > 1:
@@ -198,7 +199,7 @@ def draw(options: Options) -> None:
     if options.frames > 1:
         if len(written) < options.frames:
             print(f"note: frame {len(written)} has no boundary to zoom into: the sequence ends there")
-        boundary_plotting.save_animation(written, folder / "frames.gif")
+        boundary_figures.save_animation(written, folder / "frames.gif")
         print(f"wrote {len(written)} frames in {folder}/frames and {folder}/frames.gif")
 
 

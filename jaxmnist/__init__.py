@@ -1,89 +1,143 @@
 """Hyperparameter sweeps in JAX: training is written once, for one run; a sweep is `jit(vmap(...))` of it."""
 
 import importlib
-import types
+from typing import TYPE_CHECKING
 
-from jaxmnist.augmentation import Affine as Affine
-from jaxmnist.checking import check as check
-from jaxmnist.costs import estimate as estimate
-from jaxmnist.data import DataError as DataError
-from jaxmnist.data import Dataset as Dataset
-from jaxmnist.data import DatasetUnavailable as DatasetUnavailable
-from jaxmnist.data import Split as Split
-from jaxmnist.data import batches as batches
-from jaxmnist.data import example_order as example_order
-from jaxmnist.data import load as load
-from jaxmnist.data import load_or_digits as load_or_digits
-from jaxmnist.models import CNN as CNN
-from jaxmnist.models import MLP as MLP
-from jaxmnist.models import SoftmaxRegression as SoftmaxRegression
-from jaxmnist.planning import plan as plan
-from jaxmnist.programs import use_cores as use_cores
-from jaxmnist.runs import grid as grid
-from jaxmnist.runs import loguniform as loguniform
-from jaxmnist.runs import sample as sample
-from jaxmnist.runs import uniform as uniform
-from jaxmnist.runs import union as union
-from jaxmnist.runs import with_seeds as with_seeds
-from jaxmnist.sweep import sweep as sweep
-from jaxmnist.training import State as State
-from jaxmnist.training import evaluate as evaluate
-from jaxmnist.training import fit as fit
-from jaxmnist.training import init_state as init_state
-from jaxmnist.training import train_step as train_step
+from jaxmnist.core.augmentation import Affine as Affine
+from jaxmnist.core.models import CNN as CNN
+from jaxmnist.core.models import MLP as MLP
+from jaxmnist.core.models import SoftmaxRegression as SoftmaxRegression
+from jaxmnist.core.state import State as State
+from jaxmnist.core.state import init_state as init_state
+from jaxmnist.core.training import evaluate as evaluate
+from jaxmnist.core.training import fit as fit
+from jaxmnist.core.training import train_step as train_step
+from jaxmnist.data.dataset import DataError as DataError
+from jaxmnist.data.dataset import Dataset as Dataset
+from jaxmnist.data.dataset import DatasetUnavailable as DatasetUnavailable
+from jaxmnist.data.dataset import Split as Split
+from jaxmnist.data.loading import load as load
+from jaxmnist.data.loading import load_or_digits as load_or_digits
+from jaxmnist.data.order import batches as batches
+from jaxmnist.data.order import example_order as example_order
+from jaxmnist.host.devices import use_cores as use_cores
+from jaxmnist.sweeps.costs import estimate as estimate
+from jaxmnist.sweeps.job import check as check
+from jaxmnist.sweeps.planning import plan as plan
+from jaxmnist.sweeps.runs import grid as grid
+from jaxmnist.sweeps.runs import loguniform as loguniform
+from jaxmnist.sweeps.runs import sample as sample
+from jaxmnist.sweeps.runs import uniform as uniform
+from jaxmnist.sweeps.runs import union as union
+from jaxmnist.sweeps.runs import with_seeds as with_seeds
+from jaxmnist.sweeps.sweep import sweep as sweep
+
+if TYPE_CHECKING:
+    from jaxmnist.analysis.files import load_results as load_results
+    from jaxmnist.analysis.files import merge as merge
+    from jaxmnist.analysis.files import save as save
+    from jaxmnist.analysis.noise import estimate_noise as estimate_noise
+    from jaxmnist.analysis.noise import noise_scale_along_training as noise_scale_along_training
+    from jaxmnist.analysis.results import best as best
+    from jaxmnist.analysis.results import best_of_each as best_of_each
+    from jaxmnist.analysis.results import curve_table as curve_table
+    from jaxmnist.analysis.results import interval as interval
+    from jaxmnist.analysis.results import settings as settings
+    from jaxmnist.analysis.results import table as table
+    from jaxmnist.analysis.statistics import at_budget as at_budget
+    from jaxmnist.analysis.statistics import best_rates as best_rates
+    from jaxmnist.analysis.statistics import default_target as default_target
+    from jaxmnist.analysis.statistics import fit_scaling as fit_scaling
+    from jaxmnist.analysis.statistics import is_dead as is_dead
+    from jaxmnist.analysis.statistics import refined as refined
+    from jaxmnist.analysis.statistics import steps_to_target as steps_to_target
+    from jaxmnist.analysis.statistics import target_table as target_table
+    from jaxmnist.analysis.statistics import ties as ties
+    from jaxmnist.networks.classifier import Classifier as Classifier
+    from jaxmnist.networks.classifier import load_model as load_model
+    from jaxmnist.networks.classifier import save_model as save_model
+    from jaxmnist.networks.pictures import read_digit as read_digit
+    from jaxmnist.plots.curves import accuracy_curve as accuracy_curve
+    from jaxmnist.plots.curves import learning_curves as learning_curves
+    from jaxmnist.plots.curves import rate_curve as rate_curve
+    from jaxmnist.plots.maps import heatmap as heatmap
+    from jaxmnist.plots.maps import scatter as scatter
+    from jaxmnist.plots.networks import confusion as confusion
+    from jaxmnist.plots.networks import filters as filters
+    from jaxmnist.plots.networks import mistakes as mistakes
+    from jaxmnist.plots.networks import predictions as predictions
+    from jaxmnist.plots.networks import training_curves as training_curves
+    from jaxmnist.plots.scaling import budget_maps as budget_maps
+    from jaxmnist.plots.scaling import noise_curve as noise_curve
+    from jaxmnist.plots.scaling import target_maps as target_maps
+    from jaxmnist.sweeps.halving import halve as halve
+    from jaxmnist.sweeps.rerun import rerun as rerun
 
 # These bring xarray, pandas and matplotlib with them: seconds that only some need.
 _LATE = {
-    "Classifier": "checkpoint",
-    "load_model": "checkpoint",
-    "save_model": "checkpoint",
-    "read_digit": "pictures",
-    "halve": "halving",
-    "rerun": "single_run",
-    "accuracy_curve": "curves",
-    "learning_curves": "curves",
-    "rate_curve": "curves",
-    "best": "results",
-    "best_of_each": "results",
-    "curve_table": "results",
-    "interval": "results",
-    "load_results": "result_files",
-    "merge": "result_files",
-    "save": "result_files",
-    "settings": "results",
-    "at_budget": "statistics",
-    "best_rates": "statistics",
-    "default_target": "statistics",
-    "refined": "statistics",
-    "fit_scaling": "statistics",
-    "is_dead": "statistics",
-    "steps_to_target": "statistics",
-    "target_table": "statistics",
-    "ties": "statistics",
-    "estimate_noise": "noise",
-    "noise_scale_along_training": "noise",
-    "budget_maps": "scaling_plots",
-    "noise_curve": "scaling_plots",
-    "target_maps": "scaling_plots",
-    "table": "results",
-    "confusion": "plotting",
-    "filters": "plotting",
-    "mistakes": "plotting",
-    "predictions": "plotting",
-    "training_curves": "plotting",
-    "heatmap": "maps",
-    "scatter": "maps",
+    "analysis.files": ("load_results", "merge", "save"),
+    "analysis.noise": ("estimate_noise", "noise_scale_along_training"),
+    "analysis.results": ("best", "best_of_each", "curve_table", "interval", "settings", "table"),
+    "analysis.statistics": (
+        "at_budget",
+        "best_rates",
+        "default_target",
+        "fit_scaling",
+        "is_dead",
+        "refined",
+        "steps_to_target",
+        "target_table",
+        "ties",
+    ),
+    "networks.classifier": ("Classifier", "load_model", "save_model"),
+    "networks.pictures": ("read_digit",),
+    "plots.curves": ("accuracy_curve", "learning_curves", "rate_curve"),
+    "plots.maps": ("heatmap", "scatter"),
+    "plots.networks": ("confusion", "filters", "mistakes", "predictions", "training_curves"),
+    "plots.scaling": ("budget_maps", "noise_curve", "target_maps"),
+    "sweeps.halving": ("halve",),
+    "sweeps.rerun": ("rerun",),
 }
+_MODULES = {name: module for module, names in _LATE.items() for name in names}
 
-_NOW = {name for name, value in globals().items() if not (name.startswith("_") or isinstance(value, types.ModuleType))}
-__all__ = sorted(_NOW | set(_LATE))
+_NOW = (
+    "Affine",
+    "CNN",
+    "DataError",
+    "Dataset",
+    "DatasetUnavailable",
+    "MLP",
+    "SoftmaxRegression",
+    "Split",
+    "State",
+    "batches",
+    "check",
+    "estimate",
+    "evaluate",
+    "example_order",
+    "fit",
+    "grid",
+    "init_state",
+    "load",
+    "load_or_digits",
+    "loguniform",
+    "plan",
+    "sample",
+    "sweep",
+    "train_step",
+    "uniform",
+    "union",
+    "use_cores",
+    "with_seeds",
+)
+__all__ = sorted((*_NOW, *_MODULES))
 
 
 def __dir__() -> list[str]:
     return __all__
 
 
-def __getattr__(name: str):
-    if name in _LATE:
-        return getattr(importlib.import_module(f"jaxmnist.{_LATE[name]}"), name)
+def __getattr__(name: str) -> object:
+    if name in _MODULES:
+        return getattr(importlib.import_module(f"jaxmnist.{_MODULES[name]}"), name)
     raise AttributeError(f"module 'jaxmnist' has no attribute {name!r}")

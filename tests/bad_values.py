@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 
 import jaxmnist as jm
-from jaxmnist import arguments
+from jaxmnist import checks
 
 PACKAGE = Path(jm.__file__).parent
 MAX_WORDS = 400
@@ -68,7 +68,7 @@ class Drawn:
         self.value = value
 
     def __repr__(self):
-        return arguments.shown(self.value)
+        return checks.shown(self.value)
 
 
 class Case(NamedTuple):
@@ -99,7 +99,7 @@ def assert_refused(function, given, word):
     error = caught.value
     assert not isinstance(error, jax.errors.JAXTypeError | jax.errors.JAXIndexError), error
     frame = traceback.extract_tb(error.__traceback__)[-1]
-    assert Path(frame.filename).parent == PACKAGE, f"{frame.filename}:{frame.lineno}: {error!r}"
+    assert Path(frame.filename).is_relative_to(PACKAGE), f"{frame.filename}:{frame.lineno}: {error!r}"
     message = str(error)
     assert re.search(word, message) and len(message) < MAX_WORDS and message.count("\n") == 0, message
 

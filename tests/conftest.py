@@ -67,13 +67,13 @@ def mnist_dir() -> Path:
 @pytest.fixture
 def many_segments(monkeypatch) -> None:
     """As many segments for small work as for long work."""
-    monkeypatch.setattr("jaxmnist.planning.SEGMENT_FLOPS", 1.0)
+    monkeypatch.setattr("jaxmnist.sweeps.planning.SEGMENT_FLOPS", 1.0)
 
 
 @pytest.fixture
 def two_programs(monkeypatch, many_segments) -> None:
     """Room for six softmax regressions on `tiny` at a time: a sweep of twelve is two programs, of many segments."""
-    monkeypatch.setattr("jaxmnist.memory.MAX_STATE_BYTES", 6 * 4 * 124)
+    monkeypatch.setattr("jaxmnist.sweeps.capacity.MAX_STATE_BYTES", 6 * 4 * 124)
 
 
 @pytest.fixture

@@ -34,105 +34,105 @@ class Mutation(NamedTuple):
 MUTATIONS = (
     Mutation(
         "padding is not masked",
-        "training.py",
+        "core/training.py",
         "weights = (rows < batch_size).astype(jnp.float32)",
         "weights = (rows < batch_size + 1).astype(jnp.float32)",
         "tests/test_sweep.py::test_a_sample_of_settings_has_one_dim_of_runs",
     ),
     Mutation(
         "a hidden nan spoils its batch",
-        "losses.py",
+        "core/losses.py",
         "jnp.sum(values * weights, where=weights > 0)",
         "jnp.sum(values * weights)",
         "tests/test_losses.py",
     ),
     Mutation(
         "every epoch has the same order",
-        "data.py",
+        "data/order.py",
         "default_rng([seed, epoch])",
         "default_rng([seed, 0])",
         "tests/test_data.py::test_order_is_one_permutation_per_epoch",
     ),
     Mutation(
         "every seed has the same order",
-        "data.py",
+        "data/order.py",
         "default_rng([seed, epoch])",
         "default_rng([0, epoch])",
         "tests/test_data.py::test_order_is_one_permutation_per_epoch",
     ),
     Mutation(
         "all runs of a sweep have the initial parameters of one seed",
-        "programs.py",
+        "sweeps/programs.py",
         "configured.model, configured.optimizer, numbers.seed, images)",
         "configured.model, configured.optimizer, 0 * numbers.seed, images)",
         "tests/test_sweep.py::test_every_run_equals_the_same_run_alone",
     ),
     Mutation(
         "the results' axes are mixed up",
-        "results.py",
+        "analysis/results.py",
         "array[np.argsort(flat)]",
         "array[flat]",
         "tests/test_sweep.py::test_permuted_runs_give_permuted_results",
     ),
     Mutation(
         "the last, partial batch of an evaluation counts its padding",
-        "training.py",
+        "core/training.py",
         "weights = (rows < num_images).astype(jnp.float32)",
         "weights = jnp.ones(batch_size)",
         "tests/test_training.py",
     ),
     Mutation(
         "one evaluation is missing",
-        "planning.py",
+        "sweeps/planning.py",
         "for i in range(num_evaluations + 1)]",
         "for i in range(num_evaluations)] + [num_steps + 1]",
         "tests/test_sweep.py::test_segments_cover_the_steps_and_the_evaluations",
     ),
     Mutation(
         "the oldest state is gone on from",
-        "checkpoint.py",
+        "host/checkpoints.py",
         "key=lambda path: -int(path.stem)",
         "key=lambda path: int(path.stem)",
         "tests/test_faults.py::test_a_long_run_whose_disk_is_full_loses_nothing",
     ),
     Mutation(
         "each segment of a long run takes the first examples",
-        "loop.py",
+        "networks/loop.py",
         "seed, length, start=start * batch_size)",
         "seed, length, start=0)",
         "tests/test_loop.py::test_it_trains_as_fit_does",
     ),
     Mutation(
         "what goes on begins to count its steps again",
-        "loop.py",
+        "networks/loop.py",
         "boundaries(int(state.step), num_steps",
         "boundaries(0, num_steps",
         "tests/test_loop.py::test_an_interrupted_run_ends_as_if_it_had_not_been",
     ),
     Mutation(
         "running statistics are trained as if they were parameters",
-        "linen.py",
+        "core/model.py",
         "if others:",
         "if False:",
         "tests/test_linen.py::test_a_collection_that_would_be_trained_is_refused_by_name",
     ),
     Mutation(
         "a training flag within a model is never set",
-        "linen.py",
+        "core/model.py",
         "if any(map(operator.eq,",
         "if False and any(map(operator.eq,",
         "tests/test_linen.py::test_a_flag_that_would_never_be_set_is_refused_by_name",
     ),
     Mutation(
         "another optimizer of the same name is taken for the same",
-        "checking.py",
+        "sweeps/job.py",
         "sha.update(fingerprint.digest(traced).encode())",
         'sha.update(b"")',
         "tests/test_sweep_folder.py::test_the_same_names_of_something_else_are_refused",
     ),
     Mutation(
         "other images are taken for the same",
-        "fingerprint.py",
+        "sweeps/fingerprint.py",
         "zlib.crc32(array.tobytes(), crc)",
         "zlib.crc32(b'', crc)",
         "tests/test_sweep_folder.py::test_the_same_names_of_something_else_are_refused",
@@ -168,7 +168,7 @@ def is_noticed(mutation: Mutation) -> bool:
 
 
 NO_CHANGE = Mutation(
-    "nothing", "training.py", "NEVER = -1", "NEVER = -1", " ".join(dict.fromkeys(each.tests for each in MUTATIONS))
+    "nothing", "core/state.py", "NEVER = -1", "NEVER = -1", " ".join(dict.fromkeys(each.tests for each in MUTATIONS))
 )
 
 

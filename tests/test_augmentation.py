@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import jaxmnist as jm
-from jaxmnist.augmentation import sample
+from jaxmnist.core.augmentation import sample
 
 IMAGES = np.random.default_rng(0).random((3, 7, 9, 2)).astype(np.float32)
 

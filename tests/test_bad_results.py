@@ -33,7 +33,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import jaxmnist as jm
-from jaxmnist import results
+from jaxmnist.analysis import results
 
 RATES, SIZES, SEEDS, STEPS = [0.1, 0.2, 0.4], [8, 16, 32], [0, 1, 2], [0, 5, 10]
 SPLITS, METRICS = ("train", "validation", "test"), ("accuracy", "loss")

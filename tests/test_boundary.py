@@ -13,7 +13,8 @@ from PIL import Image
 from test_experiments import EXPERIMENTS, run
 
 import jaxmnist as jm
-from jaxmnist import boundary, boundary_plotting, training
+from jaxmnist.core.state import init_state
+from jaxmnist.studies import boundary, boundary_figures
 
 AXES = ("first_learning_rate", "last_learning_rate")
 SMALL = ("--dataset", "digits", "--num-steps", "40", "--output-dir", "out")
@@ -55,7 +56,7 @@ def test_a_run_of_the_picture_is_that_run_by_itself(small):
         rates = {name: float(result[name][k]) for name, k in zip(AXES, (i, j), strict=True)}
         model, optimizer = boundary.TanhNetwork(), boundary.layered_sgd(**rates)
         split = jax.device_put(small.train)
-        state = training.init_state(model, optimizer, 0, split.images)
+        state = init_state(model, optimizer, 0, split.images)
         order = jm.example_order(16, 0, 25 * 16)
         _, alone = jax.jit(
             lambda state, split, order, model=model, optimizer=optimizer: jm.fit(
@@ -80,11 +81,11 @@ def test_the_pictures_rows_are_the_grids(small):
 
 def test_each_learning_rate_moves_its_layer_alone(small):
     model = boundary.TanhNetwork()
-    state = training.init_state(model, boundary.layered_sgd(), 0, small.train.images)
+    state = init_state(model, boundary.layered_sgd(), 0, small.train.images)
     for name, moved in (("first_learning_rate", "first"), ("last_learning_rate", "last")):
         rates = {"first_learning_rate": 0.0, "last_learning_rate": 0.0} | {name: 0.5}
         optimizer = boundary.layered_sgd(**rates)
-        state = training.init_state(model, optimizer, 0, small.train.images)
+        state = init_state(model, optimizer, 0, small.train.images)
         after, _ = jm.train_step(model, optimizer, state, *small.train, np.ones(16, np.float32))
         for layer in ("first", "last"):
             same = np.array_equal(after.params[layer], state.params[layer])
@@ -256,34 +257,34 @@ def lightness(rgb):
 def test_colours_tell_both_kinds_apart_in_greyscale():
     speeds = np.random.default_rng(0).permutation(np.arange(1.0, 201)).reshape(10, 20)
     measure = np.concatenate([-speeds, speeds])
-    light = lightness(boundary_plotting.colors(measure))
+    light = lightness(boundary_figures.colors(measure))
     assert light[:10].min() - light[10:].max() > 20
     # Each half is monotone, and they meet where both are slow: the palest and the darkest.
     by_speed = np.argsort(speeds, axis=None)
     assert (np.diff(light[:10].ravel()[by_speed]) > 0).all()
     assert (np.diff(light[10:].ravel()[by_speed]) < 0).all()
     # Runs of the same speed have the same colour.
-    assert len(np.unique(boundary_plotting.colors(np.full((4, 4), -3.0)).reshape(-1, 3), axis=0)) == 1
+    assert len(np.unique(boundary_figures.colors(np.full((4, 4), -3.0)).reshape(-1, 3), axis=0)) == 1
 
 
 def test_the_figure_says_what_it_shows(small):
     result = sweep(small)
-    figure = boundary_plotting.figure(result, AXES, (-1, 3, -1, 3), "16 hidden units", "frame 1 of 2")
+    figure = boundary_figures.figure(result, AXES, (-1, 3, -1, 3), "16 hidden units", "frame 1 of 2")
     axes = figure.axes[0]
     title = axes.get_title(loc="left")
     assert "digits, 16 training images averaged to 4x4, equal steps: 25, 16 runs" in title and "frame 1 of 2" in title
     assert (axes.get_xlabel(), axes.get_ylabel()) == tuple(boundary.AXES[name].words for name in AXES)
-    np.testing.assert_allclose(axes.images[0].get_array(), boundary_plotting.colors(boundary.picture(result, AXES)))
+    np.testing.assert_allclose(axes.images[0].get_array(), boundary_figures.colors(boundary.picture(result, AXES)))
     share = (boundary.picture(result, AXES) < 0).mean()
     assert f"{100 * share:.1f} % of the runs converge" in figure.get_supxlabel()
-    narrow = boundary_plotting.figure(result, AXES, (1, 1.002, 1, 1.002)).axes[0]
+    narrow = boundary_figures.figure(result, AXES, (1, 1.002, 1, 1.002)).axes[0]
     assert "distance from 1.001" in narrow.get_xlabel() and "log10" in narrow.get_xlabel()
 
 
 def test_a_picture_without_divergence_can_be_drawn(small, tmp_path):
     result = sweep(small, window=(-2, -1, -2, -1))
     assert (boundary.picture(result, AXES) < 0).all()
-    boundary_plotting.figure(result, AXES, (-2, -1, -2, -1)).savefig(tmp_path / "figure.png")
+    boundary_figures.figure(result, AXES, (-2, -1, -2, -1)).savefig(tmp_path / "figure.png")
 
 
 def test_results_that_are_no_picture(small):
@@ -346,7 +347,7 @@ def test_resuming_what_is_finished_trains_nothing(drawn):
 def test_a_killed_sequence_goes_on_to_the_same_results(drawn, tmp_path):
     whole, _, _ = drawn
     # States are saved after each segment, so that the kill falls into a picture.
-    patch = "import importlib; importlib.import_module('jaxmnist.sweep').SECONDS_PER_CHECKPOINT = 0.0"
+    patch = "import importlib; importlib.import_module('jaxmnist.sweeps.sweep').SECONDS_PER_CHECKPOINT = 0.0"
     code = f"{patch}; import runpy, sys; sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0], run_name='__main__')"
     script = str(EXPERIMENTS / "trainability_boundary.py")
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(EXPERIMENTS), *sys.path]), "HOME": str(tmp_path)}

@@ -11,7 +11,7 @@ import pytest
 from conftest import run_on_devices
 
 import jaxmnist as jm
-from jaxmnist import checking
+from jaxmnist.sweeps import job as jobs
 
 MLP = jm.MLP(6, 4)
 
@@ -56,10 +56,10 @@ def test_values_that_cannot_be_are_one_sentence(tiny, axes):
 
 def test_static_values_are_the_combinations_that_occur():
     arrays = dict(a=np.array([1, 2, 1, 2]), b=np.array(["x", "y", "x", "x"]), c=np.arange(4.0))
-    assert checking.static_values(arrays, ("a", "b")) == [
+    assert jobs.static_values(arrays, ("a", "b")) == [
         (("a", 1), ("b", "x")), (("a", 2), ("b", "y")), (("a", 2), ("b", "x")),
     ]  # fmt: skip
-    assert checking.static_values(arrays, ()) == [()]
+    assert jobs.static_values(arrays, ()) == [()]
 
 
 def scheduled(learning_rate, schedule):
@@ -96,7 +96,7 @@ def test_what_is_static_does_not_depend_on_the_order_of_values(tiny, optimizer, 
 def described(dataset, optimizer=optax.sgd, model=MLP, **axes):
     runs = jm.grid(**{"learning_rate": 0.1, "batch_size": 4, "seed": 0} | axes)
     checked = jm.check(model, optimizer, runs, dataset, 10)
-    return checking.describe(checking.Job(model, optimizer, checked.arrays, checked.static, 10, 1, ()), dataset)
+    return jobs.describe(jobs.Job(model, optimizer, checked.arrays, checked.static, 10, 1, ()), dataset)
 
 
 def test_a_description_is_the_same_in_every_process_and_differs_where_it_should(tiny):

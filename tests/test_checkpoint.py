@@ -6,7 +6,7 @@ import optax
 import pytest
 
 import jaxmnist as jm
-from jaxmnist import training
+from jaxmnist.core import training
 
 MODEL = jm.CNN((2,), (3,), (1,), hidden_size=0, num_classes=4)
 NAMES = ("a", "b", "c", "d")

@@ -10,7 +10,7 @@ import pytest
 import xarray as xr
 
 import jaxmnist as jm
-from jaxmnist import cluster
+from jaxmnist.sweeps import cluster
 
 MODEL = jm.SoftmaxRegression(4)
 
@@ -75,7 +75,7 @@ def test_a_cluster_without_devices_is_one_sentence(nodes):
 @pytest.mark.filterwarnings("ignore")  # of Ray's own
 def test_a_cluster_gives_the_same_numbers_even_where_a_worker_is_killed(tiny, tmp_path, monkeypatch):
     pytest.importorskip("ray")
-    monkeypatch.setattr("jaxmnist.memory.MAX_STATE_BYTES", 4 * 1100)
+    monkeypatch.setattr("jaxmnist.sweeps.capacity.MAX_STATE_BYTES", 4 * 1100)
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent.parent))
     runs = jm.grid(learning_rate=[0.1, 0.5], batch_size=[3, 40], seed=range(8))
     arguments = dict(num_steps=10_000, progress=False)

@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxmnist import convolution
+from jaxmnist.core.fast import convolution
 
 # Patches: few channels, or a kernel that is not square. Tiles: others, with heights and widths that tiles don't divide.
 SHAPES = {

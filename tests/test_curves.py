@@ -4,7 +4,7 @@ from scipy import stats
 from test_results import make_result, with_curves
 
 import jaxmnist as jm
-from jaxmnist import results
+from jaxmnist.analysis import results
 
 SPLITS = ("train", "validation", "test")
 

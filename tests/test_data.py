@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import jaxmnist as jm
-from jaxmnist import data
+from jaxmnist.data.dataset import split_train
 
 
 def test_order_is_one_permutation_per_epoch():
@@ -66,7 +66,7 @@ def test_what_is_no_data_set_is_shown_too(tiny, value):
 
 def test_last_twelfth_of_train_is_held_out():
     images, labels = np.zeros((30, 2, 2, 1), np.uint8), np.arange(30)
-    train, validation = data.split_train(images, labels)
+    train, validation = split_train(images, labels)
     assert train.labels.tolist() == list(range(28)) and validation.labels.tolist() == [28, 29]
 
 

@@ -11,8 +11,9 @@ import pytest
 from conftest import run_on_devices
 
 import jaxmnist as jm
-from jaxmnist import memory, planning, programs
-from jaxmnist.sweep import plan
+from jaxmnist.host.devices import DEFAULT_BYTES, MAX_CPU_DEVICES, num_cores
+from jaxmnist.sweeps import planning
+from jaxmnist.sweeps.sweep import plan
 
 PROGRAM = """
 import sys
@@ -37,7 +38,7 @@ for name in ("advance", "evaluate"):
 result = jm.sweep(model, optax.sgd, jm.grid(**axes), tiny, num_steps=6, progress=False, folder=sys.argv[3])
 # Machines with other numbers of cores share the shards of one plan.
 checked = jm.check(model, optax.sgd, jm.grid(**axes), tiny, 6)
-print(planning.fingerprint(plan(model, optax.sgd, checked, tiny, memory.DEFAULT_BYTES, 6, portable=True)))
+print(planning.fingerprint(plan(model, optax.sgd, checked, tiny, DEFAULT_BYTES, 6, portable=True)))
 assert result.attrs["num_devices"] == len(jax.local_devices()) == int(sys.argv[4])
 assert len(lowered) > 2
 for program in {text: None for text in (each.compile().as_text() for each in lowered)}:
@@ -60,7 +61,7 @@ def test_devices_work_alone_and_give_the_numbers_of_one(tiny, tmp_path, axes, mo
     of_several = jm.load_results(tmp_path)
     linen = jm.MLP(6, 4) if model == "MLP" else jm.CNN((2,), (3,), (1,), 4, num_classes=4)
     checked = jm.check(linen, optax.sgd, jm.grid(**axes), tiny, 6)
-    portable = plan(linen, optax.sgd, checked, tiny, memory.DEFAULT_BYTES, 6, portable=True)
+    portable = plan(linen, optax.sgd, checked, tiny, DEFAULT_BYTES, 6, portable=True)
     assert int(printed) == planning.fingerprint(portable)
     of_one = jm.sweep(linen, optax.sgd, jm.grid(**axes), tiny, num_steps=6, progress=False)
     assert of_one.attrs["num_devices"] == 1 and of_several.sizes == of_one.sizes
@@ -77,7 +78,7 @@ def test_cores_become_devices_unless_their_number_is_chosen(chosen):
     environment |= {"XLA_FLAGS": "--xla_force_host_platform_device_count=3"} if chosen == "XLA_FLAGS" else {}
     program = "import jax, jaxmnist as jm; jm.use_cores(); print(len(jax.local_devices())); jm.use_cores()"
     done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, timeout=300)
-    wanted = 3 if chosen else min(programs.num_cores(), programs.MAX_CPU_DEVICES)
+    wanted = 3 if chosen else min(num_cores(), MAX_CPU_DEVICES)
     assert int(done.stdout) == wanted
     assert done.returncode == 0, done.stderr
 

@@ -20,7 +20,7 @@ import xarray as xr
 from PIL import Image
 
 import jaxmnist as jm
-from jaxmnist import report
+from jaxmnist.networks import report
 
 EXPERIMENTS = Path(__file__).resolve().parents[1] / "experiments"
 DEEP = ("--features", *"22222", "--kernel-sizes", *"11111", "--pool-after", *"12345")

@@ -19,14 +19,18 @@ import pytest
 import xarray as xr
 
 import jaxmnist as jm
-from jaxmnist import checkpoint, files, loop, programs, result_files
-from jaxmnist.sweep_folder import SweepFolder, is_unfinished
+from jaxmnist.analysis import files as result_files
+from jaxmnist.host import files
+from jaxmnist.host.checkpoints import Checkpoints, saved_states
+from jaxmnist.networks import loop
+from jaxmnist.sweeps import programs
+from jaxmnist.sweeps.folder import SweepFolder, is_unfinished
 
 EXPERIMENTS = Path(__file__).resolve().parents[1] / "experiments"
 HERE = Path(__file__).resolve().parent
 MODEL = jm.SoftmaxRegression(4)
 RUNS = jm.grid(learning_rate=[0.1, 0.5], batch_size=[1, 2, 40], seed=range(2))
-sweep_module = importlib.import_module("jaxmnist.sweep")
+sweep_module = importlib.import_module("jaxmnist.sweeps.sweep")
 
 
 @pytest.fixture
@@ -92,7 +96,7 @@ def test_a_long_run_whose_disk_is_full_loses_nothing(tiny, tmp_path, monkeypatch
             fill_the_disk(context, after)
             with pytest.raises(OSError, match=r"No space left on device: '.*/[0-9]*\.npz'"):
                 train(tiny, tmp_path / str(after))
-        kept = [int(path.stem) for path in checkpoint.saved_states(tmp_path / str(after))]
+        kept = [int(path.stem) for path in saved_states(tmp_path / str(after))]
         assert kept == [10, 20, 30][:after][::-1][:2]
         assert not list((tmp_path / str(after)).glob(".*"))
         jax.tree.map(np.testing.assert_array_equal, train(tiny, tmp_path / str(after)).params, whole.params)
@@ -144,7 +148,7 @@ def flipped(content):
 
 def test_no_damaged_state_is_taken_for_another(tmp_path):
     state = jm.init_state(MODEL, optax.adam(0.1), 0, np.zeros((1, 6, 5, 1), np.uint8))
-    with checkpoint.Checkpoints(tmp_path) as checkpoints:
+    with Checkpoints(tmp_path) as checkpoints:
         checkpoints.save(10, state, [{"loss": 1.5}])
     content = (tmp_path / "10.npz").read_bytes()
     num_noticed = 0
@@ -152,18 +156,18 @@ def test_no_damaged_state_is_taken_for_another(tmp_path):
         (tmp_path / "10.npz").write_bytes(broken)
         sentences = []
         if len(broken) < 2:  # nothing tells whose it is
-            with checkpoint.Checkpoints(tmp_path) as checkpoints, pytest.raises(ValueError, match="not written by"):
+            with Checkpoints(tmp_path) as checkpoints, pytest.raises(ValueError, match="not written by"):
                 checkpoints.restore(state)
             assert (tmp_path / "10.npz").read_bytes() == broken
             continue
-        with checkpoint.Checkpoints(tmp_path) as checkpoints:
+        with Checkpoints(tmp_path) as checkpoints:
             restored = checkpoints.restore(state, sentences.append)
         if restored is None:
             num_noticed += 1
             assert len(sentences) == 2 and not (tmp_path / "10.npz").exists()
             # Set aside, each under a name of its own.
             (name,) = re.findall(r"10\.unreadable-[0-9]+", sentences[0])
-            assert (tmp_path / name).read_bytes() == broken and not checkpoint.saved_states(tmp_path)
+            assert (tmp_path / name).read_bytes() == broken and not saved_states(tmp_path)
         else:  # a date, or what else says nothing
             same = jax.tree.map(lambda a, b: bool((a == b).all()), restored[1], state)
             assert jax.tree.all(same) and restored[0] == 10 and restored[2] == [{"loss": 1.5}]
@@ -201,7 +205,7 @@ def test_a_sweep_falls_back_to_the_state_before(tiny, tmp_path, monkeypatch, two
     with monkeypatch.context() as context, pytest.raises(ZeroDivisionError):
         context.setattr(programs, "advance", stopping)
         sweep(tiny, tmp_path)
-    states = checkpoint.saved_states(tmp_path / "progress" / "states_000000")
+    states = saved_states(tmp_path / "progress" / "states_000000")
     assert [path.stem for path in states] == ["3", "2"] and is_unfinished(tmp_path)
     for path in states[:num_damaged]:
         content = bytearray(path.read_bytes())

@@ -17,9 +17,12 @@ from test_bad_options import DATASET, EXPERIMENTS
 from test_bad_results import make_result
 
 import jaxmnist as jm
-from jaxmnist import checkpoint, files, loop, programs, spreading, sweep_folder
+from jaxmnist.host import files
+from jaxmnist.host.checkpoints import Checkpoints, saved_states
+from jaxmnist.networks import classifier, loop, spreading
+from jaxmnist.sweeps import folder, programs
 
-sweep_module = importlib.import_module("jaxmnist.sweep")
+sweep_module = importlib.import_module("jaxmnist.sweeps.sweep")
 MODEL = jm.SoftmaxRegression(4)
 RUNS = jm.grid(learning_rate=[0.1, 0.5], batch_size=[1, 2, 40], seed=range(2))
 FEW = ("--num-seeds", 2, "--num-steps", 4, "--learning-rates", 0.1, 0.2, "--batch-sizes", 4, 8)
@@ -70,7 +73,7 @@ def sweep(tiny, folder, optimizer=optax.sgd):
     return jm.sweep(MODEL, optimizer, RUNS, tiny, num_steps=4, progress=False, folder=folder)
 
 
-def classifier():
+def make_classifier():
     params = jm.init_state(MODEL, optax.sgd(0.1), 0, np.zeros((1, 6, 5, 1), np.uint8)).params
     return jm.Classifier(MODEL, (params,), (6, 5, 1), tuple("abcd"))
 
@@ -96,7 +99,7 @@ def write(tiny, monkeypatch, capsys, many_segments):
         elif what == "save":
             jm.save(make_result(), folder)
         elif what == "save_model":
-            jm.save_model(folder, classifier(), [0])
+            jm.save_model(folder, make_classifier(), [0])
         elif what == "train_run":
             place = folder / "checkpoints" / "seed_0"
             numbers = dict(batch_size=5, num_steps=12, evaluation_steps=6)
@@ -313,9 +316,9 @@ def test_what_was_interrupted_is_replaced_only_when_told_to(tmp_path, write, ref
     write(what, tmp_path / "copy", "--overwrite")
     result = "predictions.npz" if what == "train_cnn" else "results.csv"
     whole = (tmp_path / "whole" / result).read_bytes()
-    for folder in ("out", "copy"):
-        assert (tmp_path / folder / result).read_bytes() == whole
-        assert set(files_below(tmp_path / folder)) >= {
+    for place in ("out", "copy"):
+        assert (tmp_path / place / result).read_bytes() == whole
+        assert set(files_below(tmp_path / place)) >= {
             name for name in files_below(tmp_path / "whole") if "params_" not in name
         }
         assert not (tmp_path / folder / "progress").exists()
@@ -323,7 +326,7 @@ def test_what_was_interrupted_is_replaced_only_when_told_to(tmp_path, write, ref
 
 def test_a_finished_result_saved_beside_a_begun_sweep_stays(tiny, tmp_path, write, monkeypatch):
     with monkeypatch.context() as context, pytest.raises(ZeroDivisionError):
-        context.setattr(sweep_folder.SweepFolder, "finish", lambda *args: 1 / 0)
+        context.setattr(folder.SweepFolder, "finish", lambda *args: 1 / 0)
         write("sweep", tmp_path)
     jm.save(sweep(tiny, None, optax.adam), tmp_path)
     before = files_below(tmp_path)
@@ -341,7 +344,7 @@ def test_programs_of_an_earlier_sweep_are_not_taken_for_this_ones(tiny, tmp_path
         folder._file.unlink(missing_ok=True)
 
     with monkeypatch.context() as context:
-        context.setattr(sweep_folder.SweepFolder, "clear", half_clear)
+        context.setattr(folder.SweepFolder, "clear", half_clear)
         sweep(tiny, tmp_path, optax.adam)
     assert (tmp_path / "progress" / "000000.npz").is_file()
     for name in ("results.nc", "results.csv"):
@@ -394,20 +397,20 @@ def test_a_model_folder_names_nothing_outside_to_be_removed(tmp_path):
 
 
 def test_older_states_of_a_person_are_not_counted_as_ours(tmp_path):
-    with checkpoint.Checkpoints(tmp_path) as checkpoints:
+    with Checkpoints(tmp_path) as checkpoints:
         for step in (10, 20):
             checkpoints.save(step, {"x": np.ones(3)})
     for name in ("3.npz", "30.npz"):
         put(tmp_path / name, content_of(".npz"))
-        assert [path.name for path in checkpoint.saved_states(tmp_path)] == ["20.npz", "10.npz"]
-        with checkpoint.Checkpoints(tmp_path) as checkpoints, pytest.raises(ValueError, match=name):
+        assert [path.name for path in saved_states(tmp_path)] == ["20.npz", "10.npz"]
+        with Checkpoints(tmp_path) as checkpoints, pytest.raises(ValueError, match=name):
             checkpoints.restore({"x": np.ones(3)})
-        with checkpoint.Checkpoints(tmp_path) as checkpoints:
+        with Checkpoints(tmp_path) as checkpoints:
             checkpoints.save(40, {"x": np.ones(3)})
         assert (tmp_path / name).read_bytes() == content_of(".npz")
         for path in (tmp_path / "40.npz", tmp_path / name):
             path.unlink()
-        with checkpoint.Checkpoints(tmp_path) as checkpoints:
+        with Checkpoints(tmp_path) as checkpoints:
             checkpoints.save(10, {"x": np.ones(3)})
 
 

@@ -5,7 +5,7 @@ import optax
 import pytest
 
 import jaxmnist as jm
-from jaxmnist import halving
+from jaxmnist.sweeps import halving
 
 MODEL = jm.SoftmaxRegression(4)
 RATES = [1e-4, 1e-3, 0.01, 0.05, 0.1, 0.3, 0.5, 1e6]

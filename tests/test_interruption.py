@@ -16,13 +16,15 @@ import pytest
 import xarray as xr
 
 import jaxmnist as jm
-from jaxmnist import checkpoint, loop, programs, spreading
-from jaxmnist.interruption import NOTICE, patient
+from jaxmnist.host.checkpoints import saved_states
+from jaxmnist.host.interrupts import NOTICE, patient
+from jaxmnist.networks import loop, spreading
+from jaxmnist.sweeps import programs
 
 EXPERIMENTS = Path(__file__).resolve().parents[1] / "experiments"
 MODEL = jm.SoftmaxRegression(4)
 RUNS = jm.grid(learning_rate=[0.1, 0.5], batch_size=[1, 2, 40], seed=range(2))
-sweep_module = importlib.import_module("jaxmnist.sweep")
+sweep_module = importlib.import_module("jaxmnist.sweeps.sweep")
 
 
 @pytest.fixture(autouse=True)
@@ -137,7 +139,7 @@ def test_a_long_run_saves_the_segment_and_goes_on(tiny, tmp_path, monkeypatch, a
     call = functools.partial(loop.train_run, MODEL, optax.adam(0.01), tiny, 3, **numbers, folder=tmp_path / "parts")
     with pytest.raises(KeyboardInterrupt):
         call()
-    assert [int(path.stem) for path in checkpoint.saved_states(tmp_path / "parts")] == [min(10 * at, 37)]
+    assert [int(path.stem) for path in saved_states(tmp_path / "parts")] == [min(10 * at, 37)]
     parts, _ = call()
     assert len(fit.calls) == 4
     jax.tree.map(np.testing.assert_array_equal, whole.params, parts.params)

@@ -8,7 +8,7 @@ import optax
 import pytest
 
 import jaxmnist as jm
-from jaxmnist import linen
+from jaxmnist.core.model import FLAGS, apply
 
 RUNS = jm.grid(learning_rate=[0.1, 0.5], batch_size=8, seed=range(2))
 
@@ -115,7 +115,7 @@ def test_a_collection_that_would_be_trained_is_refused_by_name(tiny, model, coll
 @pytest.mark.parametrize(
     ("model", "flag"),
     [
-        *((with_argument(flag, default), flag) for flag in linen.FLAGS for default in (False, True, None)),
+        *((with_argument(flag, default), flag) for flag in FLAGS for default in (False, True, None)),
         (Field(), "training"),
         (Field(training=True), "training"),
         (Required(), "train"),
@@ -163,7 +163,7 @@ def test_a_module_that_asks_for_its_key_drops_out_in_training_alone(tiny):
     run = jm.rerun(result, learning_rate=0.5, seed=1, dataset=tiny, model=Asks())
     np.testing.assert_allclose(run.validation.loss, result["validation_loss"].sel(learning_rate=0.5, seed=1), rtol=1e-5)
     images = jnp.asarray(tiny.train.images, jnp.float32) / 255
-    kept, dropped = (linen.apply(Asks(), run.params, images, **keys) for keys in ({}, {"dropout": jax.random.key(0)}))
+    kept, dropped = (apply(Asks(), run.params, images, **keys) for keys in ({}, {"dropout": jax.random.key(0)}))
     assert not np.allclose(kept, dropped)
 
 

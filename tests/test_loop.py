@@ -6,7 +6,7 @@ import optax
 import pytest
 
 import jaxmnist as jm
-from jaxmnist import loop
+from jaxmnist.networks import loop
 
 MODEL = jm.CNN((2, 3), (3, 3), (1,), hidden_size=8, num_classes=4)
 NUMBERS = dict(batch_size=5, num_steps=37, evaluation_steps=15, augment=jm.Affine(5, 0.1, 1))

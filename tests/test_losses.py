@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import scipy.special
 
-from jaxmnist import losses
+from jaxmnist.core import losses
 
 LOGITS = jnp.array([[1.0, 2.0, -3.0], [0.0, 0.0, 0.0], [5.0, -1.0, 2.0]])
 LABELS = jnp.array([1, 0, 2])

@@ -12,8 +12,9 @@ from test_scaling_plots import curved
 from test_statistics import make_curves
 
 import jaxmnist as jm
-from jaxmnist import boundary_plotting, results
-from jaxmnist.style import Figure
+from jaxmnist.analysis import results
+from jaxmnist.plots.style import Figure
+from jaxmnist.studies import boundary_figures
 
 # Each would change a figure, or keep it from being drawn where there is no TeX.
 ODD_SETTINGS = {
@@ -189,7 +190,7 @@ def test_a_sample_whose_settings_differ_in_more_is_no_scatter(hidden):
 
 
 def test_every_figure_shows_as_a_picture_in_a_notebook():
-    functions = filter(inspect.isfunction, [boundary_plotting.figure, *(getattr(jm, name) for name in jm.__all__)])
+    functions = filter(inspect.isfunction, [boundary_figures.figure, *(getattr(jm, name) for name in jm.__all__)])
     returned = [inspect.signature(function).return_annotation for function in functions]
     figures = [kind for kind in returned if inspect.isclass(kind) and issubclass(kind, matplotlib.figure.Figure)]
     assert len(figures) > 12 and set(figures) == {Figure}

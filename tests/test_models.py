@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 import jaxmnist as jm
-from jaxmnist import models
+from jaxmnist.core.fast.pooling import max_pool
+from jaxmnist.core.layers import RECTIFIER_GAIN, Conv, dropout, standardise
 
 
 @pytest.mark.parametrize("model", [jm.SoftmaxRegression(4), jm.MLP(hidden_size=7, num_classes=4)])
@@ -49,7 +50,7 @@ def test_conv_is_flax_convolution_in_value_and_gradient(shape, size):
     def loss(model, params, images):
         return jnp.sum(jnp.square(model.apply(params, images) - target))
 
-    ours = models.Conv(8, size)
+    ours = Conv(8, size)
     assert jax.tree.map(jnp.shape, ours.init(jax.random.key(1), images)) == jax.tree.map(jnp.shape, params)
     value_and_grads = jax.value_and_grad(loss, argnums=(1, 2))
     got, expected = (value_and_grads(model, params, images) for model in (ours, theirs))
@@ -62,12 +63,12 @@ def test_convolution_agrees_with_lax():
     dims = ("NHWC", "HWIO", "NHWC")
     expected = jax.lax.conv_general_dilated(images, kernel, (1, 1), "SAME", dimension_numbers=dims)
     params = {"params": {"kernel": kernel, "bias": jnp.zeros(4)}}
-    np.testing.assert_allclose(models.Conv(4, (5, 5)).apply(params, images), expected, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(Conv(4, (5, 5)).apply(params, images), expected, rtol=1e-4, atol=1e-4)
 
 
 def test_max_pool_is_flax_pooling():
     images = jax.random.normal(jax.random.key(0), (2, 7, 6, 3))
-    np.testing.assert_array_equal(models.max_pool(images), nn.max_pool(images, (2, 2), (2, 2)))
+    np.testing.assert_array_equal(max_pool(images), nn.max_pool(images, (2, 2), (2, 2)))
 
 
 def test_pixels_that_share_a_maximum_share_its_gradient_as_in_jax():
@@ -77,18 +78,16 @@ def test_pixels_that_share_a_maximum_share_its_gradient_as_in_jax():
     def by_jax(images):
         return images[:, :6, :4].reshape(2, 3, 2, 2, 2, 3).max(axis=(2, 4))
 
-    ours, theirs = (
-        jax.grad(lambda x, pool=pool: jnp.sum(pool(x) * weights))(blocks) for pool in (models.max_pool, by_jax)
-    )
+    ours, theirs = (jax.grad(lambda x, pool=pool: jnp.sum(pool(x) * weights))(blocks) for pool in (max_pool, by_jax))
     np.testing.assert_array_equal(ours, theirs)
     assert (ours[:, 6] == 0).all() and (ours[:, :, 4] == 0).all()
 
 
 def test_pooling_before_the_bias_is_pooling_after_it():
     images = jax.random.uniform(jax.random.key(1), (2, 6, 6, 3))
-    params = models.Conv(4, (3, 3), bias_init=jax.nn.initializers.normal(1.0)).init(jax.random.key(2), images)
-    pooled = models.Conv(4, (3, 3), pooled=True).apply(params, images)
-    np.testing.assert_array_equal(pooled, models.max_pool(models.Conv(4, (3, 3)).apply(params, images)))
+    params = Conv(4, (3, 3), bias_init=jax.nn.initializers.normal(1.0)).init(jax.random.key(2), images)
+    pooled = Conv(4, (3, 3), pooled=True).apply(params, images)
+    np.testing.assert_array_equal(pooled, max_pool(Conv(4, (3, 3)).apply(params, images)))
 
 
 def test_cnn_has_the_parameters_of_the_original():
@@ -119,19 +118,19 @@ def test_dropout_is_in_training_alone_and_keeps_the_mean():
 
 def test_standardised_kernels_keep_the_variance_of_what_is_rectified():
     kernel = 5 + 3 * jax.random.normal(jax.random.key(0), (3, 3, 16, 64))
-    scaled = models.standardise(kernel)
+    scaled = standardise(kernel)
     np.testing.assert_allclose(scaled.mean((0, 1, 2)), 0, atol=1e-6)
-    np.testing.assert_allclose(scaled.var((0, 1, 2)) * 9 * 16, models.RECTIFIER_GAIN**2, rtol=1e-4)
-    inputs = jnp.maximum(jax.random.normal(jax.random.key(1), (20_000, 9 * 16)), 0) * models.RECTIFIER_GAIN
+    np.testing.assert_allclose(scaled.var((0, 1, 2)) * 9 * 16, RECTIFIER_GAIN**2, rtol=1e-4)
+    inputs = jnp.maximum(jax.random.normal(jax.random.key(1), (20_000, 9 * 16)), 0) * RECTIFIER_GAIN
     outputs = inputs @ scaled.reshape(-1, 64)
     # The variance over random inputs is that of a rectified normal variable times its gain squared: 1 each.
-    assert float(outputs.var(0).mean()) == pytest.approx(models.RECTIFIER_GAIN**2, rel=0.05)
-    np.testing.assert_allclose(models.standardise(kernel * 7 - 2), scaled, rtol=1e-3, atol=1e-5)
+    assert float(outputs.var(0).mean()) == pytest.approx(RECTIFIER_GAIN**2, rel=0.05)
+    np.testing.assert_allclose(standardise(kernel * 7 - 2), scaled, rtol=1e-3, atol=1e-5)
 
 
 def test_dropout_at_a_traced_rate():
     ones, key = jnp.ones((200, 200)), jax.random.key(0)
-    dropped = jax.jit(jax.vmap(models.dropout, in_axes=(None, None, 0)))(key, ones, jnp.array([0.0, 0.25]))
+    dropped = jax.jit(jax.vmap(dropout, in_axes=(None, None, 0)))(key, ones, jnp.array([0.0, 0.25]))
     assert (dropped[0] == 1).all()
     assert set(np.unique(dropped[1])) == {0, np.float32(1 / 0.75)}
     assert (dropped[1] == 0).mean() == pytest.approx(0.25, abs=0.01)

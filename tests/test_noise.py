@@ -6,7 +6,8 @@ import optax
 import pytest
 
 import jaxmnist as jm
-from jaxmnist import noise, training
+from jaxmnist.analysis import noise
+from jaxmnist.core import training
 
 MODEL = jm.SoftmaxRegression(4)
 

@@ -3,7 +3,7 @@ import optax
 import pytest
 
 import jaxmnist as jm
-from jaxmnist.optimizers import OPTIMIZERS, OWNERS, named
+from jaxmnist.core.optimizers import OPTIMIZERS, OWNERS, named
 
 RATES = {"sgd": [0.1, 0.5], "momentum": [0.05], "adam": [0.01], "adamw": [0.01]}
 

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image, ImageDraw
 
 import jaxmnist as jm
-from jaxmnist.pictures import centre
+from jaxmnist.networks.pictures import centre
 
 
 def drawn(height=200, width=300):

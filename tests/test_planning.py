@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import jaxmnist as jm
-from jaxmnist import planning
+from jaxmnist.sweeps import planning
 
 
 def test_the_original_grid_is_one_program():

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 import jaxmnist as jm
-from jaxmnist import data, preparation
+from jaxmnist.data import loading, preparation
+from jaxmnist.data.dataset import SPLIT_NAMES, prepared_folder
 
 TFDS = pytest.importorskip("tensorflow_datasets")
 NAMES = [name for pair in preparation.FILE_NAMES.values() for name in pair]
@@ -120,7 +121,7 @@ def test_second_load_reads_the_cache(manual, monkeypatch):
     first = jm.load("mnist", manual)
     monkeypatch.setattr(preparation, "decode", None)
     second = jm.load("mnist", manual)
-    for name in data.SPLIT_NAMES:
+    for name in SPLIT_NAMES:
         for one, other in zip(getattr(first, name), getattr(second, name), strict=True):
             np.testing.assert_array_equal(one, other)
     assert first.class_names == second.class_names == tuple("0123456789")
@@ -129,7 +130,7 @@ def test_second_load_reads_the_cache(manual, monkeypatch):
 def test_stale_or_damaged_cache_is_made_anew(manual, files):
     jm.load("mnist", manual)
     (folder,) = (manual / "mnist").iterdir()
-    cache = folder / data.CACHE_NAME
+    cache = folder / loading.CACHE_NAME
     for damage in (lambda: cache.write_bytes(cache.read_bytes()[:-3000]), lambda: flip(cache), lambda: touch(folder)):
         damage()
         before = cache.stat().st_mtime_ns
@@ -148,14 +149,14 @@ def touch(folder):
 
 
 def test_cache_goes_to_the_user_where_the_data_cannot_be_written(manual, no_home, monkeypatch):
-    write = data._write_cache
+    write = loading._write_cache
 
     def refuse(place, dataset, fingerprint):
         if place.parent.parent.name == "mnist":
             raise PermissionError
         write(place, dataset, fingerprint)
 
-    monkeypatch.setattr(data, "_write_cache", refuse)
+    monkeypatch.setattr(loading, "_write_cache", refuse)
     first = jm.load("mnist", manual)
     assert len(list((no_home / "cache" / "jaxmnist").glob("mnist-*.npz"))) == 1
     monkeypatch.setattr(preparation, "decode", None)
@@ -259,7 +260,7 @@ def test_a_disk_that_fills_up_while_preparing_leaves_nothing(manual, files, monk
     assert not list((manual / "mnist").glob("*"))
     # The cache is another file: without it, the next load decodes again.
     with monkeypatch.context() as context:
-        context.setattr(data, "write_atomically", refuse)
+        context.setattr(loading, "write_atomically", refuse)
         assert_is_small_mnist(jm.load("mnist", manual), files[0])
     assert_is_small_mnist(jm.load("mnist", manual), files[0])
 
@@ -276,9 +277,9 @@ def test_the_cache_of_another_data_set_or_version_is_not_taken(manual, files):
     jm.load("mnist", manual)
     (ours,) = (manual / "mnist").iterdir()
     for other in ("1.0.0", "1.10.0"):
-        shutil.copy(manual / "pets" / other / data.CACHE_NAME, ours / data.CACHE_NAME)
+        shutil.copy(manual / "pets" / other / loading.CACHE_NAME, ours / loading.CACHE_NAME)
         assert_is_small_mnist(jm.load("mnist", manual), files[0])
-    shutil.copy(manual / "pets" / "1.0.0" / data.CACHE_NAME, manual / "pets" / "1.10.0" / data.CACHE_NAME)
+    shutil.copy(manual / "pets" / "1.0.0" / loading.CACHE_NAME, manual / "pets" / "1.10.0" / loading.CACHE_NAME)
     assert jm.load("pets", manual).test.images.max() >= 100
 
 
@@ -300,7 +301,7 @@ def test_labels_and_sizes_that_the_description_does_not_have(no_home):
     description.write_text(text.replace('"8"', '"x"').replace('"6"', '"8"').replace('"x"', '"6"'))
     with pytest.raises(jm.DataError, match=r"train.* is damaged or incomplete: .*8, 6"):
         jm.load("pets", no_home)
-    assert not (folder / data.CACHE_NAME).exists()
+    assert not (folder / loading.CACHE_NAME).exists()
 
 
 def test_read_idx_refuses(tmp_path):
@@ -375,7 +376,7 @@ def test_real_official_files(tmp_path, mnist_dir):
         pytest.skip("the official files are not here")
     (tmp_path / "downloads").mkdir()
     (tmp_path / "downloads" / "manual").symlink_to(official.resolve())
-    ours, theirs = jm.load("mnist", tmp_path), preparation.decode("mnist", data.prepared_folder("mnist", mnist_dir))
-    for split in data.SPLIT_NAMES:
+    ours, theirs = jm.load("mnist", tmp_path), preparation.decode("mnist", prepared_folder("mnist", mnist_dir))
+    for split in SPLIT_NAMES:
         for one, other in zip(getattr(ours, split), getattr(theirs, split), strict=True):
             np.testing.assert_array_equal(one, other)

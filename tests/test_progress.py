@@ -1,7 +1,7 @@
 import numpy as np
 from test_results import make_result
 
-from jaxmnist import progress
+from jaxmnist.host import progress
 
 
 def test_plain_lines_end_with_everything_done(capsys):

@@ -3,7 +3,8 @@ import numpy as np
 import pytest
 
 import jaxmnist as jm
-from jaxmnist import models, report
+from jaxmnist.core.layers import standardise
+from jaxmnist.networks import report
 
 MODEL = jm.CNN((2,), (3,), (1,), hidden_size=0, standardised=True, num_classes=4)
 
@@ -29,7 +30,7 @@ def test_a_seed_whose_predictions_are_not_finite_is_left_out(tiny):
     assert lines[1] == "seed 3 diverged at step 7; its predictions are not finite, and it is left out"
     assert lines[2:] == expected[1:] and "below: the ensemble of 2, the mean of the probabilities of seeds 5 6" in lines
     layer = params[1]["Conv_0"]
-    np.testing.assert_allclose(found.filters, models.standardise(layer["kernel"]) * layer["gain"][None, None, None])
+    np.testing.assert_allclose(found.filters, standardise(layer["kernel"]) * layer["gain"][None, None, None])
     np.testing.assert_array_equal(found.worst_images, tiny.test.images[found.worst])
     titles = {name: figure.get_suptitle() for name, figure in report.figures(found, []).items()}
     assert titles["curves"] == "tiny, 3 seeds, batch size 5" and "seed 5" in titles["filters"]

@@ -8,7 +8,7 @@ import xarray as xr
 from scipy import stats
 
 import jaxmnist as jm
-from jaxmnist import results
+from jaxmnist.analysis import results
 
 
 def make_result(validation, test, diverged=None, **axes):

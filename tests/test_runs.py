@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import jaxmnist as jm
-from jaxmnist.runs import check_runs
+from jaxmnist.sweeps.runs import check_runs
 
 
 def test_grid_has_every_combination_the_last_axis_fastest():

@@ -7,7 +7,8 @@ import pytest
 from conftest import run_on_devices
 
 import jaxmnist as jm
-from jaxmnist import loop, spreading, training
+from jaxmnist.core import training
+from jaxmnist.networks import loop, spreading
 
 MODEL = jm.CNN((2, 8), (3, 3), (1, 2), hidden_size=8, num_classes=4)
 NUMBERS = dict(batch_size=8, num_steps=25, evaluation_steps=10, augment=jm.Affine(5, 0.1, 1))

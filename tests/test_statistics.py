@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from jaxmnist import results, statistics
+from jaxmnist.analysis import results, statistics
 
 STEPS = [0, 5, 10, 20, 40]
 

@@ -10,8 +10,8 @@ import pytest
 from conftest import make_tiny, run_on_devices
 
 import jaxmnist as jm
-from jaxmnist import programs
-from jaxmnist.planning import recorded_steps, segments
+from jaxmnist.sweeps import programs
+from jaxmnist.sweeps.planning import recorded_steps, segments
 
 MODEL = jm.SoftmaxRegression(4)
 METRICS = ("validation_accuracy", "validation_loss", "test_accuracy", "test_loss")

@@ -8,11 +8,12 @@ import pytest
 import xarray as xr
 
 import jaxmnist as jm
-from jaxmnist import files
-from jaxmnist.sweep_folder import SweepFolder, is_begun, is_unfinished
+from jaxmnist.host import files
+from jaxmnist.sweeps import running
+from jaxmnist.sweeps.folder import SweepFolder, is_begun, is_unfinished
 
 # The package's attribute of that name is the function.
-sweep_module = importlib.import_module("jaxmnist.sweep")
+sweep_module = importlib.import_module("jaxmnist.sweeps.sweep")
 MODEL = jm.SoftmaxRegression(4)
 RUNS = jm.grid(learning_rate=[0.1, 0.5], batch_size=[3, 40], seed=range(3), momentum=[0.0, 0.9])
 
@@ -27,7 +28,7 @@ class InterruptionError(Exception):
 @pytest.fixture(autouse=True)
 def small_programs(monkeypatch, many_segments):
     """Programs of at most 4 runs, in many segments."""
-    monkeypatch.setattr("jaxmnist.memory.MAX_STATE_BYTES", 4 * 1100)
+    monkeypatch.setattr("jaxmnist.sweeps.capacity.MAX_STATE_BYTES", 4 * 1100)
     monkeypatch.setattr(sweep_module, "SECONDS_PER_REFRESH", 0.0)
 
 
@@ -51,7 +52,7 @@ def interrupt(monkeypatch, at):
 
 
 def test_an_interrupted_sweep_ends_as_if_it_had_not_been(tiny, tmp_path, monkeypatch):
-    monkeypatch.setattr(sweep_module, "SECONDS_PER_CHECKPOINT", 0.0)
+    monkeypatch.setattr(running, "SECONDS_PER_CHECKPOINT", 0.0)
     whole = sweep(tiny, tmp_path / "whole")
     csv = (tmp_path / "whole" / "results.csv").read_bytes()
     total = interrupt(monkeypatch, 10**9)
@@ -75,10 +76,10 @@ def test_an_interrupted_sweep_ends_as_if_it_had_not_been(tiny, tmp_path, monkeyp
 def test_it_goes_on_from_a_step_where_no_segment_ends_any_more(tiny, tmp_path, monkeypatch):
     whole = sweep(tiny, None)
     with monkeypatch.context() as context, pytest.raises(InterruptionError):
-        context.setattr(sweep_module, "SECONDS_PER_CHECKPOINT", 0.0)
+        context.setattr(running, "SECONDS_PER_CHECKPOINT", 0.0)
         interrupt(context, 5)
         sweep(tiny, tmp_path)
-    monkeypatch.setattr("jaxmnist.planning.SEGMENT_FLOPS", 1e10)
+    monkeypatch.setattr("jaxmnist.sweeps.planning.SEGMENT_FLOPS", 1e10)
     taken = interrupt(monkeypatch, 10**9)
     xr.testing.assert_identical(sweep(tiny, tmp_path), whole)
     # From step 5 to 8 and 12; the other programs in three segments each.
@@ -216,7 +217,7 @@ def test_the_plan_is_the_saved_one_whatever_the_memory_is_now(tiny, tmp_path, mo
         interrupt(context, 7)
         with pytest.raises(InterruptionError):
             sweep(tiny, tmp_path / "parts")
-    monkeypatch.setattr("jaxmnist.memory.MAX_STATE_BYTES", 10**9)
+    monkeypatch.setattr("jaxmnist.sweeps.capacity.MAX_STATE_BYTES", 10**9)
     xr.testing.assert_identical(sweep(tiny, tmp_path / "parts"), whole)
 
 

@@ -12,7 +12,8 @@ import optax
 import pytest
 
 import jaxmnist as jm
-from jaxmnist import training
+from jaxmnist.core import training
+from jaxmnist.core.state import NEVER
 
 MODEL = jm.SoftmaxRegression(4)
 
@@ -89,7 +90,7 @@ def test_first_divergence_is_kept(tiny):
     state, losses = fit(tiny, learning_rate=1e6)
     expected = 1 + int(np.argmax(np.asarray(losses) > 100 * np.log(4)))
     assert state.diverged_step == expected > 1
-    assert fit(tiny, learning_rate=0.5)[0].diverged_step == training.NEVER
+    assert fit(tiny, learning_rate=0.5)[0].diverged_step == NEVER
 
 
 @pytest.mark.parametrize("num_images", [23, 500, 1003])

@@ -1,0 +1,292 @@
+"""Labelled results: from arrays of runs to `xarray`, and the statistics read off them.
+
+A setting is one combination of hyperparameters; its runs differ in the seed alone. Every choice is made on the
+validation split. Accuracies are fractions, losses nats per example.
+"""
+
+import json
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from jaxmnist import checks
+from jaxmnist.analysis.intervals import CONFIDENCE, Interval, interval
+from jaxmnist.analysis.result_checks import SETTINGS, check, typed_axes
+from jaxmnist.data.dataset import SPLIT_NAMES
+
+METRICS = ("validation_accuracy", "validation_loss", "test_accuracy", "test_loss", "diverged_step", "pruned_step")
+STEPS = ("diverged_step", "pruned_step")
+
+
+class Best(NamedTuple):
+    """The setting chosen on validation.
+
+    Attributes:
+      setting: hyperparameter -> value.
+      validation: mean validation accuracy over seeds.
+      test: mean test accuracy over seeds, of this setting alone.
+      edges: the hyperparameters whose best value is the smallest or the largest of its axis.
+    """
+
+    setting: dict[str, float]
+    validation: Interval
+    test: Interval
+    edges: list[str]
+
+
+def label(
+    runs: Mapping[str, np.ndarray],
+    values: Mapping[str, np.ndarray],
+    steps: Sequence[int],
+    attrs: dict,
+    rows: np.ndarray | None = None,
+) -> xr.Dataset:
+    """Returns the results of runs as a data set with named dims.
+
+    Args:
+      runs: name to `[R]` hyperparameter values.
+      values: name to `[R]` results, or `[R, E]` for names that begin with `recorded_`.
+      steps: the E recorded training steps.
+      attrs: what the result says of itself.
+      rows: `[R]` int, for a part of a sweep: the places of these runs among all of them.
+
+    Returns:
+      One dim per hyperparameter, sorted, if the runs are every combination of their values once; else one dim `run`
+      with the hyperparameters, and `rows` as `row`, as coordinates.
+    """
+    axes = {name: list(dict.fromkeys(np.asarray(column).tolist())) for name, column in runs.items()}
+    sorted_axes = {name: np.array(sorted(axis)) for name, axis in axes.items()}
+    shape = tuple(len(axis) for axis in axes.values())
+    places = tuple(np.searchsorted(sorted_axes[name], column) for name, column in runs.items())
+    num_runs = len(next(iter(runs.values())))
+    flat = np.ravel_multi_index(places, shape)
+    is_grid = rows is None and num_runs == math.prod(shape) and len(np.unique(flat)) == num_runs
+    dims: tuple[str, ...] = tuple(axes) if is_grid else ("run",)
+    coords: dict = (
+        dict(sorted_axes) if is_grid else {name: ("run", np.asarray(column)) for name, column in runs.items()}
+    )
+    if rows is not None:
+        coords["row"] = ("run", rows)
+    variables = {}
+    for name, array in values.items():
+        curve = ("step",) if name.startswith("recorded_") else ()
+        if is_grid:
+            array = array[np.argsort(flat)].reshape(*shape, *array.shape[1:])
+        variables[name] = (dims + curve, array)
+    if any("step" in dims_of for dims_of, _ in variables.values()):
+        coords = coords | {"step": np.asarray(steps)}
+    typed = {"axes": json.dumps(axes)}  # the order in which the axes and their values were typed
+    return xr.Dataset(variables, coords, attrs | typed)
+
+
+def axes(result: xr.Dataset) -> dict[str, list]:
+    """Returns the hyperparameters of a result, `seed` among them, with those of their values that it has, as typed."""
+    typed = typed_axes(result)
+    held = {name: set(np.atleast_1d(result[name].values).tolist()) for name in typed}
+    return {name: [value for value in values if value in held[name]] for name, values in typed.items()}
+
+
+def with_all_dims(result: xr.Dataset) -> xr.Dataset:
+    """Returns the result with a dim for each hyperparameter of which one value was selected, as in `.sel(seed=0)`."""
+    return result.expand_dims([name for name in axes(result) if result[name].ndim == 0])
+
+
+def table(result: xr.Dataset) -> pd.DataFrame:
+    """Returns one row per run in the order of the runs: hyperparameters, seed, then the metrics.
+
+    Raises:
+      ValueError: it is no result.
+    """
+    check(result, [name for name in METRICS if name in result] if isinstance(result, xr.Dataset) else ())
+    names = list(axes(result))
+    result = with_all_dims(result)
+    metrics = result[[name for name in METRICS if name in result]]
+    if "run" in result.dims:
+        frame = metrics.to_dataframe().reset_index(drop=True)
+    else:
+        frame = metrics.sel(axes(result)).to_dataframe(dim_order=names).reset_index()
+    for name in STEPS:
+        if name in frame:
+            frame[name] = frame[name].astype("Int64")
+    return frame[[name for name in names if name != "seed"] + ["seed", *metrics]]
+
+
+def by_run(result: xr.Dataset, runs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Returns a result's variables as arrays `[R, ...]` in the order of the runs it is the result of."""
+    if "run" not in result.dims:
+        result = result.sel({name: xr.DataArray(values, dims="run") for name, values in runs.items()})
+    return {str(name): array.transpose("run", ...).values for name, array in result.data_vars.items()}
+
+
+def curve_table(
+    result: xr.Dataset, splits: str | Sequence[str] = ("test",), metrics: str | Sequence[str] = ("accuracy",)
+) -> pd.DataFrame:
+    """Returns one row per setting and recorded step, settings in the order of their runs.
+
+    A run counts as long as it has not diverged: where one of a setting's runs has, or is not finite, the setting has no
+    mean, and its statistics are nan.
+
+    Args:
+      result: with `recorded_{split}_{metric}` for each split and metric.
+      splits: of `"train"`, `"validation"` and `"test"`.
+      metrics: of `"accuracy"` and `"loss"`.
+
+    Returns:
+      Columns: the hyperparameters of several values, `step`, `num_seeds`; over seeds, of each `{split}_{metric}`, its
+      mean (`*_mean`), standard deviation (`*_std`), least and largest value (`*_min`, `*_max`), and half the width of
+      the mean's 95 % t interval (`*_half_width`), nan for one seed as is the deviation; `num_diverged`, the number of
+      runs that have diverged by this step.
+
+    Raises:
+      ValueError: the result has no such curve.
+    """
+    from scipy import stats
+
+    splits, metrics = ([given] if isinstance(given, str) else given for given in (splits, metrics))
+    checks.choices("splits", splits, SPLIT_NAMES)
+    checks.choices("metrics", metrics, ("accuracy", "loss"))
+    columns = [f"{split}_{metric}" for split in splits for metric in metrics]
+    check(result, [*(f"recorded_{column}" for column in columns), "diverged_step"])
+    rows = table(result)
+    steps = result["step"].values
+    curves = {column: _curves(result, f"recorded_{column}") for column in columns}
+    # The loss of step s is that of the parameters which s - 1 steps had left.
+    first = rows["diverged_step"].astype(float).to_numpy() - 1
+    has_diverged = steps >= np.where(np.isnan(first), math.inf, first)[:, None]
+    names = wide_axes(result)
+    parts = []
+    for setting, places in _by_setting(rows, names):
+        num_seeds = len(places)
+        part = pd.DataFrame({**setting, "step": steps, "num_seeds": num_seeds})
+        for column in columns:
+            values = np.where(has_diverged[places], np.nan, curves[column][places])
+            deviation = values.std(axis=0, ddof=1) if num_seeds > 1 else np.full(len(steps), np.nan)
+            part[f"{column}_mean"] = values.mean(axis=0)
+            part[f"{column}_std"] = deviation
+            part[f"{column}_min"], part[f"{column}_max"] = values.min(axis=0), values.max(axis=0)
+            t = stats.t.ppf((1 + CONFIDENCE) / 2, num_seeds - 1) if num_seeds > 1 else math.nan
+            part[f"{column}_half_width"] = t * deviation / math.sqrt(num_seeds)
+        part["num_diverged"] = has_diverged[places].sum(axis=0)
+        parts.append(part)
+    return pd.concat(parts, ignore_index=True)
+
+
+def wide_axes(result: xr.Dataset) -> list[str]:
+    """Returns the hyperparameters, without the seed, of which a result has several values."""
+    return [name for name, axis in axes(result).items() if name != "seed" and len(axis) > 1]
+
+
+def _curves(result: xr.Dataset, name: str) -> np.ndarray:
+    """Returns recorded curves, `[R, E]` float64, in the order of the rows of `table`."""
+    curves = with_all_dims(result)[name].astype(np.float64)
+    if "run" in curves.dims:
+        return curves.transpose("run", "step").values
+    typed = axes(result)
+    return curves.sel(typed).transpose(*typed, "step").values.reshape(-1, curves.sizes["step"])
+
+
+def _by_setting(rows: pd.DataFrame, names: list[str]) -> Iterator[tuple[dict, np.ndarray]]:
+    """Yields each setting, and where its runs are among the rows."""
+    places: dict[tuple, list[int]] = {}
+    for place, values in enumerate(zip(*(rows[name] for name in names), strict=True) if names else [()] * len(rows)):
+        places.setdefault(values, []).append(place)
+    for values, of_setting in places.items():
+        yield dict(zip(names, values, strict=True)), np.array(of_setting)
+
+
+def settings(result: xr.Dataset) -> pd.DataFrame:
+    """Returns one row per setting, best first.
+
+    Columns: the hyperparameters, `num_seeds`, `num_diverged`, and over seeds the mean of `validation_accuracy`,
+    `validation_loss` and `test_accuracy`, its standard deviation (`*_std`) and the half width of its 95 % t interval
+    (`*_half_width`), both nan for one seed; `pruned_step` where there was pruning.
+    Settings of which a run diverged come last: their mean describes no run. Before them come those that were pruned,
+    the later the better. Runs that have not ended are left out.
+
+    Raises:
+      ValueError: it is no result, or none of its runs has ended.
+    """
+    from scipy import stats
+
+    check(result, SETTINGS)
+    names = [name for name in axes(result) if name != "seed"]
+    rows = table(result)
+    if "finished" in result:
+        rows = rows[rows["validation_loss"].notna() | rows["diverged_step"].notna()]
+        if not len(rows):
+            raise ValueError("result holds no run that has ended")
+    rows["diverged"] = rows["diverged_step"].notna()
+    columns = ("validation_accuracy", "validation_loss", "test_accuracy")
+    aggregations: dict[str, tuple[str, str | Callable]] = {
+        "num_seeds": ("seed", "size"),
+        "num_diverged": ("diverged", "sum"),
+    }
+    for column in columns:
+        aggregations[column] = (column, lambda values: values.mean(skipna=False))
+        aggregations[f"{column}_std"] = (column, "std")
+    if "pruned_step" in rows:
+        aggregations["pruned_step"] = ("pruned_step", "max")
+    by_setting = rows.groupby(names, sort=False).agg(**aggregations).reset_index()
+    counts = by_setting["num_seeds"].to_numpy(float)
+    for column in columns:
+        with np.errstate(invalid="ignore"):
+            width = stats.t.ppf((1 + CONFIDENCE) / 2, counts - 1) / np.sqrt(counts)
+        by_setting[f"{column}_half_width"] = width * by_setting[f"{column}_std"]
+    by_setting["_diverged"] = by_setting["num_diverged"] > 0
+    by_setting["_steps"] = (
+        by_setting["pruned_step"].astype(float).fillna(math.inf) if "pruned_step" in rows else math.inf
+    )
+    order = by_setting.sort_values(
+        ["_diverged", "_steps", "validation_accuracy", "validation_loss"],
+        ascending=[True, False, False, True],
+        kind="stable",
+    )
+    return order.drop(columns=["_diverged", "_steps"]).reset_index(drop=True)
+
+
+def best(result: xr.Dataset) -> Best | None:
+    """Returns the setting of the highest mean validation accuracy, or None where every setting diverged.
+
+    Ties go to the lower validation loss. Settings of which a run diverged are not considered.
+
+    Raises:
+      ValueError: as `settings`.
+    """
+    check(result, SETTINGS, ("num_validation", "num_test"))
+    ranked = settings(result)
+    if ranked["num_diverged"].iloc[0] > 0:
+        return None
+    # Column by column: a row as a whole would turn batch sizes into floats.
+    setting = {name: ranked[name].iloc[:1].tolist()[0] for name in axes(result) if name != "seed"}
+    rows = table(result)
+    chosen = rows[np.logical_and.reduce([rows[name] == value for name, value in setting.items()])]
+    edges = [
+        name
+        for name, value in setting.items()
+        if len(axes(result)[name]) > 1 and value in (min(axes(result)[name]), max(axes(result)[name]))
+    ]
+    return Best(
+        setting,
+        interval(chosen["validation_accuracy"], result.attrs["num_validation"]),
+        interval(chosen["test_accuracy"], result.attrs["num_test"]),
+        edges,
+    )
+
+
+def best_of_each(result: xr.Dataset, name: str) -> dict[Any, Best | None]:
+    """Returns, for each value of one hyperparameter, the best setting among those that have it; as `best` chooses.
+
+    The edges are those of the values that occur together with it.
+
+    Raises:
+      ValueError: as `settings`, or there is no such hyperparameter.
+    """
+    check(result, SETTINGS, ("num_validation", "num_test"))
+    checks.choice("name", name, [each for each in axes(result) if each != "seed"])
+    result = with_all_dims(result)
+    dim = "run" if "run" in result.dims else name
+    return {value: best(result.isel({dim: (result[name] == value).values})) for value in axes(result)[name]}

@@ -1,0 +1,321 @@
+"""What a sweep's recorded curves and seeds say: budgets, steps to a target, ties, dead runs, critical batch sizes.
+
+Everything is read off validation. A setting is one combination of hyperparameters; its runs differ in the seed alone.
+Shapes: S settings, E recorded steps.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from jaxmnist import checks
+from jaxmnist.analysis import intervals, results
+from jaxmnist.analysis.result_checks import check, check_numbers
+from jaxmnist.data.dataset import SPLIT_NAMES
+
+SIGNIFICANCE = 0.05
+# Within this share of log(classes), a loss is that of a guess at random.
+DEAD_TOLERANCE = 0.01
+TARGET_STEP = 0.005
+
+
+class Scaling(NamedTuple):
+    """How the steps to a target fall with the batch size: `steps = least_steps + least_examples / batch_size`.
+
+    That is equation 2.11 of McCandlish et al. 2018 (arXiv:1812.06162), solved for the steps.
+
+    Attributes:
+      least_steps: at batch sizes far above the critical one.
+      least_examples: at batch sizes far below it.
+      critical_batch_size: their ratio (equation 2.12), in examples.
+    """
+
+    least_steps: float
+    least_examples: float
+    critical_batch_size: float
+
+
+def holm(p_values: np.ndarray) -> np.ndarray:
+    """Returns p values corrected for their number (Holm 1979), `[S]`; nan stays nan and does not count."""
+    p_values = np.asarray(p_values, np.float64)
+    corrected = np.full(p_values.shape, np.nan)
+    order = np.argsort(p_values)[: np.isfinite(p_values).sum()]
+    factors = len(order) - np.arange(len(order))
+    corrected[order] = np.minimum(np.maximum.accumulate(p_values[order] * factors), 1.0)
+    return corrected
+
+
+def ties(result: xr.Dataset) -> pd.DataFrame:
+    """Returns one row per setting, best first, as `results.settings`, with how it compares with the best.
+
+    Further columns: `p_value` of a paired t test over the seeds that both have, Holm-corrected over the settings, and
+    `is_tied`, whether it cannot be told from the best (p above 0.05; the best itself is tied). A setting of which a run
+    diverged or was pruned is never tied; with fewer than 2 seeds in common, p is nan and nothing is tied.
+
+    Raises:
+      ValueError: as `results.settings`.
+    """
+    from scipy import stats
+
+    ranked = results.settings(result)
+    names = [name for name in results.axes(result) if name != "seed"]
+    rows = results.table(result).set_index(names)
+    accuracy = rows.groupby([*names, "seed"])["validation_accuracy"].mean().unstack("seed")
+    accuracy = accuracy.reindex(pd.MultiIndex.from_frame(ranked[names]) if len(names) > 1 else ranked[names[0]])
+    values = accuracy.to_numpy(np.float64)
+    usable = (ranked["num_diverged"] == 0).to_numpy()
+    if "pruned_step" in ranked:
+        usable = usable & ranked["pruned_step"].isna().to_numpy()
+    p_values = np.full(len(ranked), np.nan)
+    for row in np.flatnonzero(usable[1:]) + 1 if usable[0] else ():
+        both = np.isfinite(values[0]) & np.isfinite(values[row])
+        if both.sum() < 2:
+            continue
+        difference = values[0, both] - values[row, both]
+        # Of equal differences, the t statistic is 0 / 0 or x / 0.
+        constant = np.ptp(difference) <= 1e-12
+        p_values[row] = float(difference[0] == 0) if constant else stats.ttest_1samp(difference, 0.0).pvalue
+    p_values = holm(p_values)
+    is_tied = p_values > SIGNIFICANCE
+    is_tied[0] = usable[0]
+    return ranked.assign(p_value=p_values, is_tied=is_tied)
+
+
+def at_budget(result: xr.Dataset, budget: str, amount: float, split: str = "validation") -> xr.DataArray:
+    """Returns the accuracy of every run once it has used up a budget.
+
+    It is that of the last recorded step within the budget: nothing is interpolated. A run whose curve ends before the
+    budget does is nan, and so is one that diverged.
+
+    Args:
+      result: with `recorded_{split}_accuracy` and a dim `batch_size`.
+      budget: `"steps"`, `"examples"`, or `"epochs"` (passes through the training images).
+      amount: of it, above 0.
+      split: whose curve.
+
+    Raises:
+      ValueError: the budget is another one, the amount is not above 0, or there is no curve.
+    """
+    checks.choice("split", split, SPLIT_NAMES)
+    checks.choice("budget", budget, ("steps", "examples", "epochs"))
+    checks.number(f"amount of the budget {budget}", amount, "a number above 0", lambda value: value > 0)
+    curves = _curves(result, f"recorded_{split}_accuracy")
+    check_numbers(result, "batch_size")
+    if budget == "epochs":
+        check(result, (), ("num_train",))
+    examples = amount * (result.attrs["num_train"] if budget == "epochs" else 1)
+    batch_size = result["batch_size"]
+    allowed = xr.full_like(batch_size, amount, float) if budget == "steps" else examples / batch_size
+    # A hair of room, since 100 / 5 * 5 may come out below 100.
+    within = result["step"] <= allowed * (1 + 1e-9)
+    last = result["step"].where(within).max("step")
+    reached = allowed <= result["step"].max("step") * (1 + 1e-9)
+    picked = curves.where(result["step"] == last).sum("step", skipna=True, min_count=1)
+    return picked.where(reached & result["diverged_step"].isnull())
+
+
+def budgets(result: xr.Dataset) -> dict[str, float]:
+    """Returns an amount of each budget that a sweep of equal steps can be read at.
+
+    Of steps all; of examples as many as the smallest batch size has seen; of epochs the largest round number that at
+    at least half of the batch sizes have reached.
+    """
+    check(result, ("recorded_validation_accuracy",), ("num_train",))
+    check_numbers(result, "batch_size")
+    steps = int(result["step"].max())
+    batch_sizes = np.unique(result["batch_size"].values)
+    epochs = steps * float(np.median(batch_sizes)) / result.attrs["num_train"]
+    return {"steps": steps, "examples": steps * int(batch_sizes.min()), "epochs": _round_down(epochs)}
+
+
+def _round_down(value: float) -> float:
+    """Returns the largest of 1, 2, 5 times a power of ten that is at most `value`."""
+    power = 10.0 ** math.floor(math.log10(value))
+    return float(f"{max(digit for digit in (1, 2, 5) if digit * power <= value * (1 + 1e-9)) * power:.1g}")
+
+
+def steps_to_target(result: xr.Dataset, target: float, metric: str = "accuracy") -> xr.DataArray:
+    """Returns the first recorded step at which a run's validation accuracy or loss reaches a target; nan for never.
+
+    Args:
+      result: with recorded validation curves.
+      target: an accuracy as a fraction, or a loss in nats.
+      metric: `"accuracy"` or `"loss"`.
+
+    Raises:
+      ValueError: another metric, or no curve.
+    """
+    checks.choice("metric", metric, ("accuracy", "loss"))
+    checks.number("target", target, "a finite number")
+    curves = _curves(result, f"recorded_validation_{metric}")
+    there = curves >= target if metric == "accuracy" else curves <= target
+    return result["step"].where(there).min("step")
+
+
+def default_target(result: xr.Dataset) -> float:
+    """Returns the highest accuracy, in half points, that some learning rate of every batch size reaches with all seeds.
+
+    Raises:
+      ValueError: there is no curve, or a batch size of which every run diverged.
+    """
+    curves = _curves(result, "recorded_validation_accuracy").where(result["diverged_step"].isnull())
+    worst_seed = curves.max("step")
+    worst_seed = worst_seed.min("seed", skipna=False) if "seed" in worst_seed.dims else worst_seed
+    others = [name for name in worst_seed.dims if name != "batch_size"]
+    if "batch_size" not in worst_seed.dims:
+        raise ValueError("result is not of a grid; a grid over batch_size is needed for a target of all of them")
+    highest = float(worst_seed.max(others).min())
+    if not math.isfinite(highest):
+        raise ValueError("no target is reached at every batch size: at one of them, runs of every setting diverged")
+    return math.floor(highest / TARGET_STEP + 1e-6) * TARGET_STEP
+
+
+def target_table(result: xr.Dataset, target: float, metric: str = "accuracy") -> pd.DataFrame:
+    """Returns one row per batch size and learning rate: how many steps the target takes.
+
+    Columns: `batch_size`, `learning_rate`, `num_seeds`, `num_reached`, and the mean over seeds of `steps` with the half
+    width of its 95 % t interval, both nan unless every seed reached it; `examples` is steps times batch size.
+
+    Raises:
+      ValueError: as `steps_to_target`, or the result is no grid of learning rates and batch sizes alone.
+    """
+    from scipy import stats
+
+    steps = steps_to_target(result, target, metric)
+    others = [name for name in steps.dims if name not in ("batch_size", "learning_rate", "seed")]
+    if len(steps.dims) != len(others) + 3 or any(steps.sizes[name] > 1 for name in others):
+        raise ValueError(f"result has the dims {steps.dims}; a grid over learning_rate, batch_size and seed is needed")
+    steps = steps.squeeze(others, drop=True).transpose("batch_size", "learning_rate", "seed")
+    rows = []
+    for size in steps["batch_size"].values:
+        for rate in steps["learning_rate"].values:
+            values = steps.sel(batch_size=size, learning_rate=rate).values
+            num_reached = int(np.isfinite(values).sum())
+            mean = float(values.mean())
+            half_width = math.nan
+            if num_reached == len(values) > 1:
+                half_width = float(stats.t.ppf((1 + intervals.CONFIDENCE) / 2, len(values) - 1) * stats.sem(values))
+            rows.append((size, rate, len(values), num_reached, mean, half_width, mean * size))
+    columns = ["batch_size", "learning_rate", "num_seeds", "num_reached", "steps", "half_width", "examples"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def best_rates(table: pd.DataFrame) -> pd.DataFrame:
+    """Returns of a `target_table` the row with the fewest steps of each batch size that reaches the target.
+
+    Raises:
+      ValueError: it is no such table.
+    """
+    if not isinstance(table, pd.DataFrame) or not {"batch_size", "steps"} <= set(table):
+        checks.refuse("table", table, "a table as target_table returns it")
+    for name in ("batch_size", "steps"):
+        if table[name].dtype.kind not in "iuf":
+            raise ValueError(f"table has a {name} of {table[name].dtype}; numbers are needed")
+    reached = table[table["steps"].notna()]
+    return reached.loc[reached.groupby("batch_size")["steps"].idxmin()].reset_index(drop=True)
+
+
+def fit_scaling(batch_sizes: Sequence[float], steps: Sequence[float]) -> Scaling:
+    """Returns the law of steps against batch size: least squares of the relative errors, neither term below 0.
+
+    Args:
+      batch_sizes: at least 3, distinct.
+      steps: to the target at each of them, at its best learning rate.
+
+    Raises:
+      ValueError: fewer than 3 points, or points that are not finite and above 0.
+    """
+    from scipy.optimize import nnls
+
+    sizes, taken = _positive("batch_sizes", batch_sizes), _positive("steps", steps)
+    if len(taken) != len(sizes):
+        raise ValueError(f"steps are {len(taken)} numbers; one for each of the {len(sizes)} batch_sizes is needed")
+    if len(np.unique(sizes)) < 3:
+        raise ValueError(f"batch_sizes {sizes.tolist()} are too few: 3 that reach the target are needed for a law")
+    design = np.stack([1 / taken, 1 / (sizes * taken)], axis=1)
+    (least_steps, least_examples), _ = nnls(design, np.ones(len(sizes)))
+    is_flat = least_steps * sizes.max() <= 1e-9 * least_examples
+    critical = math.inf if is_flat else least_examples / least_steps
+    return Scaling(float(least_steps), float(least_examples), float(critical))
+
+
+def _positive(name: str, values: Sequence[float]) -> np.ndarray:
+    allowed = "a sequence of finite numbers above 0"
+    return checks.numbers_of(name, values, allowed, lambda x: np.isfinite(x) & (x > 0))
+
+
+def is_dead(result: xr.Dataset) -> xr.DataArray:
+    """Returns which runs are dead: they have moved, and now give every image the same answer.
+
+    That is a validation loss that stays within 1 % of log(classes) over the last half of the recorded steps, after it
+    was outside of that once. A slow run is on its way; one that never left log(classes) has not begun; neither is dead.
+
+    Args:
+      result: with a recorded validation loss.
+
+    Raises:
+      ValueError: there is no such curve.
+    """
+    curves = _curves(result, "recorded_validation_loss")
+    check(result, ("diverged_step",), ("num_classes",))
+    guess = math.log(result.attrs["num_classes"])
+    near = abs(curves - guess) <= DEAD_TOLERANCE * guess
+    late = result["step"] >= result["step"].max() / 2
+    return (near | ~late).all("step") & (~near).any("step") & result["diverged_step"].isnull()
+
+
+def refined(result: xr.Dataset, num_train: int) -> dict[str, list]:
+    """Returns the axes of a grid around the best setting: as many values, between the neighbours of the best one.
+
+    Where the best value is at an end, the grid goes on beyond it by as much. Axes stay linear or logarithmic.
+
+    Args:
+      result: of a grid.
+      num_train: the largest batch size there can be.
+
+    Raises:
+      ValueError: no setting is chosen, or the result is no grid.
+    """
+    checks.whole("num_train", num_train, 1)
+    chosen = results.best(result)
+    for name in results.axes(result):
+        if result[name].dtype.kind not in "iuf":
+            raise ValueError(
+                f"result has values of {name} that are no numbers; between them there is nothing to refine"
+            )
+    if chosen is None or "run" in result.dims:
+        raise ValueError("refine needs a grid with a setting of which no run diverged")
+    axes = {}
+    for name, value in chosen.setting.items():
+        values = np.unique(result[name].values.astype(np.float64))
+        if len(values) == 1:
+            axes[name] = [value]
+            continue
+        logarithmic = values[0] > 0 and _unevenness(np.log(values)) < _unevenness(values)
+        scale, back = (np.log, np.exp) if logarithmic else (np.asarray, np.asarray)
+        points = scale(values)
+        place = int(np.argmin(np.abs(values - value)))
+        below = points[place] - points[place - 1] if place > 0 else points[place + 1] - points[place]
+        above = points[place + 1] - points[place] if place + 1 < len(points) else points[place] - points[place - 1]
+        finer = back(np.linspace(points[place] - below, points[place] + above, len(points)))
+        if name == "batch_size":
+            whole = np.unique(np.clip(np.round(finer), 1, num_train).astype(int))
+            axes[name] = whole.tolist()
+        else:
+            finer = np.unique(np.maximum(finer, 0.0)) if values[0] >= 0 else finer
+            axes[name] = [float(f"{number:.6g}") for number in finer]
+    return axes
+
+
+def _unevenness(points: np.ndarray) -> float:
+    gaps = np.diff(points)
+    return float(gaps.max() / gaps.min())
+
+
+def _curves(result: xr.Dataset, name: str) -> xr.DataArray:
+    check(result, (name, "diverged_step"))
+    return results.with_all_dims(result)[name]

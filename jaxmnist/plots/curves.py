@@ -1,0 +1,385 @@
+"""Figures of recorded curves: accuracy and loss against training steps, and accuracy against the learning rate.
+
+A line is a mean over seeds, with a band around it; lines differ in colour, lightness, dashes and markers. A line ends
+where a run of its setting diverges, and the figure says so: what comes after describes no mean over all runs.
+"""
+
+import textwrap
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+from matplotlib import ticker
+from matplotlib.axes import Axes
+
+from jaxmnist import checks
+from jaxmnist.analysis import results
+from jaxmnist.analysis.result_checks import SETTINGS, WORDS, check, check_numbers
+from jaxmnist.core.optimizers import OWNERS
+from jaxmnist.data.dataset import SPLIT_NAMES
+from jaxmnist.plots.style import LABELS, Figure, check_shown, house_style, line_style, log_ticks
+
+LATE_SHARE, MIN_LATE_POINTS = 0.2, 8
+MANY_POINTS = 8
+MARKER_GAP = 0.09  # of the diagonal of a panel
+CAPTION_WIDTH = 105
+BANDS = {"std": "one standard deviation", "half_width": "95 % t interval"}
+Band = Literal["std", "half_width"]
+
+
+class _Line(NamedTuple):
+    """A setting on a split.
+
+    Attributes:
+      label: what tells it from the others.
+      rows: of `results.curve_table`, one per recorded step.
+      split: which columns of these to draw.
+    """
+
+    label: str
+    rows: pd.DataFrame
+    split: str
+
+
+def accuracy_curve(result: xr.Dataset, split: str = "test", *, log_log: bool = False, band: Band = "std") -> Figure:
+    """Returns accuracy against training steps, one line per setting, as the original notebook drew it.
+
+    Nearly all of the rise is in the first steps: what comes after them is drawn once more, larger.
+
+    Args:
+      result: with `recorded_{split}_accuracy`.
+      split: `"test"`, as in the original, `"validation"` or `"train"`.
+      log_log: whether to draw the error, 1 - accuracy, on logarithmic axes, which have no step 0, and no part larger.
+      band: around the mean: its `"half_width"` of the 95 % interval, or one standard deviation over seeds, `"std"`.
+
+    Raises:
+      ValueError: there is no such curve.
+    """
+    checks.choice("split", split, SPLIT_NAMES)
+    _check_style(result, log_log, band)
+    table = results.curve_table(result, split)
+    lines = [_Line(label, rows, split) for label, rows in _settings(result, table)]
+    with house_style():
+        figure = Figure(figsize=(7.2, 4.4), layout="constrained")
+        axes = figure.subplots()
+        late = table["step"].max() * LATE_SHARE
+        _draw(axes, lines, "accuracy", band, log_log)
+        axes.set_xlabel("training steps")
+        if not log_log:
+            axes.set_ylim(0, 100)
+            if sum(step >= late for step in result["step"].values) > MIN_LATE_POINTS and _is_drawn(lines, late):
+                zoomed = axes.inset_axes((0.36, 0.12, 0.6, 0.56))
+                _draw(zoomed, lines, "accuracy", band, log_log, first=late)
+                zoomed.set_ylabel("")
+                zoomed.tick_params(labelsize=8)
+        _head(figure, axes, lines, _title(result, split))
+        _caption(figure, result, lines, band, log_log)
+    return figure
+
+
+def learning_curves(
+    result: xr.Dataset,
+    splits: Sequence[str] = ("train", "validation", "test"),
+    metrics: Sequence[str] = ("accuracy", "loss"),
+    *,
+    log_log: bool = False,
+    band: Band = "std",
+) -> Figure:
+    """Returns accuracy and loss on several splits against training steps.
+
+    One setting is drawn in a panel per metric, with a line per split; several in a panel per metric and split, with a
+    line per setting. Linear axes show what comes after the first tenth of the steps, from the first tenth on: the
+    rise from chance would leave no room for anything else.
+
+    Args:
+      result: with `recorded_{split}_{metric}` of all of them.
+      splits: of `"train"`, `"validation"` and `"test"`.
+      metrics: of `"accuracy"` and `"loss"`.
+      log_log: whether the axes are logarithmic and show the error, 1 - accuracy, in place of accuracy.
+      band: as for `accuracy_curve`.
+
+    Raises:
+      ValueError: there is no such curve.
+    """
+    checks.choices("splits", splits, SPLIT_NAMES)
+    checks.choices("metrics", metrics, ("accuracy", "loss"))
+    _check_style(result, log_log, band)
+    table = results.curve_table(result, splits, metrics)
+    settings = _settings(result, table)
+    is_single = len(settings) == 1
+    panels = [[_Line(label, rows, split) for label, rows in settings] for split in splits]
+    if is_single:
+        panels = [[_Line(_split_words(split), settings[0][1], split) for split in splits]]
+    shape = (1, len(metrics)) if is_single else (len(metrics), len(splits))
+    lines = panels[0]
+    with house_style():
+        figure = Figure(figsize=(7.2, 3.4 if is_single else 1.0 + 2.4 * len(metrics)), layout="constrained")
+        grid = figure.subplots(*shape, squeeze=False, sharex=not is_single, sharey=False if is_single else "row")
+        flat = [(metric, panel) for metric in metrics for panel in panels]
+        for axes, (metric, panel) in zip(grid.flat, flat, strict=True):
+            _draw(axes, panel, metric, band, log_log)
+        for row, of_row in enumerate(grid):
+            groups = [[place] for place in range(len(of_row))] if is_single else [list(range(len(of_row)))]
+            for places in groups:
+                shown = [flat[row * len(of_row) + place] for place in places]
+                _set_limits([of_row[place] for place in places], shown, band, log_log)
+            for place, axes in enumerate(of_row):
+                if not is_single and row == 0:
+                    axes.set_title(f"{_split_words(splits[place])} split", fontsize=10)
+                if not is_single:
+                    axes.set_ylabel("" if place else _label(flat[row * len(of_row)][0], log_log))
+        for axes in grid[-1]:
+            axes.set_xlabel("training steps")
+        _head(figure, grid[0, 0], lines, _title(result, *splits))
+        shows_all = log_log or not _late(table)
+        outside = "" if shows_all else f"what precedes step {_late(table):g} is partly outside the axes"
+        _caption(figure, result, [line for panel in panels for line in panel], band, log_log, outside)
+    return figure
+
+
+def rate_curve(
+    result: xr.Dataset, by: str, chosen: Mapping[Any, results.Best | None], split: str = "validation"
+) -> Figure:
+    """Returns final accuracy against the learning rate, one line per value of another hyperparameter.
+
+    Error bars are 95 % t intervals over seeds. The chosen learning rate of each line has a ring. Where runs diverged
+    there is a gap, and a cross at the foot of the figure.
+
+    Args:
+      result: in whose settings nothing but `by` and `learning_rate` differs.
+      by: the other hyperparameter, such as `optimizer`.
+      chosen: value of `by` -> setting, as `results.best_of_each` returns them.
+      split: `"validation"` or `"test"`.
+
+    Raises:
+      ValueError: something else differs, too.
+    """
+    checks.choice("split", split, ("validation", "test"))
+    check(result, SETTINGS, WORDS)
+    names = [name for name in results.axes(result) if name not in ("seed", "learning_rate")]
+    checks.choice("by", by, names)
+    check_numbers(result, "learning_rate")
+    if not isinstance(chosen, Mapping) or not all(
+        best is None or (isinstance(best, results.Best) and "learning_rate" in best.setting) for best in chosen.values()
+    ):
+        checks.refuse("chosen", chosen, f"a setting for each {by}, as best_of_each returns them,")
+    check_shown(result, by, "learning_rate")
+    table = results.settings(result).sort_values("learning_rate")
+    values = results.axes(result)[by]
+    with house_style():
+        figure = Figure(figsize=(7.2, 4.2), layout="constrained")
+        axes = figure.subplots()
+        for place, value in enumerate(values):
+            rows = table[table[by] == value]
+            rates = rows["learning_rate"].to_numpy(float)
+            has_diverged = rows["num_diverged"].to_numpy() > 0
+            mean = np.where(has_diverged, np.nan, 100 * rows[f"{split}_accuracy"].to_numpy(float))
+            half_width = np.where(has_diverged, np.nan, 100 * rows[f"{split}_accuracy_half_width"].to_numpy(float))
+            style = line_style(place, len(values))
+            counts = int(rows["num_diverged"].sum()), int(rows["num_seeds"].sum())
+            name = f"{value} ({_diverged_words(*counts)})" if counts[0] else str(value)
+            bars = None if np.isnan(half_width).all() else half_width
+            axes.errorbar(rates, mean, bars, label=name, **style, capsize=2.5)
+            best = chosen.get(value)
+            if best is not None:
+                point = best.setting["learning_rate"], 100 * getattr(best, split).mean
+                axes.plot(*point, "o", markersize=13, markerfacecolor="none", color=style["color"], markeredgewidth=1.5)
+            if has_diverged.any():
+                heights = np.full(has_diverged.sum(), 0.02 + 0.03 * place)
+                foot = axes.get_xaxis_transform()
+                axes.plot(rates[has_diverged], heights, "x", color=style["color"], transform=foot)
+        if (table["learning_rate"] > 0).all():
+            axes.set_xscale("log")
+            axes.xaxis.set_major_formatter("{x:g}")
+        axes.set(xlabel="learning rate", ylabel=f"{_split_words(split)} accuracy (%)")
+        axes.grid(alpha=0.3)
+        axes.legend(frameon=False, handlelength=3.2)
+        axes.set_title(_title(result, split), loc="left")
+        notes = ["mean and 95 % t interval over " + _seed_words(table), "ring: chosen on validation"]
+        if table["num_diverged"].any():
+            notes.append("cross: runs of this setting diverged")
+        _write_caption(figure, result, notes)
+    return figure
+
+
+def _check_style(result: xr.Dataset, log_log: bool, band: Band) -> None:
+    """Raises ValueError where a figure of curves cannot be of this kind, or its result not be named."""
+    checks.flag("log_log", log_log)
+    checks.choice("band", band, tuple(BANDS))
+    check(result, (), WORDS)
+    if log_log and "step" in result.coords and not (result["step"] > 0).any():
+        raise ValueError("log_log is True, but the result records no step above 0, where its axes begin")
+
+
+def _settings(result: xr.Dataset, table: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
+    """Returns the label and the rows of each setting."""
+    names = results.wide_axes(result)
+    if not names:
+        return [("", table)]
+    groups: Iterable[tuple[Hashable, pd.DataFrame]] = table.groupby(names, sort=False)
+    return [(", ".join(map(_words, names, key)), rows) for key, rows in groups]  # type: ignore[call-overload]
+
+
+def _words(name: str, value: Any) -> str:
+    if isinstance(value, str):
+        return value
+    return f"{LABELS.get(name, name).split(' (')[0].replace('_', ' ')} {value:g}"
+
+
+def _split_words(split: str) -> str:
+    return "training" if split == "train" else split
+
+
+def _title(result: xr.Dataset, *splits: str) -> str:
+    splits_words = f"{', '.join(map(_split_words, splits))} split{'s' if len(splits) > 1 else ''}"
+    return f"{result.attrs['dataset']}, {splits_words}, {result.attrs['budget']}"
+
+
+def _label(metric: str, log_log: bool) -> str:
+    return {"accuracy": "error (%)" if log_log else "accuracy (%)", "loss": "loss (nats per example)"}[metric]
+
+
+def _values(line: _Line, metric: str, band: Band, log_log: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Returns steps, mean and half the width of the band; accuracies and errors in per cent."""
+    rows = line.rows[line.rows["step"] > 0] if log_log else line.rows
+    mean, width = (rows[f"{line.split}_{metric}_{part}"].to_numpy(float) for part in ("mean", band))
+    if metric == "accuracy":
+        mean, width = 100 * (1 - mean if log_log else mean), 100 * width
+    return rows["step"].to_numpy(float), mean, width
+
+
+def _draw(axes: Axes, lines: list[_Line], metric: str, band: Band, log_log: bool, first: float = 0.0) -> None:
+    """Draws the lines from a step on, each with its band."""
+    for place, line in enumerate(lines):
+        steps, mean, width = _values(line, metric, band, log_log)
+        shown = steps >= first
+        steps, mean, width = steps[shown], mean[shown], width[shown]
+        style = line_style(place, len(lines))
+        low = np.maximum(mean - width, 0.02 * mean) if log_log else mean - width
+        axes.fill_between(steps, low, mean + width, color=style["color"], alpha=0.2, linewidth=0)
+        # Few markers, and those of different lines at different places.
+        many = len(lines) > 1 and np.isfinite(mean).sum() > MANY_POINTS
+        marked = (MARKER_GAP * place / len(lines), MARKER_GAP) if many else None
+        axes.plot(steps, mean, **style, markevery=marked, label=line.label, clip_on=first > 0 or log_log)
+    has_one_split = len({line.split for line in lines}) == 1
+    axes.set_ylabel(f"{_split_words(lines[0].split)} " * has_one_split + _label(metric, log_log))
+    axes.grid(alpha=0.3)
+    last = max(line.rows["step"].max() for line in lines)
+    if log_log:
+        axes.set(xscale="log", yscale="log")
+        first = min(line.rows["step"][line.rows["step"] > 0].min() for line in lines)
+        axes.set_xlim(first / 1.1, last * 1.1)
+        log_ticks(axes, "x", first, last)
+        drawn = np.concatenate([_values(line, metric, band, True)[1] for line in lines])
+        drawn = drawn[np.isfinite(drawn) & (drawn > 0)]
+        if drawn.size:
+            log_ticks(axes, "y", drawn.min(), drawn.max())
+        else:
+            axes.set_ylim(1, 100)  # matplotlib finds no logarithmic scale for nothing
+    elif not first:
+        axes.set_xlim(0, last)
+        axes.xaxis.set_major_locator(ticker.MaxNLocator("auto", steps=[1, 2, 5, 10], integer=True))
+
+
+def _set_limits(panels: list[Axes], shown: list[tuple[str, list[_Line]]], band: Band, log_log: bool) -> None:
+    """Gives panels that share an axis the range of what comes after the first tenth of the steps."""
+    lows, highs = [], []
+    for metric, lines in shown:
+        for line in lines:
+            steps, mean, width = _values(line, metric, band, log_log)
+            late = np.isfinite(mean) & ((mean > 0) if log_log else (steps >= _late(line.rows)))
+            width = np.nan_to_num(width[late])
+            lows.extend(np.maximum(mean[late] - width, 0.5 * mean[late]) if log_log else mean[late] - width)
+            highs.extend(mean[late] + width)
+    if not lows or min(lows) >= max(highs):
+        return
+    low, high = min(lows), max(highs)
+    if log_log:
+        low, high = low / 1.05, high * 1.05
+    else:
+        low, high = low - 0.05 * (high - low), high + 0.05 * (high - low)
+    for axes in panels:
+        axes.set_ylim(low, high)
+        for drawn in axes.lines:
+            drawn.set_clip_on(True)
+
+
+def _late(table: pd.DataFrame) -> float:
+    """Returns the step from which on linear panels show everything: 0, where the later points are too few."""
+    steps = table["step"].unique()
+    return steps.max() / 10 if (steps >= steps.max() / 10).sum() > MIN_LATE_POINTS else 0.0
+
+
+def _is_drawn(lines: list[_Line], first: float) -> bool:
+    """Returns whether a line has points at this step or later."""
+    return any(line.rows.loc[line.rows["step"] >= first, f"{line.split}_accuracy_mean"].notna().any() for line in lines)
+
+
+def _head(figure: Figure, axes: Axes, lines: list[_Line], title: str) -> None:
+    """Writes the title, and names the lines below it; of a single setting, a panel notes how many runs diverged."""
+    diverged = [_num_diverged(line) for line in lines]
+    if _is_one_setting(lines) and diverged[0]:
+        words = _diverged_words(*diverged[0])
+        axes.text(0.5, 0.85, words, transform=axes.transAxes, ha="center", va="center", color="0.25")
+    if len(lines) == 1:
+        axes.set_title(title, loc="left")
+        return
+    handles, labels = axes.get_legend_handles_labels()
+    for place, counts in enumerate(diverged):
+        if counts and not _is_one_setting(lines):
+            labels[place] += f" ({_diverged_words(*counts)})"
+    columns = next((count for count in (len(labels), 2) if count * max(map(len, labels)) < 75), 1)
+    figure.legend(
+        handles, labels, title=title, title_fontsize=11, alignment="left", loc="outside upper left",
+        ncols=columns, frameon=False, fontsize=9, handlelength=3.6,
+    )  # fmt: skip
+
+
+def _num_diverged(line: _Line) -> tuple[int, int] | None:
+    """Returns how many of a line's runs diverged, of how many; None where none did."""
+    count = int(line.rows["num_diverged"].max())
+    return (count, int(line.rows["num_seeds"].iloc[0])) if count else None
+
+
+def _diverged_words(count: int, of: int) -> str:
+    return f"{count} of {of} runs diverged"
+
+
+def _seed_words(table: pd.DataFrame) -> str:
+    least, most = int(table["num_seeds"].min()), int(table["num_seeds"].max())
+    return f"{least} seed{'s' * (least > 1)}" if least == most else f"{least} to {most} seeds"
+
+
+def _caption(figure: Figure, result: xr.Dataset, lines: list[_Line], band: Band, log_log: bool, *notes: str) -> None:
+    rows = pd.concat([line.rows for line in lines])
+    seeds = _seed_words(rows)
+    said = [f"mean and {BANDS[band]} over {seeds}" if rows["num_seeds"].max() > 1 else seeds]
+    settings = {line.label if line.label and not _is_one_setting(lines) else "": line for line in lines}
+    diverged = [found for line in settings.values() if (found := _num_diverged(line))]
+    if diverged:
+        total = sum(int(line.rows["num_seeds"].iloc[0]) for line in settings.values())
+        words = _diverged_words(sum(count for count, _ in diverged), total)
+        said.append(f"{words}: a line ends where the first of its runs does")
+    if log_log:
+        said.append("step 0 left out: logarithmic axes")
+    _write_caption(figure, result, [*said, *notes])
+
+
+def _is_one_setting(lines: list[_Line]) -> bool:
+    """Returns whether all lines are of one setting, and differ in the split."""
+    return all(line.rows is lines[0].rows for line in lines)
+
+
+def _write_caption(figure: Figure, result: xr.Dataset, notes: Iterable[str]) -> None:
+    """Writes under a figure the model, the optimizer, the hyperparameters that all lines share, and what is said."""
+    held = results.axes(result)
+    common = [_words(name, axis[0]) for name, axis in held.items() if name != "seed" and len(axis) == 1]
+    if "optimizer" in held:
+        owners = {_words(name, held[name][0]): owner for name, owner in OWNERS.items() if name in held}
+        common = [f"{words} (of {owners[words]} alone)" if words in owners else words for words in common]
+    optimizer = [] if "optimizer" in held else [result.attrs["optimizer"]]
+    parts = [result.attrs["model"].split("(")[0], *optimizer, ", ".join(common), *notes]
+    text = "; ".join(part for part in parts if part)
+    figure.supxlabel(textwrap.fill(text, CAPTION_WIDTH), fontsize=8, color="0.35")

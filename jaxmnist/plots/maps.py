@@ -1,0 +1,225 @@
+"""Maps of a sweep: accuracy over learning rate and batch size, and the original notebook's scatter.
+
+Each title names the data set, the split and the budget; each caption the model, the optimizer, the number of seeds
+and the interval. Every function returns a matplotlib `Figure`; none trains, and none shows.
+"""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import xarray as xr
+from matplotlib.axes import Axes
+from matplotlib.patches import Rectangle
+
+from jaxmnist import checks
+from jaxmnist.analysis import intervals, results, statistics
+from jaxmnist.analysis.result_checks import SETTINGS, WORDS, check, check_numbers
+from jaxmnist.plots.style import (
+    DIVERGED_COLOR,
+    Figure,
+    caption,
+    check_shown,
+    colormap,
+    extend,
+    house_style,
+    lower_fence,
+    places,
+    seeds_words,
+    set_scale,
+    title,
+)
+
+MAX_LABELLED_CELLS = 64
+SPLITS = ("validation", "test")
+NEEDED = (*WORDS, "num_validation", "num_test")
+
+
+class _Map(NamedTuple):
+    """What a map shows, `[batch_size, learning_rate]` each.
+
+    Attributes:
+      accuracy: mean over seeds in per cent, masked where a run diverged, was pruned or has not ended.
+      share: share of the runs that diverged.
+      pruned: whether runs were pruned.
+      half_width: half of the 95 % interval of the mean, in points.
+      dead: whether a run is stuck at log(classes); never where no curves were recorded.
+    """
+
+    accuracy: np.ma.MaskedArray
+    share: np.ndarray
+    pruned: np.ndarray
+    half_width: np.ndarray
+    dead: np.ndarray
+
+
+def heatmap(result: xr.Dataset, split: str = "validation") -> Figure:
+    """Returns the mean accuracy over seeds as a map of learning rate by batch size.
+
+    Cells of which a run diverged are hatched, with their share of diverged runs, and never coloured; nor are those that
+    were pruned, which are dotted, and those that have not ended, which stay empty. Accuracies far
+    below the others (under Tukey's lower fence) are black, so that they do not hide the differences among the rest; the
+    colour bar then ends in an arrow. The settings that cannot be told from the best are outlined (`statistics.ties`);
+    where both axes are logarithmic, lines show linear and square-root scaling.
+
+    Args:
+      result: of a full grid, with at most `learning_rate`, `batch_size` and `seed` longer than 1.
+      split: `"validation"` or `"test"`.
+
+    Raises:
+      ValueError: the result has other long dims.
+    """
+    checks.choice("split", split, SPLITS)
+    check(result, SETTINGS, NEEDED)
+    shown = _map(result, split)
+    labelled = shown.share.size <= MAX_LABELLED_CELLS
+    with house_style():
+        figure, axes, (x, x_edges), (y, y_edges) = _map_figure(result)
+        mesh = axes.pcolormesh(x_edges, y_edges, shown.accuracy, cmap=colormap(), vmin=lower_fence(shown.accuracy))
+        axes.set_facecolor(DIVERGED_COLOR)
+        for where, hatch, color in ((shown.share > 0, "////", "0.55"), (shown.pruned, "..", "0.7")):
+            if where.any():
+                hatched = np.ma.masked_where(~where, where)
+                axes.pcolor(x_edges, y_edges, hatched, hatch=hatch, edgecolor=color, facecolor="none", linewidth=0)
+        for i, j in np.ndindex(shown.share.shape if labelled else (0, 0)):
+            diverged = shown.share[i, j] > 0
+            if not diverged and np.ma.getmaskarray(shown.accuracy)[i, j]:
+                continue
+            text = f"{100 * shown.share[i, j]:.0f} %" if diverged else f"{shown.accuracy[i, j]:.1f}"
+            text += "\ndead" if shown.dead[i, j] else ""
+            color = "black" if diverged or mesh.norm(shown.accuracy[i, j]) > 0.6 else "white"
+            box = dict(facecolor=DIVERGED_COLOR, edgecolor="none", pad=1) if diverged else None
+            axes.text(x[j], y[i], text, ha="center", va="center", fontsize=9, color=color, bbox=box)
+        for i, j in np.argwhere(shown.dead if not labelled else np.zeros_like(shown.dead)):
+            axes.plot(x[j], y[i], "x", color="white", markersize=4)
+        outlined = _outline_ties(axes, result, (x, x_edges), (y, y_edges))
+        guides = _draw_guides(axes, result, x_edges) if axes.get_xscale() == axes.get_yscale() == "log" else ""
+        figure.colorbar(mesh, ax=axes, label=f"{split} accuracy (%)", extend=extend(shown.accuracy))
+        title(axes, result, split)
+        notes = {
+            f"hatched: {'share of runs that' if labelled else 'a run'} diverged": shown.share.any(),
+            f"dotted: pruned at {result.attrs.get('rungs', '')} steps": shown.pruned.any(),
+            "outlined: not told from the best on validation (paired t test, Holm, 5 %)": outlined,
+            "dead or x: stuck at log(classes)": shown.dead.any(),
+        }
+        said = [words for words, is_shown in notes.items() if is_shown]
+        caption(figure, result, _mean_words(result, shown.half_width), *said, guides)
+    return figure
+
+
+def _outline_ties(axes: Axes, result: xr.Dataset, columns, rows) -> bool:
+    """Outlines the settings that cannot be told from the best; returns whether there is more than the best."""
+    table = statistics.ties(result)
+    tied = table[table["is_tied"]]
+    sizes, rates = (np.unique(np.atleast_1d(result[name].values)) for name in ("batch_size", "learning_rate"))
+    for size, rate in zip(tied["batch_size"], tied["learning_rate"], strict=True):
+        i, j = np.searchsorted(sizes, size), np.searchsorted(rates, rate)
+        (left, right), (low, high) = columns[1][j : j + 2], rows[1][i : i + 2]
+        for color, width in (("white", 3.0), ("black", 1.2)):
+            axes.add_patch(Rectangle((left, low), right - left, high - low, fill=False, edgecolor=color, lw=width))
+    return len(tied) > 1
+
+
+def _draw_guides(axes: Axes, result: xr.Dataset, x_edges: np.ndarray) -> str:
+    """Draws how learning rates would grow with the batch size from the best one at the smallest; returns it in words.
+
+    Linearly (Goyal et al. 2017, arXiv:1706.02677) or with its root (Krizhevsky 2014, arXiv:1404.5997).
+    """
+    table = results.settings(result)
+    sane = table[table["num_diverged"] == 0]
+    smallest = sane[sane["batch_size"] == table["batch_size"].min()]
+    if not len(smallest):
+        return ""
+    size, rate = smallest[["batch_size", "learning_rate"]].iloc[0]
+    sizes = np.geomspace(table["batch_size"].min(), table["batch_size"].max(), 50)
+    for power, line in ((1.0, "--"), (0.5, ":")):
+        rates = rate * (sizes / size) ** power
+        inside = rates <= x_edges[-1]
+        for color, width in (("black", 2.4), ("white", 1.4)):
+            axes.plot(rates[inside], sizes[inside], line, color=color, linewidth=width, alpha=0.7)
+    return "lines from the smallest batch's best: linear (dashed) and square-root (dotted) scaling"
+
+
+def scatter(result: xr.Dataset, split: str = "test") -> Figure:
+    """Returns the original notebook's scatter: one dot per setting, coloured by its mean accuracy over seeds.
+
+    Args:
+      result: of a grid or a sample, whose settings differ only in `learning_rate` and `batch_size`.
+      split: `"test"`, as the original drew it, or `"validation"`.
+
+    Raises:
+      ValueError: the settings differ in something else.
+    """
+    checks.choice("split", split, SPLITS)
+    check(result, SETTINGS, NEEDED)
+    check_numbers(result, "learning_rate", "batch_size")
+    check_shown(result, "learning_rate", "batch_size")
+    table = results.settings(result)
+    table = table[::-1]  # the best are drawn last, over the others
+    sane = (table["num_diverged"] == 0).to_numpy()
+    if "pruned_step" in table:
+        sane = sane & table["pruned_step"].isna().to_numpy()
+    accuracy = np.ma.masked_array(100 * table[f"{split}_accuracy"].to_numpy(float), ~sane)
+    half_width = 100 * table[f"{split}_accuracy_half_width"].to_numpy(float)
+    with house_style():
+        figure = Figure(figsize=(7.2, 4.6), layout="constrained")
+        axes = figure.subplots()
+        x, y = (
+            places(axes, which, name, table[name].to_numpy(float), is_sample="run" in result.dims)
+            for which, name in (("x", "learning_rate"), ("y", "batch_size"))
+        )
+        size = float(np.clip(3000 / sane.size, 8, 140))
+        style: Any = dict(
+            cmap=colormap(), vmin=lower_fence(accuracy), edgecolors="0.3", linewidths=0.6 if size > 20 else 0.0
+        )
+        dots = axes.scatter(x[sane], y[sane], c=accuracy[sane].data, s=size, **style)
+        axes.scatter(x[~sane], y[~sane], marker="x", c="0.3", s=max(size / 2, 12))
+        figure.colorbar(dots, ax=axes, label=f"{split} accuracy (%)", extend=extend(accuracy))
+        crosses = "" if sane.all() else "crosses: a run diverged" + " or was pruned" * ("pruned_step" in table)
+        title(axes, result, split)
+        caption(figure, result, _mean_words(result, half_width[sane]), crosses)
+    return figure
+
+
+def _map(result: xr.Dataset, split: str) -> _Map:
+    result = results.with_all_dims(result)
+    others = [name for name in results.axes(result) if name not in ("learning_rate", "batch_size", "seed")]
+    check_numbers(result, "learning_rate", "batch_size")
+    check_shown(result, "learning_rate", "batch_size")
+    missing = sorted({"learning_rate", "batch_size", "seed"} - set(result.dims))
+    if missing:
+        raise ValueError(f"result has no dim {', '.join(missing)}; a grid over learning_rate and batch_size is needed")
+    result = result.squeeze(others).transpose("batch_size", "learning_rate", "seed", ...)
+    accuracy = result[f"{split}_accuracy"].values
+    share = result["diverged_step"].notnull().mean("seed").values
+    nowhere = np.zeros(accuracy.shape, bool)
+    ended = result["finished"].values if "finished" in result else ~nowhere
+    pruned = (result["pruned_step"].notnull().values if "pruned_step" in result else nowhere).any(axis=-1)
+    hidden = (share > 0) | ~ended.all(axis=-1) | pruned
+    half_width = np.full(share.shape, np.nan)
+    for place in zip(*np.nonzero(~hidden), strict=True):
+        interval = intervals.interval(accuracy[place], result.attrs[f"num_{split}"])
+        half_width[place] = 100 * (interval.high - interval.low) / 2
+    mean = np.ma.masked_array(100 * accuracy.mean(axis=-1), mask=hidden)
+    has_curves = "recorded_validation_loss" in result and "num_classes" in result.attrs
+    dead = nowhere
+    if has_curves:
+        dead = statistics.is_dead(result).squeeze(others).transpose("batch_size", "learning_rate", "seed").values
+    return _Map(mean, share, pruned & (share == 0), half_width, dead.any(axis=-1) & ~hidden)
+
+
+def _map_figure(result: xr.Dataset):
+    """Returns a figure, its axes, and centres and edges of the cells in both directions."""
+    figure = Figure(figsize=(7.2, 4.6), layout="constrained")
+    axes = figure.subplots()
+    cells = [
+        set_scale(axes, which, name, result[name].values)
+        for which, name in (("x", "learning_rate"), ("y", "batch_size"))
+    ]
+    return figure, axes, *cells
+
+
+def _mean_words(result: xr.Dataset, half_width: np.ndarray) -> str:
+    mean = f"mean over {seeds_words(result)}" if len(results.axes(result)["seed"]) > 1 else seeds_words(result)
+    if np.isnan(half_width).all():
+        return mean
+    return f"{mean}, 95 % interval ±{np.nanmedian(half_width):.1f} points (median cell)"

@@ -1,0 +1,213 @@
+"""Figures of what a sweep's recorded curves say: three budgets, steps to a target, critical batch sizes.
+
+Every function returns a matplotlib `Figure` and none trains.
+"""
+
+import math
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+import xarray as xr
+from matplotlib.axes import Axes
+from matplotlib.colors import LogNorm
+
+from jaxmnist import checks
+from jaxmnist.analysis import statistics
+from jaxmnist.analysis.result_checks import WORDS, check, check_numbers
+from jaxmnist.plots.style import (
+    COLORMAP,
+    DIVERGED_COLOR,
+    Figure,
+    caption,
+    check_shown,
+    colormap,
+    house_style,
+    lower_fence,
+    seeds_words,
+    set_scale,
+)
+
+LINE_COLOR = mpl.colormaps[COLORMAP](0.3)
+BUDGET_WORDS = {
+    "steps": "equal steps: {:g}",
+    "examples": "equal examples: {:g}",
+    "epochs": "equal epochs: {:g}",
+}
+
+
+def budget_maps(result: xr.Dataset) -> Figure:
+    """Returns the validation accuracy at equal steps, equal examples and equal epochs, in one scale of colours.
+
+    Cells whose training ends before the budget does are empty; those of which a run diverged are hatched.
+
+    Args:
+      result: of a grid over `learning_rate`, `batch_size` and `seed`, with recorded validation curves.
+
+    Raises:
+      ValueError: there are no curves, or the settings differ in another hyperparameter.
+    """
+    _check_grid(result)
+    amounts = statistics.budgets(result)
+    others = [name for name in result["diverged_step"].dims if name not in ("batch_size", "learning_rate")]
+    maps = {
+        budget: 100
+        * statistics.at_budget(result, budget, amount).mean(others, skipna=False).transpose("batch_size", ...).values
+        for budget, amount in amounts.items()
+    }
+    diverged = result["diverged_step"].notnull().any(others).transpose("batch_size", ...).values
+    known = np.ma.masked_invalid(np.concatenate(list(maps.values())))
+    low, high = lower_fence(known), float(known.max()) if known.count() else None
+    with house_style():
+        figure = Figure(figsize=(10.5, 3.9), layout="constrained")
+        panels = figure.subplots(1, 3, sharey=True)
+        for axes, (budget, shown) in zip(panels, maps.items(), strict=True):
+            _, x_edges = set_scale(axes, "x", "learning_rate", result["learning_rate"].values, max_ticks=5)
+            _, y_edges = set_scale(axes, "y", "batch_size", result["batch_size"].values)
+            masked = np.ma.masked_invalid(shown)
+            mesh = axes.pcolormesh(x_edges, y_edges, masked, cmap=colormap(), vmin=low, vmax=high)
+            _hatch(axes, x_edges, y_edges, diverged)
+            axes.set_title(BUDGET_WORDS[budget].format(amounts[budget]), loc="left")
+            if axes is not panels[0]:
+                axes.set_ylabel("")
+        below = known.count() and low is not None and known.min() < low
+        figure.colorbar(mesh, ax=panels, label="validation accuracy (%)", extend="min" if below else "neither")
+        figure.suptitle(f"{result.attrs['dataset']}, validation split, three budgets", x=0.01, ha="left", fontsize=11)
+        notes = f"mean over {seeds_words(result)}", "empty: ends before the budget", "hatched: a run diverged"
+        caption(figure, result, *(notes if diverged.any() else notes[:2]))
+    return figure
+
+
+def target_maps(result: xr.Dataset, target: float) -> Figure:
+    """Returns how many steps a validation accuracy takes: a map, and against batch size at the best learning rates.
+
+    Args:
+      result: as `budget_maps`.
+      target: validation accuracy, a fraction.
+
+    Raises:
+      ValueError: as `budget_maps`.
+    """
+    _check_grid(result)
+    checks.number("target", target, "an accuracy between 0 and 1", lambda value: 0 < value < 1)
+    table = statistics.target_table(result, target)
+    with house_style():
+        figure = Figure(figsize=(10.5, 3.9), layout="constrained")
+        left, middle, right = figure.subplots(1, 3)
+        _steps_map(figure, left, result, table)
+        best = statistics.best_rates(table)
+        if len(best):
+            _against_batch_size(middle, best, "steps")
+            _against_batch_size(right, best, "examples")
+            law = _law(best)
+            if law is not None and math.isfinite(law.critical_batch_size):
+                sizes = np.geomspace(best["batch_size"].min(), best["batch_size"].max(), 100)
+                fitted = law.least_steps + law.least_examples / sizes
+                words = f"fit: critical batch size {law.critical_batch_size:.0f}"
+                for axes, values in ((middle, fitted), (right, fitted * sizes)):
+                    axes.plot(sizes, values, ":", color="0.2", linewidth=1.4, label=words)
+            middle.legend(fontsize=7)
+        for axes in (middle, right):
+            if not len(best):
+                axes.text(0.5, 0.5, "no setting reaches\nthe target with all seeds", ha="center", va="center")
+                axes.set_axis_off()
+        figure.suptitle(
+            f"{result.attrs['dataset']}, validation split, steps to {100 * target:g} % accuracy",
+            x=0.01, ha="left", fontsize=11,
+        )  # fmt: skip
+        every = np.diff(result["step"].values).max()
+        notes = f"mean and 95 % t interval over {seeds_words(result)}, recorded every {every} steps"
+        caption(figure, result, notes, "empty: not reached by every seed; labels: the retuned learning rate")
+    return figure
+
+
+def noise_curve(table: pd.DataFrame, critical_batch_size: float | None, result: xr.Dataset, setting: str) -> Figure:
+    """Returns the gradient noise scale along training, beside the critical batch size that was observed.
+
+    Args:
+      table: of `jaxmnist.noise.noise_scale_along_training`.
+      critical_batch_size: from `statistics.fit_scaling`, in examples; None for none.
+      result: the sweep's, for the caption.
+      setting: the run's hyperparameters in words.
+
+    Raises:
+      ValueError: an argument is none of these.
+    """
+    if not isinstance(table, pd.DataFrame) or not {"step", "noise_scale"} <= set(table) or not len(table):
+        checks.refuse("table", table, "a table as noise_scale_along_training returns it")
+    for name in ("step", "noise_scale"):
+        if table[name].dtype.kind not in "iuf":
+            raise ValueError(f"table has a {name} of {table[name].dtype}; numbers are needed")
+    is_infinite = isinstance(critical_batch_size, float) and critical_batch_size == math.inf
+    if critical_batch_size is not None and not is_infinite:
+        checks.number("critical_batch_size", critical_batch_size, "a number from 0 on", lambda value: value >= 0)
+    checks.text("setting", setting)
+    check(result, (), WORDS)
+    with house_style():
+        figure = Figure(figsize=(7.2, 4.2), layout="constrained")
+        axes = figure.subplots()
+        axes.plot(table["step"], table["noise_scale"], "o-", color=LINE_COLOR, markersize=3.5, label="noise scale")
+        if critical_batch_size is not None and math.isfinite(critical_batch_size):
+            label = f"observed critical batch size, {critical_batch_size:.0f}"
+            axes.axhline(critical_batch_size, color="0.2", linestyle="--", label=label)
+        axes.set(xlabel="training steps", ylabel="batch size (examples)", yscale="log")
+        axes.grid(alpha=0.3, which="both")
+        axes.legend()
+        axes.set_title(f"{result.attrs['dataset']}, training split, {setting}", loc="left")
+        caption(figure, result, "simple noise scale, McCandlish et al. 2018, equations A.2 and A.3; 1 seed")
+    return figure
+
+
+def _check_grid(result: xr.Dataset) -> None:
+    """Raises ValueError where a result is no grid of two axes, seeds, and recorded validation curves."""
+    check(result, ("recorded_validation_accuracy", "diverged_step"), WORDS)
+    check_numbers(result, "learning_rate", "batch_size")
+    check_shown(result, "learning_rate", "batch_size")
+    if not {"learning_rate", "batch_size"} <= set(result.dims):
+        raise ValueError("result is of no grid; one over learning_rate, batch_size and seed is needed")
+
+
+def _hatch(axes: Axes, x_edges: np.ndarray, y_edges: np.ndarray, where: np.ndarray) -> None:
+    axes.set_facecolor("white")
+    if where.any():
+        masked = np.ma.masked_where(~where, where)
+        axes.pcolormesh(x_edges, y_edges, masked, cmap=mpl.colors.ListedColormap([DIVERGED_COLOR]))
+        axes.pcolor(x_edges, y_edges, masked, hatch="////", edgecolor="0.55", facecolor="none", linewidth=0)
+
+
+def _steps_map(figure: Figure, axes: Axes, result: xr.Dataset, table: pd.DataFrame) -> None:
+    steps = table.pivot(index="batch_size", columns="learning_rate", values="steps").to_numpy()
+    _, x_edges = set_scale(axes, "x", "learning_rate", result["learning_rate"].values, max_ticks=5)
+    _, y_edges = set_scale(axes, "y", "batch_size", result["batch_size"].values)
+    masked = np.ma.masked_invalid(steps)
+    norm = LogNorm(max(masked.min(), 1), max(masked.max(), 2)) if masked.count() else None
+    mesh = axes.pcolormesh(x_edges, y_edges, masked, cmap=f"{COLORMAP}_r", norm=norm)
+    others = [name for name in result["diverged_step"].dims if name not in ("batch_size", "learning_rate")]
+    _hatch(axes, x_edges, y_edges, result["diverged_step"].notnull().any(others).transpose("batch_size", ...).values)
+    figure.colorbar(mesh, ax=axes, label="steps to the target")
+
+
+def _against_batch_size(axes: Axes, best: pd.DataFrame, column: str) -> None:
+    sizes, values = best["batch_size"].to_numpy(float), best[column].to_numpy(float)
+    half_width = best["half_width"].fillna(0).to_numpy() * (1 if column == "steps" else sizes)
+    # An interval may reach below 0, where a logarithmic axis does not.
+    errors = np.stack([np.minimum(half_width, 0.9 * values), half_width])
+    axes.errorbar(sizes, values, errors, fmt="o-", color=LINE_COLOR, markersize=4, capsize=2, linewidth=1.2)
+    perfect = values[0] * sizes[0] / sizes if column == "steps" else np.full(len(sizes), values[0])
+    axes.plot(sizes, perfect, "--", color="0.5", linewidth=1.2, label="perfect scaling")
+    if column == "steps":
+        for size, value, rate in zip(sizes, values, best["learning_rate"], strict=True):
+            axes.annotate(
+                f"{rate:.2g}", (size, value), xytext=(0, 7), textcoords="offset points", fontsize=7, ha="center"
+            )
+    axes.set(xscale="log", yscale="log", xlabel="batch size (examples)", ylabel=f"{column} to the target")
+    axes.set_xticks(sizes, [f"{size:.0f}" for size in sizes], fontsize=8)
+    axes.set_xticks([], minor=True)
+    axes.grid(alpha=0.3, which="both")
+
+
+def _law(best: pd.DataFrame) -> statistics.Scaling | None:
+    try:
+        return statistics.fit_scaling(best["batch_size"].tolist(), best["steps"].tolist())
+    except ValueError:
+        return None

@@ -1,0 +1,188 @@
+"""What all figures share: one style, the scales of their axes, and captions that say what is shown."""
+
+import contextlib
+import io
+import math
+import textwrap
+from collections.abc import Callable
+from typing import Any
+
+import matplotlib as mpl
+import matplotlib.figure
+import matplotlib.style
+import numpy as np
+import xarray as xr
+from matplotlib import ticker
+from matplotlib.axes import Axes
+from matplotlib.colors import Colormap
+
+from jaxmnist.analysis import results
+
+COLORMAP = "viridis"  # monotone in lightness: it survives greyscale and colour blindness
+UNDER_COLOR = "black"
+DIVERGED_COLOR = "0.93"
+MAX_TICKS = 9
+CAPTION_LETTERS_PER_INCH = 17
+MAX_GAP_RATIO = 3.0
+MIN_LOG_RANGE = 10
+STYLE: Any = {
+    "font.size": 10,
+    "axes.titlesize": 11,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    # The same file for the same picture.
+    "svg.hashsalt": "jaxmnist",
+}
+LABELS = {"learning_rate": "learning rate", "batch_size": "batch size (examples)"}
+# A logarithmic axis that spans at most the first factor gets evenly spaced ticks, up to the second one many.
+EVEN_TICKS, MANY_TICKS = 1.6, 6.0
+DASHES = ("-", (0, (5, 1.5)), (0, (1, 1)), (0, (6, 1.5, 1, 1.5)))
+MARKERS = "os^DvPX*"
+MAX_COLOR = 0.75  # the end of the colour map is too light for a line on white
+
+
+class Figure(matplotlib.figure.Figure):
+    """A matplotlib figure in the house style, which a notebook shows as a picture."""
+
+    def savefig(self, *args: Any, **kwargs: Any) -> None:
+        """Writes the figure, as matplotlib's own method does."""
+        # Ticks and fonts are made only as a figure is drawn, from the settings of that moment.
+        with house_style():
+            super().savefig(*args, **kwargs)
+
+    def _repr_png_(self) -> bytes:
+        file = io.BytesIO()
+        self.savefig(file, format="png")
+        return file.getvalue()
+
+
+def house_style() -> contextlib.AbstractContextManager[None]:
+    """Returns the context in which figures are made: the house style, over matplotlib's defaults.
+
+    What a matplotlibrc or a notebook has set does not count, so that a picture is the same everywhere.
+    """
+    return matplotlib.style.context(["default", STYLE])
+
+
+def check_shown(result: xr.Dataset, *names: str) -> None:
+    """Raises ValueError if settings differ in a hyperparameter that is not among those that a figure shows."""
+    hidden = [name for name in results.wide_axes(result) if name not in names]
+    if hidden:
+        raise ValueError(
+            f"result has several values of {', '.join(hidden)}, but the figure shows only {' and '.join(names)}; "
+            "select one value of every other hyperparameter"
+        )
+
+
+def set_scale(
+    axes: Axes, which: str, name: str, values: np.ndarray, max_ticks: int = MAX_TICKS
+) -> tuple[np.ndarray, np.ndarray]:
+    """Gives an axis the scale in which its values lie evenly, and returns centres and edges of their cells.
+
+    That is the linear or the logarithmic one; where they are uneven in both, one place each in their order.
+    """
+    values = np.asarray(values, np.float64)
+    scale, points, note = "linear", values, ""
+    if len(values) > 2:
+        linear = _gap_ratio(values)
+        logarithmic = _gap_ratio(np.log(values)) if values.min() > 0 else np.inf
+        if min(linear, logarithmic) > MAX_GAP_RATIO:
+            points, note = np.arange(len(values), dtype=np.float64), ", values spaced evenly"
+        elif logarithmic < linear:
+            scale, points = "log", np.log(values)
+    backward: Callable[[np.ndarray], np.ndarray] = np.exp if scale == "log" else np.asarray
+    gaps = np.diff(points) if len(points) > 1 else np.array([max(abs(points[0]), 1.0)])
+    middles = (points[1:] + points[:-1]) / 2
+    edges = backward(np.concatenate([[points[0] - gaps[0] / 2], middles, [points[-1] + gaps[-1] / 2]]))
+    centres = backward(points)
+    # Counted from the last one, which is always named.
+    shown = np.arange(len(values) - 1, -1, -math.ceil(len(values) / max_ticks))[::-1]
+    names = [f"{value:.0f}" if name == "batch_size" else f"{float(f'{value:.2g}'):g}" for value in values[shown]]
+    axes.set(**{f"{which}scale": scale, f"{which}label": LABELS[name] + note})
+    axis = getattr(axes, f"{which}axis")
+    axis.set_ticks(centres[shown], names)
+    axis.set_ticks([], minor=True)
+    axes.set(**{f"{which}lim": (edges[0], edges[-1])})
+    return centres, edges
+
+
+def places(axes: Axes, which: str, name: str, column: np.ndarray, is_sample: bool) -> np.ndarray:
+    """Gives an axis its scale and returns where the values of a column lie on it."""
+    if is_sample:
+        wide = column.min() > 0 and column.max() > MIN_LOG_RANGE * column.min()
+        axes.set(**{f"{which}scale": "log" if wide else "linear", f"{which}label": LABELS[name]})
+        return column
+    values, place = np.unique(column, return_inverse=True)
+    return set_scale(axes, which, name, values)[0][place]
+
+
+def _gap_ratio(points: np.ndarray) -> float:
+    gaps = np.diff(points)
+    return float(gaps.max() / gaps.min())
+
+
+def colormap() -> Colormap:
+    """Returns the colours of accuracies."""
+    # What lies under the scale must not look like its lower end.
+    return mpl.colormaps[COLORMAP].with_extremes(under=UNDER_COLOR)
+
+
+def lower_fence(accuracy: np.ma.MaskedArray) -> float | None:
+    """Returns the least accuracy that is no outlier: Tukey's fence, 1.5 interquartile ranges under the quartile."""
+    values = accuracy.compressed()
+    if not values.size:
+        return None
+    low, high = np.percentile(values, [25, 75])
+    return float(values[values >= low - 1.5 * (high - low)].min())
+
+
+def extend(accuracy: np.ma.MaskedArray) -> str:
+    """Returns where the colour bar ends in an arrow."""
+    low = lower_fence(accuracy)
+    return "min" if low is not None and accuracy.min() < low else "neither"
+
+
+def seeds_words(result: xr.Dataset) -> str:
+    """Returns the number of seeds in words."""
+    count = len(results.axes(result)["seed"])
+    return f"{count} seed" + "s" * (count > 1)
+
+
+def title(axes: Axes, result: xr.Dataset, split: str) -> None:
+    """Writes data set, split and budget above the axes."""
+    axes.set_title(f"{result.attrs['dataset']}, {split} split, {result.attrs['budget']}", loc="left")
+
+
+def caption(figure: Figure, result: xr.Dataset, *notes: str) -> None:
+    """Writes model, optimizer, hyperparameters of one value and the notes below the figure."""
+    fixed = {name: axis[0] for name, axis in results.axes(result).items() if len(axis) == 1}
+    shown = (f"{name} {value:g}" if isinstance(value, float) else f"{name} {value}" for name, value in fixed.items())
+    of_setting = [words for name, words in zip(fixed, shown, strict=True) if name not in ("seed", *LABELS)]
+    parts = [result.attrs["model"].split("(")[0], result.attrs["optimizer"], *of_setting, *filter(None, notes)]
+    width = int(CAPTION_LETTERS_PER_INCH * figure.get_figwidth())
+    figure.supxlabel(textwrap.fill("; ".join(parts), width), fontsize=8, color="0.35")
+
+
+def log_ticks(axes: Axes, which: str, low: float, high: float) -> None:
+    """Gives a logarithmic axis ticks that can be read, the fewer the longer it is."""
+    axis = getattr(axes, f"{which}axis")
+    digits = (1.0, 2.0, 5.0) if high > MANY_TICKS * low else (1.0, 2.0, 3.0, 4.0, 6.0, 8.0)
+    even = high < EVEN_TICKS * low
+    axis.set_major_locator(ticker.MaxNLocator(5) if even else ticker.LogLocator(subs=digits, numticks=20))
+    axis.set_major_formatter("{x:g}")
+    axis.set_minor_locator(ticker.NullLocator())
+
+
+def line_style(place: int, count: int) -> dict:
+    """Returns what tells a line from the others, for the eye, in greyscale, and for the colour blind.
+
+    Of lines that coincide the lower ones, wider and with larger markers, can still be seen.
+    """
+    above = count - 1 - place
+    return dict(
+        color=mpl.colormaps[COLORMAP](0.3 if count == 1 else MAX_COLOR * place / (count - 1)),
+        linestyle=DASHES[place % len(DASHES)],
+        marker=MARKERS[place % len(MARKERS)],
+        linewidth=1.2 + 0.4 * above,
+        markersize=3.0 if count == 1 else 4.0 + above,
+    )

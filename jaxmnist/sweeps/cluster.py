@@ -1,0 +1,116 @@
+"""The programs of a sweep as tasks of Ray: on many machines, each retried where its worker dies.
+
+Runs need nothing from each other, so a task is one program, and what a task returns does not depend on where it ran.
+"""
+
+import contextlib
+import importlib.util
+import socket
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import jax
+
+from jaxmnist import checks
+from jaxmnist.data.dataset import Dataset
+from jaxmnist.sweeps import planning, programs
+from jaxmnist.sweeps.folder import Outcome
+from jaxmnist.sweeps.job import Job
+
+MAX_RETRIES = 5
+PROBE_TIMEOUT_S = 3.0
+LOCAL = "local"
+
+
+def check_installed() -> None:
+    """Raises ValueError where Ray is missing."""
+    if importlib.util.find_spec("ray") is None:
+        raise ValueError("ray is not installed; install it by pip install 'jaxmnist[distributed]'")
+
+
+def run(
+    job: Job, dataset: Dataset, waiting: Iterable[tuple[int, planning.Program]], address: str
+) -> Iterator[tuple[int, Outcome]]:
+    """Yields the number and the results of each program, as they finish.
+
+    Each task asks for the devices that `task_resources` says.
+
+    Args:
+      job: the sweep.
+      dataset: is sent to each machine once.
+      waiting: programs and their numbers.
+      address: of a Ray cluster, or `"local"` to start one on this machine for as long as the sweep runs.
+
+    Raises:
+      ValueError: Ray is missing, there is no cluster at that address, or none of its nodes has a device.
+    """
+    check_installed()
+    import ray
+
+    was_running = ray.is_initialized()
+    if not was_running:
+        _connect(address)
+    try:
+        cpus, gpus = task_resources(ray.nodes())
+        task = ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=MAX_RETRIES)(_train)
+        # The plan is made for as many cores as this process has devices.
+        shared = ray.put(job), ray.put(dataset), len(jax.local_devices(backend="cpu"))
+        numbers = {task.remote(*shared, program): index for index, program in waiting}
+        while numbers:
+            done, _ = ray.wait(list(numbers), num_returns=1)
+            yield numbers.pop(done[0]), ray.get(done[0])
+    finally:
+        if not was_running:
+            ray.shutdown()
+
+
+def task_resources(nodes: Sequence[Mapping[str, Any]]) -> tuple[float, float]:
+    """Returns the number of CPUs and of GPUs that each task asks for: all those of one node.
+
+    If all nodes are alike, each works on one program at a time, with all of its devices. In a mixed cluster, it is the
+    node with the fewest GPUs, and of several such nodes the one with the fewest CPUs. A node with several times as many
+    devices then works on several programs at once; one with more GPUs but fewer CPUs works on none. If some nodes have
+    GPUs, those without take no part, as do nodes without any device, which the head of a cluster often is.
+
+    Args:
+      nodes: as `ray.nodes` describes them.
+
+    Raises:
+      ValueError: no node that is alive has a CPU or a GPU.
+    """
+    alive = [node["Resources"] for node in nodes if node["Alive"]]
+    devices = [(node.get("CPU", 0.0), node.get("GPU", 0.0)) for node in alive]
+    usable = [node for node in devices if node[1]] or [node for node in devices if node[0]]
+    if not usable:
+        raise ValueError(f"cluster has no CPU and no GPU (nodes alive: {len(alive)}); a node with one is needed")
+    return min(usable, key=lambda node: (node[1], node[0]))
+
+
+def _connect(address: str) -> None:
+    import ray
+
+    host, _, port = address.rpartition(":")
+    if host and port.isdigit():
+        # Ray itself would try for minutes.
+        try:
+            socket.create_connection((host.rpartition("/")[2], int(port)), timeout=PROBE_TIMEOUT_S).close()
+        except OSError as error:
+            raise ValueError(f"cluster {address!r} cannot be reached: {error}") from None
+    options: dict = {"address": address}
+    if address == LOCAL:
+        # The loopback address: a machine may have no other that reaches itself.
+        options |= {"_node_ip_address": "127.0.0.1", "include_dashboard": False}
+    try:
+        ray.init(**options, logging_level="ERROR", log_to_driver=False)
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        raise ValueError(f"cluster {address!r} cannot be reached: {checks.reason(error)}") from None
+
+
+def _train(job: Job, dataset: Dataset, num_devices: int, program: planning.Program) -> Outcome:
+    from jaxmnist.sweeps.running import put, run_program
+
+    # A worker that has trained a program before has its devices.
+    with contextlib.suppress(RuntimeError):
+        jax.config.update("jax_num_cpu_devices", num_devices)
+    mesh = programs.local_mesh()
+    return run_program(job, program, put(mesh, dataset), mesh)

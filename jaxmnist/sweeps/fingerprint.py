@@ -1,0 +1,161 @@
+"""What is trained and on what, as numbers that are the same in every process: functions by what they compute."""
+
+import hashlib
+import re
+import zlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.extend import core
+
+from jaxmnist.core import training
+from jaxmnist.core.model import check_flags
+from jaxmnist.core.state import init_state
+from jaxmnist.data.dataset import SPLIT_NAMES, Dataset
+
+# Where a function comes from and what it is called decides nothing; rules of differentiation have been applied, or are
+# not asked for.
+IGNORED = re.compile(r"name|.*debug_info|.*source_info|.*_thunk|.*_fun|fwd|bwd|.*jvp")
+
+# They may change between the beginning of a sweep and its end.
+NOT_COMPARED = frozenset({"format", "versions", "backend", "num_devices", "axes"})
+# Of these a number is recorded that tells nothing to a person.
+CHECKSUMS = {
+    "images_crc32": "images",
+    "labels_crc32": "labels",
+    "computation_sha256": "computation, as the model, the loss and the optimizer make it up,",
+    "plan_crc32": "plan",
+}
+
+
+def trace_run(
+    configure: Callable[[Mapping[str, jax.Array]], Any],
+    names: Sequence[str],
+    image_shape: tuple[int, ...],
+    augment: training.Augmentation | None = None,
+) -> core.ClosedJaxpr:
+    """Returns all that is computed of one run: initial state, a training step, and the logits of an evaluation.
+
+    Args:
+      configure: returns model, optimizer and loss keywords (`programs.Configured`), given the traced hyperparameters.
+      names: of these hyperparameters.
+      image_shape: `(H, W, C)`.
+      augment: as `training.fit`.
+
+    Returns:
+      The traced program; its first output is the logits of one image, `[1, K]`.
+
+    Raises:
+      UnsupportedModel: the model would be trained wrongly.
+    """
+
+    def run(values, seed, images, labels, weights):
+        model, optimizer, loss_keywords = configure(values)
+        state = init_state(model, optimizer, seed, images)
+        check_flags(model, state.params, training.to_unit_range(images), state.key)
+        after = training.train_step(model, optimizer, state, images, labels, weights, augment, **loss_keywords)
+        return training.predict(model, state.params, images), state, after
+
+    values = {name: jax.ShapeDtypeStruct((), jnp.float32) for name in names}
+    kinds = ((), jnp.int32), ((1, *image_shape), jnp.uint8), ((1,), jnp.int32), ((1,), jnp.float32)
+    return jax.make_jaxpr(run)(values, *(jax.ShapeDtypeStruct(*kind) for kind in kinds))
+
+
+def checksums(dataset: Dataset) -> dict[str, int]:
+    """Returns the CRC-32 of the images and of the labels of all splits."""
+    found = {}
+    for field, dtype in (("images", np.uint8), ("labels", np.int32)):
+        crc = 0
+        for split in SPLIT_NAMES:
+            array = np.ascontiguousarray(getattr(getattr(dataset, split), field), dtype)
+            crc = zlib.crc32(array.tobytes(), crc)
+        found[f"{field}_crc32"] = crc
+    return found
+
+
+def digest(traced: core.ClosedJaxpr) -> str:
+    """Returns the SHA-256 of a program: its operations and constants, and how they depend on each other.
+
+    Args:
+      traced: of `jax.make_jaxpr`.
+    """
+    sha = hashlib.sha256()
+    _add(lambda text: sha.update(text if isinstance(text, bytes) else text.encode()), traced)
+    return sha.hexdigest()
+
+
+def _add(write: Callable[[str | bytes], None], value: Any) -> None:
+    """Writes a program, or what one of its operations is given, without names of variables and addresses."""
+    if isinstance(value, core.ClosedJaxpr):
+        _add_program(write, value.jaxpr)
+        _add(write, value.consts)
+    elif isinstance(value, core.Jaxpr):
+        _add_program(write, value)
+    elif isinstance(value, list | tuple):
+        write(f"({len(value)} ")
+        for each in value:
+            _add(write, each)
+    elif isinstance(value, dict):
+        _add(write, sorted(value.items()))
+    elif isinstance(value, np.ndarray | np.generic | jax.Array):
+        if isinstance(value, jax.Array) and jax.dtypes.issubdtype(value.dtype, jax.dtypes.prng_key):
+            value = jax.random.key_data(value)
+        array = np.asarray(value)
+        write(f"{array.dtype}{array.shape} ")
+        write(array.tobytes())
+    else:
+        write(re.sub(r" at 0x[0-9a-f]+", "", repr(value)) + " ")
+
+
+def _add_program(write: Callable[[str | bytes], None], program: core.Jaxpr) -> None:
+    places: dict[core.Var, int] = {}
+
+    def define(variables):
+        for variable in variables:
+            places[variable] = len(places)
+            write(f"{variable.aval} ")
+
+    def use(operands):
+        for operand in operands:
+            if isinstance(operand, core.Literal):
+                write(f"{operand.aval} ")
+                _add(write, operand.val)
+            else:
+                write(f"v{places[operand]} ")
+
+    define((*program.constvars, *program.invars))
+    for equation in program.eqns:
+        write(f"{equation.primitive.name} ")
+        use(equation.invars)
+        _add(write, {name: given for name, given in equation.params.items() if not IGNORED.fullmatch(name)})
+        define(equation.outvars)
+    use(program.outvars)
+
+
+def refuse_another(what: str, saved: Mapping, given: Mapping) -> None:
+    """Raises ValueError if one description is not the other, in whatever either of them says.
+
+    Args:
+      what: is described, in words.
+      saved: what is there.
+      given: what is asked for.
+    """
+    for name in dict.fromkeys((*given, *saved)):
+        found, value = (
+            each.item() if isinstance(each, np.generic) else each for each in (saved.get(name), given.get(name))
+        )
+        if name in NOT_COMPARED or found == value:
+            continue
+        if found is None and name in CHECKSUMS:
+            raise ValueError(
+                f"{what} was written by an earlier version, which did not record its {CHECKSUMS[name].split(',')[0]}: "
+                "whether it is this one cannot be known; choose another folder"
+            )
+        difference = f"{CHECKSUMS[name]} differs" if name in CHECKSUMS else f"{name} is {found!r}, not {value!r}"
+        versions = [each.get("versions") for each in (saved, given)]
+        if name == "computation_sha256" and versions[0] != versions[1]:
+            difference += f"; it was traced by {versions[0]}"
+        raise ValueError(f"{what} is another one: its {difference}")

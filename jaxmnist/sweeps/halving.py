@@ -1,0 +1,155 @@
+"""Successive halving: a sweep that gives most of its steps to the settings that do best on the way."""
+
+import math
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import flax.linen as nn
+import numpy as np
+import xarray as xr
+
+from jaxmnist import checks
+from jaxmnist.analysis import files as result_files
+from jaxmnist.analysis import results
+from jaxmnist.core import optimizers
+from jaxmnist.data.dataset import Dataset
+from jaxmnist.sweeps.folder import SweepFolder, is_begun
+from jaxmnist.sweeps.job import Job, check, describe
+from jaxmnist.sweeps.runs import Runs, hyperparameter_names
+from jaxmnist.sweeps.sweep import sweep
+
+NUM_DEFAULT_RUNGS = 2
+
+
+def halve(
+    model: nn.Module,
+    optimizer: optimizers.OptimizerFactory,
+    runs: Runs,
+    dataset: Dataset,
+    *,
+    num_steps: int,
+    factor: int,
+    rungs: Sequence[int] | None = None,
+    folder: str | os.PathLike | None = None,
+    **options: Any,
+) -> xr.Dataset:
+    """Returns the results of successive halving (Jamieson & Talwalkar 2016, arXiv:1502.07943).
+
+    All settings train for the steps of the first rung; the best one in `factor` of them, by mean validation accuracy
+    over their seeds, train for those of the next, and so on up to `num_steps`. A setting keeps all of its seeds; one of
+    which a run diverged comes last. Each rung is a sweep of its own, of fewer runs, from the first step on: for that,
+    no state of a run that is not needed again has to be kept, and what is done twice is one part in `factor` at most.
+
+    Args:
+      model: as `sweep`.
+      optimizer: as `sweep`.
+      runs: as `sweep`.
+      dataset: as `sweep`.
+      num_steps: training steps of the runs that are never pruned.
+      factor: of settings, one in this many is kept at each rung; at least 2.
+      rungs: ascending steps below `num_steps` at which to prune; default `num_steps` / `factor`^2 and / `factor`.
+      folder: as `sweep`, which returns a finished result too; the rungs are in folders of their own in it.
+      **options: further arguments of `sweep`, but neither `num_evaluations` nor `shard`.
+
+    Returns:
+      As `sweep`, with `pruned_step`: the training steps after which a run was pruned, nan where it was not. The other
+      variables of a pruned run are those at that step.
+
+    Raises:
+      ValueError: as `sweep`, or the factor or the rungs are not as above.
+    """
+    arrays, static = check(model, optimizer, runs, dataset, num_steps)
+    steps = check_rungs(num_steps, factor, rungs)
+    stops = [*steps, num_steps]
+    if folder is not None:
+        checks.path("folder", folder)
+    for name in ("num_evaluations", "record", "shard"):
+        if options.get(name) is not None:
+            raise ValueError(f"{name} is {options[name]!r}; halve takes none: it evaluates at its rungs, of all runs")
+    job = Job(model, optimizer, arrays, static, num_steps, 1, ())
+    description = describe(job, dataset) | {"rungs": " ".join(map(str, stops)), "factor": int(factor)}
+    if folder is not None:
+        finished = _finished_result(Path(folder), stops, description)
+        if finished is not None:
+            return finished
+    stages = []
+    rows = np.arange(len(arrays["seed"]))
+    for stage, stop in enumerate(stops):
+        of_stage = {name: values[rows] for name, values in arrays.items()}
+        place = _rung_folder(Path(folder), stop) if folder is not None else None
+        result = sweep(model, optimizer, of_stage, dataset, num_steps=stop, folder=place, **options)
+        stages.append((stop, rows, result))
+        if stage < len(steps):
+            rows = rows[survivors(of_stage, result, factor)]
+    merged = _merge(arrays, stages, description)
+    if folder is not None:
+        result_files.save(merged, folder)
+    return merged
+
+
+def check_rungs(num_steps: int, factor: int, rungs: Sequence[int] | None) -> list[int]:
+    """Returns the rungs, once checked.
+
+    Raises:
+      ValueError: the factor is below 2, or rungs are not ascending whole numbers between 0 and `num_steps`.
+    """
+    if not checks.is_whole(factor) or factor < 2:
+        shown = checks.shown(factor)
+        raise ValueError(f"halving is {shown}; factor is a whole number: one setting in 2 or more is kept")
+    if rungs is None:
+        default = {num_steps // factor**power for power in range(1, NUM_DEFAULT_RUNGS + 1)} - {0}
+        return sorted(default)
+    steps = list(rungs) if checks.is_sequence(rungs) else []
+    if (
+        not steps
+        or not all(map(checks.is_whole, steps))
+        or steps != sorted(set(steps))
+        or steps[0] < 1
+        or steps[-1] >= num_steps
+    ):
+        raise ValueError(
+            f"rungs are {checks.shown(rungs)}; they are ascending numbers of steps from 1 to below num_steps, "
+            f"{num_steps}"
+        )
+    return steps
+
+
+def survivors(runs: Runs, result: xr.Dataset, factor: int) -> np.ndarray:
+    """Returns which of the runs belong to the best one in `factor` settings, at least one, in their order."""
+    names = [*hyperparameter_names(runs), "batch_size"]
+    ranked = results.settings(result)[names]
+    kept = ranked.head(max(math.ceil(len(ranked) / factor), 1))
+    settings = set(kept.itertuples(index=False, name=None))
+    columns = zip(*(np.asarray(runs[name]).tolist() for name in names), strict=True)
+    return np.flatnonzero([setting in settings for setting in columns])
+
+
+def _rung_folder(folder: Path, stop: int) -> Path:
+    return folder / f"rung_{stop:08d}"
+
+
+def _finished_result(folder: Path, stops: Sequence[int], description: dict) -> xr.Dataset | None:
+    """Returns the result of this halving in a folder, or None where it has not ended.
+
+    Raises:
+      ValueError: the folder belongs to another search, or what this package did not write has a name that is needed.
+    """
+    for place in (folder, *(_rung_folder(folder, stop) for stop in stops)):
+        SweepFolder(place).check()
+    if is_begun(folder):
+        raise ValueError(f"{folder} holds a sweep that was interrupted: choose another folder")
+    return SweepFolder(folder).finished_result(description)
+
+
+def _merge(arrays: Runs, stages: list[tuple[int, np.ndarray, xr.Dataset]], description: dict) -> xr.Dataset:
+    """Returns the last results of every run."""
+    num_runs = len(arrays["seed"])
+    values = {name: np.full(num_runs, np.nan) for name in results.METRICS}
+    for stop, rows, result in stages:
+        of_stage = results.by_run(result, {name: column[rows] for name, column in arrays.items()})
+        for name, column in of_stage.items():
+            values[name][rows] = column
+        values["pruned_step"][rows] = stop if stop < stages[-1][0] else np.nan
+    return results.label(arrays, values, (), description)

@@ -1,0 +1,346 @@
+"""From runs to the fewest padded programs, none larger than there is room for, and from steps to segments.
+
+Shapes: R runs, G groups of a program, P runs of each group.
+"""
+
+import functools
+import itertools
+import math
+import zlib
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from jaxmnist import checks
+from jaxmnist.sweeps.runs import Runs, Value, check_runs, hyperparameter_names
+
+MAX_PADDING = 2.0
+# What drawing a batch costs, in runs that train on it; measured on CPU with softmax regressions.
+DRAWING_COST = 7
+# Work done twice, to spare a compilation, is at most this share.
+MAX_REPEATED = 1 / 8
+# More groups of a device than this are made divisible by one of these, by repeating the smallest.
+MANY_GROUPS, SOME_AT_ONCE = 12, (4, 5, 6, 7, 8)
+MANY = 2**62
+# A segment lasts 50 ms or more on CPU (of convolutions, whose operations are counted too low, some times as long), and
+# long work has this many, or more.
+SEGMENT_FLOPS, LONG_SEGMENTS = 1e10, 10
+MAX_SEGMENT_STEPS = 500
+Static = tuple[tuple[str, Value], ...]
+
+
+class Program(NamedTuple):
+    """Runs that train together, as a `vmap` over groups of a `vmap` over the runs of a group.
+
+    The runs of a group share batch size and seed, and with them every batch; this is what makes a sweep fast.
+
+    Attributes:
+      padded_batch_sizes: ascending; groups that train at once pad their batches to the least of these that holds them.
+        Each is compiled.
+      at_once: how many neighbouring groups may train at once; beyond it, they would need more padding.
+      batch_size: `[G]` int.
+      seed: `[G]` int.
+      rows: `[G, P]` int, which runs these are. Where runs do not fill a group, the last is repeated, and where groups
+        do not fill a program, the smallest; they do the same work again.
+      static: hyperparameters whose values the program is built with, the same for all of its runs.
+    """
+
+    padded_batch_sizes: tuple[int, ...]
+    at_once: int
+    batch_size: np.ndarray
+    seed: np.ndarray
+    rows: np.ndarray
+    static: Static = ()
+
+
+def plan(
+    runs: Runs,
+    *,
+    static: Sequence[str] = (),
+    max_runs: float = math.inf,
+    max_group: float = math.inf,
+    num_devices: int = 1,
+    max_padding: float = MAX_PADDING,
+    mixed: bool = False,
+) -> list[Program]:
+    """Returns programs that hold every run, with as few compilations as padding and room allow.
+
+    Batch sizes that lie next to each other are padded to the largest of them, as few slices of them as keep the padded
+    work at most `max_padding` times the useful work. Groups that have no room in one program are dealt to several of as
+    many groups, which are compiled once, each with small and large batches alike. Work is counted in examples per step.
+
+    Args:
+      runs: name to `[R]` values, with `batch_size` and `seed`.
+      static: names that make programs of their own for each of their values.
+      max_runs: how many runs one program has room for, on one device; a single group of one run always has.
+      max_group: how many runs of a group work well together.
+      num_devices: the groups of a program are divisible by this, and dealt to the devices for equal work.
+      max_padding: at least 1. What is done twice to make programs equal comes on top of it.
+      mixed: whether a program holds all slices, and its devices take groups of one after another (which suits CPU
+        cores); else each slice makes programs of its own, whose groups train all at once.
+
+    Raises:
+      ValueError: a number is out of range, or the runs have no such names.
+    """
+    arrays = check_runs(runs, checks.MAX_STEPS)
+    checks.choices("static", static, hyperparameter_names(arrays), least=0)
+    checks.whole("num_devices", num_devices, 1)
+    checks.flag("mixed", mixed)
+    for name, value in (("max_runs", max_runs), ("max_group", max_group), ("max_padding", max_padding)):
+        if not (isinstance(value, float) and value == math.inf):
+            checks.number(name, value, "a number from 1 on", lambda number: number >= 1)
+    most = max(int(min(max_runs, MANY)), 1)
+    longest = max(int(min(max_group, most)), 1)
+    parts = defaultdict(list)
+    columns = [np.asarray(runs[name]).tolist() for name in static]
+    for row, values in enumerate(zip(*columns, strict=True) if static else [()] * len(runs["seed"])):
+        parts[values].append(row)
+    programs = []
+    for values, rows in parts.items():
+        of_part = tuple(zip(static, values, strict=True))
+        groups = _groups(runs, rows, longest, num_devices, max_padding)
+        length = len(groups[0].rows)
+        batch_sizes = [group.batch_size for group in groups]
+        useful = sum(int(runs["batch_size"][row]) for row in rows) / length
+        slices = merge(batch_sizes, max_padding * useful)
+        sizes = tuple(batch_sizes[stop - 1] for _, stop in slices)
+        pools = [(sizes, groups)]
+        if not mixed:
+            pools = [((size,), groups[start:stop]) for size, (start, stop) in zip(sizes, slices, strict=True)]
+        room = max(most // length, 1)
+        for padded, pool in pools:
+            programs += _deal(pool, padded, room, num_devices, max_padding, mixed, of_part)
+    return programs
+
+
+class _Group(NamedTuple):
+    """Runs that share batch size and seed, some perhaps repeated."""
+
+    batch_size: int
+    seed: int
+    rows: list[int]
+
+
+def _groups(runs, rows, longest: int, num_devices: int, max_padding: float) -> list[_Group]:
+    """Returns groups of equal length, ascending by batch size."""
+    by_stream = defaultdict(list)
+    for row in rows:
+        by_stream[int(runs["batch_size"][row]), int(runs["seed"][row])].append(row)
+    streams = sorted(by_stream.items())
+    counts = [(batch_size, len(members)) for (batch_size, _), members in streams]
+    length = _group_length(counts, longest, num_devices, max_padding)
+    return [
+        _Group(*stream, _filled(members[start : start + length], length))
+        for stream, members in streams
+        for start in range(0, len(members), length)
+    ]
+
+
+def _deal(
+    groups: list[_Group],
+    sizes: tuple[int, ...],
+    room: int,
+    num_devices: int,
+    max_padding: float,
+    mixed: bool,
+    static: Static,
+) -> list[Program]:
+    """Returns the programs of groups, ascending by batch size, of which a device has room for so many."""
+    if mixed and room > MANY_GROUPS:
+        room -= room % min(SOME_AT_ONCE)
+    num_programs = math.ceil(len(groups) / (room * num_devices))
+    of_device = math.ceil(len(groups) / num_programs / num_devices)
+    if mixed and of_device > MANY_GROUPS:
+        # A prime number of groups would train one by one, which takes twice as long where they are of one run each.
+        of_device = next(
+            count for count in itertools.count(of_device) if any(count % some == 0 for some in SOME_AT_ONCE)
+        )
+    size = of_device * num_devices
+    # Equal numbers of groups, so that one compilation serves all programs.
+    repeats = num_programs * size - len(groups) <= MAX_REPEATED * len(groups)
+    shares = []
+    for first in range(num_programs):
+        members = groups[first::num_programs]
+        wanted = size if repeats else math.ceil(len(members) / num_devices) * num_devices
+        shares.append(_shares(members[:1] * (wanted - len(members)) + members, num_devices))
+    of_length: dict[int, list[list[_Group]]] = defaultdict(list)
+    for of_program in shares:
+        of_length[len(of_program[0])] += of_program
+    at_once = {length: _at_once(alike, sizes, max_padding) for length, alike in of_length.items()}
+    programs = []
+    for of_program in shares:
+        batch_sizes, seeds, rows = (np.array(column) for column in zip(*itertools.chain(*of_program), strict=True))
+        programs.append(Program(sizes, at_once[len(of_program[0])], batch_sizes, seeds, rows, static))
+    return programs
+
+
+def _shares(groups: list[_Group], num_devices: int) -> list[list[_Group]]:
+    """Returns each device's groups, as many and about as much work for each: dealt forth and back, ascending."""
+    shares: list[list[_Group]] = [[] for _ in range(num_devices)]
+    for index, group in enumerate(groups):
+        lap, place = divmod(index, num_devices)
+        shares[place if lap % 2 == 0 else num_devices - 1 - place].append(group)
+    return shares
+
+
+def _at_once(shares: list[list[_Group]], sizes: tuple[int, ...], max_padding: float) -> int:
+    """Returns how many neighbours in shares of one length can be padded alike, within what padding is allowed."""
+    batch_sizes = [[group.batch_size for group in share] for share in shares]
+    useful = sum(map(sum, batch_sizes))
+    most = len(shares[0])
+    divisors = [count for count in range(most, 0, -1) if most % count == 0]
+    padded = [sum(_padded(share, sizes, count).sum() for share in batch_sizes) for count in divisors]
+    return next(
+        count for count, work in zip(divisors, padded, strict=True) if work <= max(max_padding * useful, padded[-1])
+    )
+
+
+def _padded(batch_sizes: Sequence[int] | np.ndarray, sizes: tuple[int, ...], at_once: int) -> np.ndarray:
+    """Returns what the batches of each group are padded to, `[G]`, where so many neighbours train at once."""
+    largest = np.asarray(batch_sizes).reshape(-1, at_once).max(axis=1)
+    return np.repeat(np.asarray(sizes)[np.searchsorted(sizes, largest)], at_once)
+
+
+def _filled(members: list, size: int) -> list:
+    return members + members[-1:] * (size - len(members))
+
+
+def _group_length(streams: list[tuple[int, int]], longest: int, num_devices: int, max_padding: float) -> int:
+    """Returns P: how many runs of a stream train together, given each stream's batch size and number of runs.
+
+    That is what makes the work least, where a group draws its batch once for all of its runs. Half of the padding that
+    is allowed, on a logarithmic scale, is left to batch sizes.
+    """
+    total = sum(count for _, count in streams)
+    # Streams are cut where whole ones would leave devices idle.
+    most = min(max(count for _, count in streams), longest, math.ceil(total / num_devices))
+    cuts = {math.ceil(count / parts) for _, count in streams for parts in range(1, math.ceil(count / most) + 3)}
+    lengths = sorted(length for length in cuts | {1, most} if length <= most)
+
+    def work(length, overhead):
+        examples = sum(batch_size * math.ceil(count / length) * (length + overhead) for batch_size, count in streams)
+        num_groups = sum(math.ceil(count / length) for _, count in streams)
+        # Devices without a group wait for the others.
+        return examples * math.ceil(num_groups / num_devices) * num_devices / num_groups
+
+    allowed = [length for length in lengths if work(length, 0) <= max_padding**0.5 * work(1, 0)]
+    return min(allowed, key=lambda length: (work(length, DRAWING_COST), -length))
+
+
+def merge(batch_sizes: list[int], limit: float) -> list[tuple[int, int]]:
+    """Returns the fewest slices of ascending batch sizes whose padded sum is at most `limit`.
+
+    Among as many slices, those of the least padded sum. Where none is within the limit, those of no padding.
+    """
+    ends = [0] + [i for i in range(1, len(batch_sizes)) if batch_sizes[i] != batch_sizes[i - 1]] + [len(batch_sizes)]
+
+    @functools.cache
+    def best(first: int, num_slices: int) -> tuple[float, tuple[int, ...]]:
+        """Returns the least padded sum of what begins at `ends[first]`, and where its slices begin."""
+        if num_slices == 0:
+            return (0.0 if first == len(ends) - 1 else math.inf), (ends[first],)
+        options: list[tuple[float, tuple[int, ...]]] = [(math.inf, ())]
+        for last in range(first + 1, len(ends)):
+            rest, starts = best(last, num_slices - 1)
+            padded = (ends[last] - ends[first]) * batch_sizes[ends[last] - 1]
+            options.append((padded + rest, (ends[first], *starts)))
+        return min(options)
+
+    for num_slices in range(1, len(ends)):
+        padded, starts = best(0, num_slices)
+        if padded <= limit:
+            break
+    return list(itertools.pairwise(starts))
+
+
+def filled(program: Program, multiple: int) -> Program:
+    """Returns the program with its last group repeated until the number of groups is divisible by `multiple`."""
+    groups = np.minimum(np.arange(-(-len(program.seed) // multiple) * multiple), len(program.seed) - 1)
+    return program._replace(batch_size=program.batch_size[groups], seed=program.seed[groups], rows=program.rows[groups])
+
+
+def shard(programs: list[Program], part: int, num_parts: int) -> list[Program]:
+    """Returns every `num_parts`-th program, from the one numbered `part` (from 1) on.
+
+    Raises:
+      ValueError: there is no such part, or nothing in it.
+    """
+    if not 1 <= part <= num_parts:
+        raise ValueError(f"shard {part}/{num_parts} does not exist; the first number is from 1 to the second")
+    if part > len(programs):
+        raise ValueError(f"shard {part}/{num_parts} is empty: the sweep has {len(programs)} programs")
+    return programs[part - 1 :: num_parts]
+
+
+def hold_the_same(some: list[Program], others: list[Program]) -> bool:
+    """Returns whether two plans train the same runs, each with the same batch size, seed and static values."""
+    held = []
+    for programs in (some, others):
+        runs = set()
+        for program in programs:
+            sizes = program.padded_batch_sizes
+            if not program.rows.shape[:1] == program.batch_size.shape == program.seed.shape or program.rows.ndim != 2:
+                return False
+            if list(sizes) != sorted(sizes) or max(sizes, default=0) < program.batch_size.max(initial=1):
+                return False
+            if program.at_once < 1:
+                return False
+            columns = np.broadcast_arrays(program.rows.T, program.batch_size, program.seed)
+            runs |= {
+                (*run, program.static) for run in zip(*(column.ravel().tolist() for column in columns), strict=True)
+            }
+        held.append(runs)
+    return held[0] == held[1]
+
+
+def fingerprint(programs: list[Program]) -> int:
+    """Returns a number that differs between plans."""
+    crc = 0
+    for program in programs:
+        crc = zlib.crc32(repr((program.padded_batch_sizes, program.at_once, program.static)).encode(), crc)
+        crc = zlib.crc32(program.rows.astype(np.int64).tobytes(), crc)
+    return crc
+
+
+def padding(programs: list[Program]) -> float:
+    """Returns padded over useful work of a plan, at least 1; each run counts once."""
+    padded = sum(
+        program.rows.shape[1] * _padded(program.batch_size, program.padded_batch_sizes, program.at_once).sum()
+        for program in programs
+    )
+    return padded / sum(useful_examples(program) for program in programs)
+
+
+def useful_examples(program: Program) -> float:
+    """Returns the examples per step of the runs of a program, each counted once."""
+    batch_sizes = np.broadcast_to(program.batch_size[:, None], program.rows.shape).ravel()
+    _, first = np.unique(program.rows, return_index=True)
+    return float(batch_sizes[first].sum())
+
+
+def segments(num_steps: int, num_evaluations: int, step_flops: float) -> list[int]:
+    """Returns after which steps the host takes over, ascending from 0 to `num_steps`; the recorded ones among them.
+
+    Segments give the progress bar its place, and bound what a crash loses and how much of the order of examples is on
+    the devices. Short work has fewer: at the end of each, devices wait for the host. They are of one length where a
+    division near their number allows it, since each length is compiled once.
+
+    Args:
+      num_steps: T.
+      num_evaluations: how often to record along training.
+      step_flops: floating-point operations of a step.
+    """
+    wanted = max(min(num_steps * step_flops / SEGMENT_FLOPS, LONG_SEGMENTS), num_steps / MAX_SEGMENT_STEPS)
+    least = min(num_steps, num_evaluations * math.ceil(wanted / num_evaluations))
+    counts = range(least, min(num_steps, 2 * least) + 1)
+    even = [count for count in counts if num_steps % count == 0 and count % num_evaluations == 0]
+    count = (even or [least])[0]
+    boundaries = {round(i * num_steps / count) for i in range(count + 1)}
+    return sorted(boundaries | set(recorded_steps(num_steps, num_evaluations)))
+
+
+def recorded_steps(num_steps: int, num_evaluations: int) -> list[int]:
+    """Returns the steps at which to record, ascending from 0 to `num_steps`."""
+    return [round(i * num_steps / num_evaluations) for i in range(num_evaluations + 1)]

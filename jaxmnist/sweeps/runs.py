@@ -1,0 +1,268 @@
+"""Runs: a mapping of hyperparameter names to arrays of equal length `[R]`, one entry per run.
+
+Grids, random samples and unions make them; every name but `batch_size` and `seed` is a keyword of the optimizer
+factory, a field of the model, or `label_smoothing`. Shapes: R runs.
+"""
+
+import dataclasses
+import itertools
+import math
+import zlib
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+
+from jaxmnist import checks
+from jaxmnist.checks import MAX_SEED, shown
+
+Runs = Mapping[str, np.ndarray]
+Value = float | int | bool | str
+MAX_RUNS = 2**24
+
+
+@dataclasses.dataclass(frozen=True)
+class Distribution:
+    """An interval to draw from; made by `uniform` and `loguniform`.
+
+    Attributes:
+      low: least value.
+      high: largest value.
+      logarithmic: whether the logarithm is what is uniform.
+    """
+
+    low: float
+    high: float
+    logarithmic: bool
+
+    def draw(self, generator: np.random.Generator, size: int) -> np.ndarray:
+        """Returns `[size]` float64 draws."""
+        if not self.logarithmic:
+            return generator.uniform(self.low, self.high, size)
+        drawn = np.exp(generator.uniform(math.log(self.low), math.log(self.high), size))
+        return np.clip(drawn, self.low, self.high)
+
+
+def uniform(low: float, high: float) -> Distribution:
+    """Returns the uniform distribution on `[low, high]`, for `sample`.
+
+    Raises:
+      ValueError: the bounds are not finite, or not in this order.
+    """
+    return _distribution("uniform", low, high, logarithmic=False)
+
+
+def loguniform(low: float, high: float) -> Distribution:
+    """Returns the distribution on `[low, high]` whose logarithm is uniform, for `sample`.
+
+    Raises:
+      ValueError: the bounds are not finite, not above 0, or not in this order.
+    """
+    return _distribution("loguniform", low, high, logarithmic=True)
+
+
+def _distribution(name: str, low: float, high: float, logarithmic: bool) -> Distribution:
+    least = 0.0 if logarithmic else -math.inf
+    if not (checks.is_number(low) and checks.is_number(high) and least < low < high < low + math.inf):
+        positive = " above 0" if logarithmic else ""
+        raise ValueError(
+            f"{name}(low={shown(low)}, high={shown(high)}) needs two finite numbers{positive}, the lower one first"
+        )
+    return Distribution(float(low), float(high), logarithmic)
+
+
+def grid(**axes: Value | Iterable[Value]) -> dict[str, np.ndarray]:
+    """Returns the runs of a full grid: every combination of the axes' values, the last axis fastest.
+
+    Args:
+      **axes: the values of each hyperparameter, distinct, in any order; or one value. `batch_size` and `seed` are
+        whole numbers; other names are keywords of the optimizer, fields of the model, or `label_smoothing`, and
+        take finite numbers, booleans (`nesterov`) or strings.
+
+    Returns:
+      A mapping of name to `[R]` values.
+
+    Raises:
+      ValueError: an axis is empty, repeats a value, mixes kinds, or holds one that is not finite.
+    """
+    values = {name: _axis(name, axis) for name, axis in axes.items()}
+    if not values:
+        raise ValueError("grid() needs at least one axis, such as learning_rate=[0.1, 0.5]")
+    _check_count("grid", math.prod(map(len, values.values())))
+    mesh = np.meshgrid(*values.values(), indexing="ij")
+    return {name: points.reshape(-1) for name, points in zip(values, mesh, strict=True)}
+
+
+def sample(num_runs: int, seed: int, /, **axes: Distribution | Value | Iterable[Value]) -> dict[str, np.ndarray]:
+    """Returns runs drawn at random (random search; Bergstra & Bengio 2012, JMLR 13:281).
+
+    Args:
+      num_runs: R.
+      seed: decides the draws, each axis by itself: adding an axis leaves the others as they are. It is positional,
+        since `seed=` is an axis: that of the runs.
+      **axes: for each hyperparameter a distribution (`loguniform`, `uniform`), values to choose from with equal
+        probability, or one value.
+
+    Raises:
+      ValueError: `num_runs` or `seed` is not a whole number in range, or an axis is not as `grid` takes it.
+    """
+    checks.whole("num_runs", num_runs, 1, MAX_RUNS)
+    checks.seed(seed)
+    if not axes:
+        raise ValueError("sample() needs at least one axis, such as learning_rate=loguniform(1e-4, 1)")
+    runs = {}
+    for name, axis in axes.items():
+        generator = np.random.default_rng([seed, zlib.crc32(name.encode())])
+        if isinstance(axis, Distribution):
+            runs[name] = axis.draw(generator, num_runs)
+        else:
+            runs[name] = generator.choice(_axis(name, axis), num_runs)
+    return runs
+
+
+def union(*parts: Runs) -> dict[str, np.ndarray]:
+    """Returns the runs of all parts, in their order; one that is in several of them is there once.
+
+    Raises:
+      ValueError: there is no part, or two of them have different names.
+    """
+    if not parts:
+        raise ValueError("union() needs at least one set of runs")
+    names = list(parts[0]) if isinstance(parts[0], Mapping) else []
+    for part in parts:
+        check_columns("parts", part)
+        if set(part) != set(names):
+            raise ValueError(f"runs of {sorted(part)} cannot be united with runs of {sorted(names)}")
+    joined = {name: np.concatenate([np.asarray(part[name]) for part in parts]) for name in names}
+    rows = zip(*(column.tolist() for column in joined.values()), strict=True)
+    first: dict[tuple, int] = {}
+    for index, row in enumerate(rows):
+        first.setdefault(row, index)
+    return {name: column[list(first.values())] for name, column in joined.items()}
+
+
+def with_seeds(runs: Runs, seeds: Iterable[int]) -> dict[str, np.ndarray]:
+    """Returns each run once per seed, so that settings drawn at random are compared over the same seeds.
+
+    Args:
+      runs: name to `[R]` values, without `seed`.
+      seeds: S distinct whole numbers.
+
+    Returns:
+      Name to `[R * S]` values, the seed fastest.
+
+    Raises:
+      ValueError: the runs have a seed, or the seeds are not as `grid` takes them.
+    """
+    check_columns("runs", runs)
+    if "seed" in runs:
+        raise ValueError("the runs have a seed already; with_seeds gives one to runs without")
+    if isinstance(seeds, str) or not isinstance(seeds, Iterable):
+        checks.refuse("seeds", seeds, "a sequence of distinct whole numbers")
+    axis = _whole("seeds", _axis("seeds", seeds), 0, MAX_SEED, "2**31 - 1")
+    num_runs = len(next(iter(runs.values())))
+    _check_count("seeds", num_runs * len(axis))
+    repeated = {name: np.repeat(np.asarray(column), len(axis)) for name, column in runs.items()}
+    return {**repeated, "seed": np.tile(axis, num_runs)}
+
+
+def check_runs(runs: Runs, num_train: int) -> dict[str, np.ndarray]:
+    """Returns the runs as arrays, after checking what training relies on.
+
+    Args:
+      runs: name to `[R]` values, with `batch_size` and `seed` among the names.
+      num_train: number of training images.
+
+    Raises:
+      ValueError: a name is missing, lengths differ, or a value is out of range.
+    """
+    checks.mapping("runs", runs, "a mapping of names to arrays, from grid, sample or union,")
+    for name in ("batch_size", "seed"):
+        if name not in runs:
+            raise ValueError(f"{name} is missing from the runs; add it, for example {name}=[1]")
+    arrays = check_columns("runs", runs)
+    for name, values in arrays.items():
+        if values.dtype.kind not in "biufU":
+            raise ValueError(f"{name} has values of type {values.dtype}; runs take numbers, booleans and strings")
+        if values.dtype.kind == "f":
+            finite = np.isfinite(_single(values))
+            if not finite.all():
+                raise ValueError(f"{name} has the value {values[~finite][0]}; runs take finite float32 numbers")
+    arrays["batch_size"] = _whole("batch_size", arrays["batch_size"], 1, num_train, f"the {num_train} training images")
+    arrays["seed"] = _whole("seed", arrays["seed"], 0, MAX_SEED, "2**31 - 1")
+    return arrays
+
+
+def check_columns(argument: str, runs: Runs) -> dict[str, np.ndarray]:
+    """Returns the runs as arrays, after checking that they are columns of one length.
+
+    Raises:
+      ValueError: they are not.
+    """
+    checks.mapping(argument, runs, "a mapping of names to arrays, from grid, sample or union,")
+    arrays = {}
+    for name, values in runs.items():
+        try:
+            arrays[name] = np.asarray(values)
+        except ValueError:
+            raise ValueError(f"{argument}: {name} is {shown(values)}; a flat array is needed") from None
+    shapes = {values.shape for values in arrays.values()}
+    if len(shapes) != 1 or len(next(iter(shapes))) != 1 or 0 in next(iter(shapes)):
+        raise ValueError(f"{argument} need one flat, non-empty array per name, all of one length, not {shapes or runs}")
+    return arrays
+
+
+def hyperparameter_names(runs: Runs) -> list[str]:
+    """Returns the names other than `batch_size` and `seed`."""
+    return [name for name in runs if name not in ("batch_size", "seed")]
+
+
+def _axis(name: str, axis: Value | Iterable[Value]) -> np.ndarray:
+    """Returns one axis as an array, checked."""
+    # One more than there may be: an axis could have no end.
+    is_several = isinstance(axis, Iterable) and not isinstance(axis, str)
+    given = list(itertools.islice(axis, MAX_RUNS + 1)) if is_several else [axis]  # type: ignore[arg-type]
+    _check_count(name, len(given))
+    if not given:
+        raise ValueError(f"{name} is empty: an axis needs at least one value")
+    given = [value.item() if isinstance(value, np.generic) else value for value in given]
+    for kind in (bool, str):
+        if all(isinstance(value, kind) for value in given) and name not in ("batch_size", "seed"):
+            break
+    else:
+        for value in given:
+            if not checks.is_number(value):
+                raise ValueError(
+                    f"{name} has the value {shown(value)}; an axis takes finite numbers, or all booleans, or all "
+                    "strings"
+                )
+    values = np.asarray(given)
+    if values.dtype.kind not in "biufU":
+        raise ValueError(f"{name} has a value beyond 64 bits in {shown(given)}; an axis takes smaller numbers")
+    if values.dtype.kind == "f" and not np.isfinite(_single(values)).all():
+        raise ValueError(f"{name} has a value beyond float32 in {shown(given)}, which training uses")
+    if len(np.unique(_single(values) if values.dtype.kind == "f" else values)) < len(values):
+        raise ValueError(
+            f"{name} has a value twice in {shown(given)}; the values of an axis are distinct, as float32 too"
+        )
+    return values
+
+
+def _check_count(name: str, count: int) -> None:
+    if count > MAX_RUNS:
+        raise ValueError(f"{name} makes {count:,} runs or more; at most {MAX_RUNS:,} are allowed")
+
+
+def _single(values: np.ndarray) -> np.ndarray:
+    """Returns the numbers that training uses."""
+    with np.errstate(over="ignore"):
+        return values.astype(np.float32)
+
+
+def _whole(name: str, values: np.ndarray, low: int, high: int, high_words: str) -> np.ndarray:
+    """Returns whole numbers as int64, or raises where some are none, or out of range."""
+    if values.dtype.kind not in "iuf":
+        raise ValueError(f"{name} {values[0].item()!r} is not a whole number from {low} to {high_words}")
+    wrong = ~((values >= low) & (values <= high) & (values == np.floor(values)))
+    if wrong.any():
+        raise ValueError(f"{name} {values[wrong][0]} is not a whole number from {low} to {high_words}")
+    return values.astype(np.int64)

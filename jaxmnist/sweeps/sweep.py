@@ -1,0 +1,253 @@
+"""A sweep: `jit(vmap(vmap(fit)))` over groups of runs that share their batches, driven in segments of steps.
+
+Shapes: R runs, G groups of a program, P runs of a group, N images, L steps of a segment, E recorded steps.
+"""
+
+import functools
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import flax.linen as nn
+import jax
+import numpy as np
+
+from jaxmnist import checks
+from jaxmnist.core import optimizers
+from jaxmnist.data.dataset import Dataset
+from jaxmnist.host.devices import DEFAULT_BYTES, MAX_CPU_DEVICES, available
+from jaxmnist.host.interrupts import patient
+from jaxmnist.host.progress import progress_bar
+from jaxmnist.sweeps import capacity as room
+from jaxmnist.sweeps import planning, programs
+from jaxmnist.sweeps.folder import Outcome, SweepFolder
+from jaxmnist.sweeps.job import Checked, Job, check, describe
+from jaxmnist.sweeps.running import TRAINING_SHARE, outcome_shapes, put, run_program
+from jaxmnist.sweeps.runs import Runs
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+# Where a few more compilations are nothing beside the work, or the sizes are compiled into one program: on CPU.
+LARGE_FLOPS, LITTLE_PADDING = 1e12, 1.25
+SECONDS_PER_REFRESH = 10.0
+
+
+def sweep(
+    model: nn.Module,
+    optimizer: optimizers.OptimizerFactory,
+    runs: Runs,
+    dataset: Dataset,
+    *,
+    num_steps: int,
+    num_evaluations: int = 1,
+    record: Sequence[str] | None = None,
+    progress: bool = True,
+    folder: str | os.PathLike | None = None,
+    memory: float | None = None,
+    cluster: str | None = None,
+    shard: tuple[int, int] | None = None,
+) -> "xr.Dataset":
+    """Trains all runs, as few compiled programs on all local devices, and returns their results by hyperparameter.
+
+    Args:
+      model: a linen module from images to logits.
+      optimizer: an optax factory such as `optax.sgd`, or any function that returns a gradient transformation. It is
+        called inside the compiled program, with a run's values of every name in `runs` but `batch_size`, `seed`,
+        `label_smoothing` and the names of fields of the model (`dropout_rate` of a `CNN`), which are set there. Numbers
+        are traced float32 where that is possible; those that decide a shape or a branch (`hidden_size`, `nesterov`)
+        make a program for each of their values.
+      runs: name to `[R]` values, from `jaxmnist.grid`, `sample` or `union`; with `batch_size` and `seed`.
+      dataset: what to train and evaluate on, from `jaxmnist.load`.
+      num_steps: training steps of every run (the budget is equal steps).
+      num_evaluations: how often along training to evaluate, evenly, beside step 0.
+      record: the splits, of `"train"`, `"validation"` and `"test"`, on which these evaluations are recorded, as the
+        curves `recorded_*` with a dim `step`; default validation where there is more than one evaluation.
+      progress: whether to show a bar on standard error.
+      folder: where to write `results.nc` and `results.csv`, along the way too, and what going on after an interruption
+        needs: the same call then goes on from there, to the same numbers, bit for bit. The first Ctrl-C then lets the
+        segment end and saves it; a second one stops at once.
+      memory: bytes that data, states and what is computed may take; default the smaller of 3 GiB and half of what is
+        free (3 GiB with `shard`, so that all machines make the same plan).
+      cluster: trains the programs as tasks of Ray: the address of a cluster, or `"local"` to start one here.
+      shard: `(i, n)` trains the i-th of n parts of the programs, counted from 1; `jaxmnist.merge` unites them.
+
+    Returns:
+      A data set with one dim per hyperparameter, sorted, where the runs are a full grid, and one dim `run` where
+      not; the variables are `validation_accuracy`, `validation_loss`, `test_accuracy`, `test_loss` (accuracies
+      as fractions, losses in nats) and `diverged_step` (nan where a run did not diverge).
+
+    Raises:
+      ValueError: bad runs, numbers of steps or evaluations, or hyperparameters that the optimizer does not take; too
+        little memory for a single run; a shard that does not exist; a folder that holds another sweep.
+    """
+    if record is None:
+        record = ("validation",) if num_evaluations != 1 else ()
+    _check_place(progress, folder, memory, cluster, shard)
+    checked = check(model, optimizer, runs, dataset, num_steps, num_evaluations, record)
+    job = Job(model, optimizer, checked.arrays, checked.static, num_steps, num_evaluations, tuple(record))
+    if memory is None:
+        memory = available() if shard is None else DEFAULT_BYTES
+    planned = plan(model, optimizer, checked, dataset, memory, num_steps, portable=shard is not None)
+    described = describe(job, dataset)
+    if shard is not None:
+        described |= {"shard": f"{shard[0]}/{shard[1]}", "plan_crc32": planning.fingerprint(planned)}
+        planned = planning.shard(planned, *shard)
+    kept = SweepFolder(Path(folder)) if folder is not None else None
+    if kept is not None:
+        finished = kept.finished_result(described)
+        if finished is not None:
+            return finished
+        planned = kept.begin(described, planned)
+    collected = Collected(job, planned, described, kept)
+    interruptible = patient(enabled=kept is not None and cluster is None)
+    with interruptible as is_stopped, progress_bar("sweep", collected.total_work, progress) as show:
+        waiting = []
+        for index, program in enumerate(planned):
+            outcome = kept.outcome(index, outcome_shapes(job, program)) if kept is not None else None
+            if outcome is None:
+                waiting.append((index, program))
+            else:
+                collected.add(index, outcome)
+        report = collected.reporter(show)
+        report()
+        if cluster is not None:
+            from jaxmnist.sweeps import cluster as ray_cluster
+
+            outcomes = ray_cluster.run(job, dataset, waiting, cluster)
+        else:
+            outcomes = _run_here(job, dataset, waiting, report, kept, is_stopped)
+        for index, outcome in outcomes:
+            if kept is not None:
+                kept.finish(index, outcome)
+            collected.add(index, outcome)
+            report()
+        result = collected.result()
+        if kept is not None:
+            kept.end(result)
+    return result
+
+
+def _check_place(progress, folder, memory, cluster, shard) -> None:
+    """Raises ValueError where what decides how a sweep runs, not what, is not as `sweep` takes it."""
+    checks.flag("progress", progress)
+    if folder is not None:
+        checks.path("folder", folder)
+    check_memory(memory)
+    if cluster is not None and (not isinstance(cluster, str) or not cluster):
+        checks.refuse("cluster", cluster, "the address of a cluster, or 'local',")
+    is_shard = isinstance(shard, tuple) and len(shard) == 2 and all(map(checks.is_whole, shard))
+    if shard is not None and not (is_shard and 1 <= shard[0] <= shard[1]):
+        checks.refuse("shard", shard, "two whole numbers (i, n), i from 1 to n,")
+
+
+def check_memory(memory: float | None) -> None:
+    """Raises ValueError where memory is no number of bytes."""
+    if memory is not None:
+        checks.number("memory", memory, "a number of bytes above 0", lambda value: value > 0)
+
+
+def plan(
+    model: nn.Module,
+    optimizer: optimizers.OptimizerFactory,
+    checked: Checked,
+    dataset: Dataset,
+    memory: float,
+    num_steps: int,
+    portable: bool = False,
+) -> list[planning.Program]:
+    """Returns the programs of a sweep in the order they are trained in: shuffled, so that a part shows the whole.
+
+    They are the fewest whose padded work is at most a quarter more than the useful work, or, where that takes further
+    programs to compile and the work is small, twice the useful work. A portable plan is the same on machines with other
+    numbers of CPU cores.
+
+    Raises:
+      ValueError: there is no room for a single run.
+    """
+    on_cpu = jax.default_backend() == "cpu"
+    num_devices = MAX_CPU_DEVICES if portable and on_cpu else len(jax.local_devices())
+    most = room.find_room(model, optimizer, checked, dataset, memory, num_devices)
+    # A matrix product forward and one backward: a lower bound, since convolutions use their weights many times.
+    flops = 4.0 * most.num_params * num_steps * float(checked.arrays["batch_size"].sum(dtype=np.float64))
+    planned = planning.plan(
+        checked.arrays, static=checked.static, max_runs=most.runs, max_group=most.group, num_devices=num_devices,
+        max_padding=LITTLE_PADDING if on_cpu or flops > LARGE_FLOPS else planning.MAX_PADDING, mixed=on_cpu,
+    )  # fmt: skip
+    return [planned[index] for index in np.random.default_rng(0).permutation(len(planned))]
+
+
+def _run_here(
+    job: Job,
+    dataset: Dataset,
+    waiting: Iterable[tuple[int, planning.Program]],
+    report: Callable[..., None],
+    kept: SweepFolder | None,
+    is_stopped: Callable[[], bool],
+) -> Iterator[tuple[int, Outcome]]:
+    """Yields the results of one program after another, trained on this process's devices."""
+    mesh = programs.local_mesh()
+    data = put(mesh, dataset)
+    for index, program in waiting:
+        if is_stopped():
+            raise KeyboardInterrupt
+        yield index, run_program(job, program, data, mesh, functools.partial(report, index), kept, index, is_stopped)
+
+
+class Collected:
+    """The results of the programs that have ended, and how far the others are."""
+
+    def __init__(self, job: Job, planned: list[planning.Program], description: dict, kept: SweepFolder | None):
+        self._job, self._planned, self._description, self._kept = job, planned, description, kept
+        self._values: dict[str, np.ndarray] = {}
+        self._finished = np.zeros(len(job.arrays["seed"]), bool)
+        self._work = [job.num_steps * planning.useful_examples(program) for program in planned]
+        self._work_done = 0.0
+        # The sweep's runs, or its shard's.
+        self._rows = np.unique(np.concatenate([program.rows.ravel() for program in planned]))
+        self._last_refresh = time.monotonic()
+        self.total_work = sum(self._work)
+
+    def add(self, index: int, outcome: Outcome) -> None:
+        """Takes the results of a program that has ended; brings the folder's file up to date now and then."""
+        rows = self._planned[index].rows
+        for name, of_program in outcome.items():
+            shape = (len(self._finished), *of_program.shape[2:])
+            self._values.setdefault(name, np.full(shape, np.nan, of_program.dtype))[rows] = of_program
+        self._finished[rows] = True
+        self._work_done += self._work[index]
+        due = time.monotonic() - self._last_refresh > SECONDS_PER_REFRESH
+        if self._kept is not None and due and self._work_done < self.total_work:
+            self._kept.refresh(self.result())
+            self._last_refresh = time.monotonic()
+
+    def reporter(self, show) -> Callable[..., None]:
+        """Returns a function that shows how far the sweep is, given how far the running program is."""
+
+        def report(index: int | None = None, step: int = 0) -> None:
+            num_programs = len(self._planned)
+            text = f"{self._finished.sum()}/{len(self._rows)} runs"
+            running = 0.0
+            if index is not None:
+                text += f", program {index + 1}/{num_programs}, step {step}/{self._job.num_steps}"
+                running = TRAINING_SHARE * self._work[index] * step / self._job.num_steps
+            show(self._work_done + running, text, self.result if index is None and self._values else None)
+
+        return report
+
+    def result(self) -> "xr.Dataset":
+        """Returns the labelled results; those of runs that have not ended are nan, and `finished` says which."""
+        from jaxmnist.analysis import results
+
+        job = self._job
+        rows = self._rows
+        values = dict(self._values)
+        if not self._finished[rows].all():
+            values["finished"] = self._finished
+        recorded_steps = planning.recorded_steps(job.num_steps, job.num_evaluations)
+        if "shard" not in self._description:
+            return results.label(job.arrays, values, recorded_steps, self._description)
+        arrays, values = ({name: array[rows] for name, array in part.items()} for part in (job.arrays, values))
+        return results.label(arrays, values, recorded_steps, self._description, rows)
