@@ -390,8 +390,10 @@ def test_a_model_that_is_half_replaced_is_none(tmp_path, monkeypatch):
 
 
 def test_a_model_folder_names_nothing_outside_to_be_removed(tmp_path):
-    put(tmp_path / "out" / "model" / "model.json", b'{"format": 1, "seeds": ["../../mine", "0/../../../mine", true]}')
+    put(tmp_path / "out" / "model" / "model.json", b'{"format": 1, "seeds": ["0/../../../mine", true]}')
+    # What the parameters of a seed may be made of: here, a person's.
     put(tmp_path / "mine" / "d" / ("0" * 32), b"mine")
+    (tmp_path / "out" / "model" / "params_0").mkdir()
     jm.save_model(tmp_path / "out", classifier(), [0])
     assert (tmp_path / "mine" / "d" / ("0" * 32)).read_bytes() == b"mine"
 
