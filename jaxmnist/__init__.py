@@ -12,6 +12,7 @@ from jaxmnist.core.state import init_state as init_state
 from jaxmnist.core.training import evaluate as evaluate
 from jaxmnist.core.training import fit as fit
 from jaxmnist.core.training import train_step as train_step
+from jaxmnist.data.dataset import Batch as Batch
 from jaxmnist.data.dataset import DataError as DataError
 from jaxmnist.data.dataset import Dataset as Dataset
 from jaxmnist.data.dataset import DatasetUnavailable as DatasetUnavailable
@@ -102,6 +103,7 @@ _MODULES = {name: module for module, names in _LATE.items() for name in names}
 
 _NOW = (
     "Affine",
+    "Batch",
     "CNN",
     "DataError",
     "Dataset",

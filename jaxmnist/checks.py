@@ -1,22 +1,322 @@
-"""What callers give, checked: what is wrong ends in a ValueError that names argument, value, and what is allowed.
+"""What a public argument may be, declared as data, and the one decorator that enforces it.
 
-Inside `jit` and `vmap` an argument may be traced; of such a one only shape and dtype can be, and are, checked.
+A public function says next to its name what each of its arguments may be: `@checked_by(num_steps=Whole(1))`. The
+outermost public call is checked; what the package calls on its way is not. Of an array that is traced, inside `jit` or
+`vmap`, shape and dtype alone are known and checked. The tests of bad input are made from the same declarations.
 """
 
+import contextlib
+import dataclasses
+import functools
+import inspect
 import math
 import numbers
 import os
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NoReturn, TypeGuard
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import SimpleNamespace
+from typing import Any, NoReturn, ParamSpec, TypeGuard, TypeVar
 
 import numpy as np
 
 MAX_SEED = 2**31 - 1
 MAX_STEPS = 2**31 - 1
 MAX_SHOWN = 80
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
-def refuse(name: str, value: object, allowed: str) -> NoReturn:
+class Kind:
+    """What an argument may be: `words` say it in an error, `accepts` decides it."""
+
+    words: str
+
+    def accepts(self, value: Any) -> bool:
+        """Returns whether a value is allowed."""
+        raise NotImplementedError
+
+    def check(self, name: str, value: Any) -> None:
+        """Raises ValueError, naming the argument, the value and what is allowed, unless the value is allowed."""
+        if not self.accepts(value):
+            raise_invalid(name, value, self.words)
+
+
+class _Outermost(threading.local):
+    """Whether a public function is running that has checked its arguments."""
+
+    is_checked = False
+
+
+_outermost = _Outermost()
+
+
+def checked_by(
+    together: Callable[[SimpleNamespace], object] | None = None, /, **kinds: Kind
+) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Returns a decorator that checks the arguments of a public function, unless another public function calls it.
+
+    Args:
+      together: is called with all arguments by name, once each is allowed by itself, and raises ValueError if they do
+        not fit together.
+      **kinds: what each argument may be, by its name.
+    """
+
+    def decorate(function: Callable[P, R]) -> Callable[P, R]:
+        signature = inspect.signature(function)
+
+        @functools.wraps(function)
+        def checked(*args: P.args, **kwargs: P.kwargs) -> R:
+            if _outermost.is_checked:
+                return function(*args, **kwargs)
+            bound = signature.bind(*args, **kwargs)
+            bound.apply_defaults()
+            with unchecked():
+                for name, kind in kinds.items():
+                    kind.check(name, bound.arguments[name])
+                if together is not None:
+                    together(SimpleNamespace(**bound.arguments))
+                return function(*args, **kwargs)
+
+        checked.kinds = kinds  # type: ignore[attr-defined]
+        return checked
+
+    return decorate
+
+
+@contextlib.contextmanager
+def unchecked() -> Iterator[None]:
+    """Lets public functions within the block take their arguments as they are."""
+    before, _outermost.is_checked = _outermost.is_checked, True
+    try:
+        yield
+    finally:
+        _outermost.is_checked = before
+
+
+@dataclasses.dataclass(frozen=True)
+class Whole(Kind):
+    """A whole number from `low` to `high`.
+
+    Attributes:
+      low: the least one.
+      high: the largest one; None for no bound.
+      high_words: the bound in other words.
+      traced: whether it may be an array without dimensions, traced or not.
+    """
+
+    low: int = 0
+    high: int | None = None
+    high_words: str = ""
+    traced: bool = False
+
+    @property
+    def words(self) -> str:  # type: ignore[override]
+        end = "on" if self.high is None else f"to {self.high_words or self.high}"
+        return f"a whole number from {self.low} {end}"
+
+    def accepts(self, value: Any) -> bool:
+        if self.traced:
+            if is_traced(value):
+                return value.shape == () and value.dtype.kind in "iu"
+            value = as_scalar(value)
+        return is_whole(value) and value >= self.low and (self.high is None or value <= self.high)
+
+
+@dataclasses.dataclass(frozen=True)
+class Number(Kind):
+    """A finite number for which `is_allowed`.
+
+    Attributes:
+      words: say what is allowed.
+      is_allowed: of a finite number.
+      traced: whether it may be an array without dimensions, traced or not.
+    """
+
+    words: str = "a finite number"
+    is_allowed: Callable[[float], bool] = lambda value: True
+    traced: bool = False
+
+    def accepts(self, value: Any) -> bool:
+        if self.traced:
+            if is_traced(value):
+                return value.shape == () and value.dtype.kind in "iuf"
+            value = as_scalar(value)
+        return is_number(value) and bool(self.is_allowed(value))
+
+
+@dataclasses.dataclass(frozen=True)
+class Choice(Kind):
+    """One of several strings."""
+
+    choices: tuple[str, ...]
+
+    @property
+    def words(self) -> str:  # type: ignore[override]
+        return f"one of {', '.join(map(repr, self.choices))}"
+
+    def accepts(self, value: Any) -> bool:
+        return isinstance(value, str) and value in self.choices
+
+
+@dataclasses.dataclass(frozen=True)
+class Choices(Kind):
+    """A sequence of distinct ones of several strings.
+
+    Attributes:
+      choices: the strings.
+      least: how many there are at least.
+      single: whether one of them may be given by itself.
+    """
+
+    choices: tuple[str, ...]
+    least: int = 1
+    single: bool = False
+
+    @property
+    def words(self) -> str:  # type: ignore[override]
+        return f"a sequence of distinct ones of {', '.join(map(repr, self.choices))}"
+
+    def accepts(self, value: Any) -> bool:
+        if isinstance(value, str):
+            return self.single and value in self.choices
+        return (
+            is_sequence(value)
+            and len(value) >= self.least
+            and all(isinstance(each, str) and each in self.choices for each in value)
+            and len(set(value)) == len(value)
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class Optional(Kind):
+    """What another kind allows, or None."""
+
+    kind: Kind
+
+    @property
+    def words(self) -> str:  # type: ignore[override]
+        return self.kind.words
+
+    def check(self, name: str, value: Any) -> None:
+        if value is not None:
+            self.kind.check(name, value)
+
+    def accepts(self, value: Any) -> bool:
+        return value is None or self.kind.accepts(value)
+
+
+@dataclasses.dataclass(frozen=True)
+class Where(Kind):
+    """A value for which `is_allowed`.
+
+    Attributes:
+      words: say what is allowed.
+      is_allowed: of any value.
+    """
+
+    words: str
+    is_allowed: Callable[[Any], object]
+
+    def accepts(self, value: Any) -> bool:
+        return bool(self.is_allowed(value))
+
+
+@dataclasses.dataclass(frozen=True)
+class Array(Kind):
+    """An array of numpy or jax, traced or not.
+
+    Attributes:
+      words: say what is allowed.
+      kinds: letters of the dtypes that are allowed, as numpy's `dtype.kind`.
+      shape: an extent for each dimension, None for any from 1 on.
+      dtype: the name of the only dtype that is allowed; empty for any of these kinds.
+      is_allowed: whether the values of an array that is not empty and not traced are allowed.
+    """
+
+    words: str
+    kinds: str
+    shape: tuple[int | None, ...]
+    dtype: str = ""
+    is_allowed: Callable[[np.ndarray], Any] | None = None
+
+    def check(self, name: str, value: Any) -> None:
+        if not self.fits(value):
+            raise_invalid(name, value, self.words)
+        if self.is_allowed is not None and not is_traced(value):
+            values = np.asarray(value)
+            if values.size and not self.is_allowed(values):
+                raise ValueError(
+                    f"{name} is {shown(value)}, its values from {values.min()} to {values.max()}; {self.words} is "
+                    "needed"
+                )
+
+    def fits(self, value: Any) -> bool:
+        """Returns whether shape and dtype are allowed."""
+        extents, dtype = getattr(value, "shape", None), getattr(value, "dtype", None)
+        return (
+            isinstance(extents, tuple)
+            and getattr(dtype, "kind", "O") in self.kinds
+            and self.dtype in ("", str(dtype))
+            and len(extents) == len(self.shape)
+            and all(
+                found == wanted if wanted is not None else found >= 1
+                for found, wanted in zip(extents, self.shape, strict=True)
+            )
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class Numbers(Kind):
+    """A flat sequence of numbers, one or more, for all of which `is_allowed`.
+
+    Attributes:
+      words: say what is allowed.
+      is_allowed: of a numpy array `[N]`.
+    """
+
+    words: str
+    is_allowed: Callable[[np.ndarray], Any]
+
+    def accepts(self, value: Any) -> bool:
+        try:
+            given = np.asarray(value)
+        except ValueError:  # rows of different lengths
+            return False
+        return given.ndim == 1 and len(given) > 0 and given.dtype.kind in "iuf" and bool(np.all(self.is_allowed(given)))
+
+
+@dataclasses.dataclass(frozen=True)
+class Strings(Kind):
+    """A sequence of strings, `count` of them or one and more."""
+
+    count: int | None = None
+
+    @property
+    def words(self) -> str:  # type: ignore[override]
+        return "a sequence of strings" if self.count is None else f"a sequence of {self.count} strings"
+
+    def accepts(self, value: Any) -> bool:
+        return (
+            is_sequence(value)
+            and len(value) > 0
+            and all(isinstance(each, str) for each in value)
+            and self.count in (None, len(value))
+        )
+
+
+FLAG = Where("True or False", lambda value: isinstance(value, bool | np.bool_))
+STRING = Where("a string", lambda value: isinstance(value, str))
+PATH = Where(
+    "a path", lambda value: isinstance(value, str | os.PathLike) and "\0" not in str(value) and bool(str(value))
+)
+FUNCTION = Where("a function", callable)
+# Beyond 31 bits, two seeds could be one.
+SEED = Whole(0, MAX_SEED, "2**31 - 1")
+SEED_OR_ARRAY = Whole(0, MAX_SEED, "2**31 - 1", traced=True)
+ANYTHING = Where("anything", lambda value: True)
+
+
+def raise_invalid(name: str, value: object, allowed: str) -> NoReturn:
     """Raises ValueError: `name` is `value`, and `allowed` is needed."""
     raise ValueError(f"{name} is {shown(value)}; {allowed} is needed")
 
@@ -48,26 +348,24 @@ def is_traced(value: object) -> bool:
     return isinstance(value, jax.core.Tracer)
 
 
+def as_scalar(value: Any) -> Any:
+    """Returns the number in an array without dimensions; anything else as it is."""
+    return value.item() if getattr(value, "shape", None) == () else value
+
+
 def is_whole(value: object) -> TypeGuard[int]:
-    """Returns whether a value is a whole number, of Python or numpy; booleans are none."""
+    """Returns whether a value is a whole number of Python or numpy; a boolean is not."""
     return isinstance(value, int | np.integer) and not isinstance(value, bool)
 
 
 def is_number(value: object) -> TypeGuard[float]:
-    """Returns whether a value is a finite real number; booleans are none."""
+    """Returns whether a value is a finite real number; a boolean is not."""
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         return False
     try:
         return math.isfinite(value)
     except OverflowError:  # a whole number beyond all floats
         return False
-
-
-def whole(name: str, value: object, low: int, high: int | None = None, words: str = "") -> None:
-    """Raises ValueError where a value is no whole number from `low` to `high`, which `words` say in other words."""
-    if not is_whole(value) or value < low or (high is not None and value > high):
-        end = "on" if high is None else f"to {words or high}"
-        refuse(name, value, f"a whole number from {low} {end}")
 
 
 def is_sequence(value: object) -> TypeGuard[Sequence]:
@@ -77,10 +375,27 @@ def is_sequence(value: object) -> TypeGuard[Sequence]:
     return isinstance(value, Sequence) and not isinstance(value, str | bytes)
 
 
+def is_ascending(value: object) -> TypeGuard[Sequence[int]]:
+    """Returns whether a value is a sequence of whole numbers, one or more, each larger than the one before."""
+    return is_sequence(value) and len(value) > 0 and all(map(is_whole, value)) and list(value) == sorted(set(value))
+
+
+def is_mapping(value: object) -> TypeGuard[Mapping]:
+    """Returns whether a value is a mapping with strings as keys."""
+    return isinstance(value, Mapping) and all(isinstance(key, str) for key in value)
+
+
+def whole(name: str, value: object, low: int, high: int | None = None, words: str = "") -> None:
+    """Raises ValueError where a value is no whole number from `low` to `high`, which `words` say in other words."""
+    if not is_whole(value) or value < low or (high is not None and value > high):
+        end = "on" if high is None else f"to {words or high}"
+        raise_invalid(name, value, f"a whole number from {low} {end}")
+
+
 def number(name: str, value: object, allowed: str, is_allowed: Callable[[float], bool] = lambda value: True) -> None:
     """Raises ValueError where a value is no finite number, or not one for which `is_allowed`."""
     if not is_number(value) or not is_allowed(value):
-        refuse(name, value, allowed)
+        raise_invalid(name, value, allowed)
 
 
 def seed(value: object, name: str = "seed") -> None:
@@ -91,13 +406,13 @@ def seed(value: object, name: str = "seed") -> None:
 def flag(name: str, value: object) -> None:
     """Raises ValueError where a value is neither True nor False."""
     if not isinstance(value, bool | np.bool_):
-        refuse(name, value, "True or False")
+        raise_invalid(name, value, "True or False")
 
 
 def choice(name: str, value: object, allowed: Sequence[str]) -> None:
     """Raises ValueError where a value is none of those allowed."""
     if not isinstance(value, str) or value not in allowed:
-        refuse(name, value, f"one of {', '.join(map(repr, allowed))}")
+        raise_invalid(name, value, f"one of {', '.join(map(repr, allowed))}")
 
 
 def choices(name: str, value: object, allowed: Sequence[str], least: int = 1) -> None:
@@ -108,39 +423,39 @@ def choices(name: str, value: object, allowed: Sequence[str], least: int = 1) ->
         or not all(isinstance(each, str) and each in allowed for each in value)
         or len(set(value)) < len(value)
     ):
-        refuse(name, value, f"a sequence of distinct ones of {', '.join(map(repr, allowed))}")
+        raise_invalid(name, value, f"a sequence of distinct ones of {', '.join(map(repr, allowed))}")
 
 
 def text(name: str, value: object) -> None:
     """Raises ValueError where a value is no string."""
     if not isinstance(value, str):
-        refuse(name, value, "a string")
+        raise_invalid(name, value, "a string")
 
 
 def texts(name: str, value: object, count: int | None = None) -> None:
     """Raises ValueError where a value is no sequence of strings, `count` of them or one and more."""
     if not is_sequence(value) or not len(value) or not all(isinstance(each, str) for each in value):
-        refuse(name, value, "a sequence of strings")
+        raise_invalid(name, value, "a sequence of strings")
     if count is not None and len(value) != count:
-        refuse(name, value, f"a sequence of {count} strings")
+        raise_invalid(name, value, f"a sequence of {count} strings")
 
 
 def path(name: str, value: object) -> None:
     """Raises ValueError where a value is no path."""
     if not isinstance(value, str | os.PathLike) or "\0" in str(value) or not str(value):
-        refuse(name, value, "a path")
+        raise_invalid(name, value, "a path")
 
 
 def function(name: str, value: object) -> None:
     """Raises ValueError where a value cannot be called."""
     if not callable(value):
-        refuse(name, value, "a function")
+        raise_invalid(name, value, "a function")
 
 
 def mapping(name: str, value: object, allowed: str) -> None:
     """Raises ValueError where a value is no mapping with strings as keys."""
     if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
-        refuse(name, value, allowed)
+        raise_invalid(name, value, allowed)
 
 
 def numbers_of(name: str, values: Any, allowed: str, is_allowed: Callable[[np.ndarray], Any]) -> np.ndarray:
@@ -150,7 +465,7 @@ def numbers_of(name: str, values: Any, allowed: str, is_allowed: Callable[[np.nd
     except ValueError:  # rows of different lengths
         given = np.empty(0)
     if given.ndim != 1 or not len(given) or given.dtype.kind not in "iuf" or not np.all(is_allowed(given)):
-        refuse(name, values, allowed)
+        raise_invalid(name, values, allowed)
     return given.astype(np.float64)
 
 
@@ -169,9 +484,9 @@ def array(
     """
     extents, dtype = getattr(value, "shape", None), getattr(value, "dtype", None)
     if not isinstance(extents, tuple) or getattr(dtype, "kind", "O") not in kinds or len(extents) != len(shape):
-        refuse(name, value, allowed)
+        raise_invalid(name, value, allowed)
     if any(found != wanted if wanted is not None else found < 1 for found, wanted in zip(extents, shape, strict=True)):
-        refuse(name, value, allowed)
+        raise_invalid(name, value, allowed)
     if is_allowed is not None and math.prod(extents) and not is_traced(value) and not is_allowed(np.asarray(value)):
         values = np.asarray(value)
         raise ValueError(

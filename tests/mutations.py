@@ -137,6 +137,20 @@ MUTATIONS = (
         "zlib.crc32(b'', crc)",
         "tests/test_sweep_folder.py::test_the_same_names_of_something_else_are_refused",
     ),
+    Mutation(
+        "a person's file is replaced",
+        "host/files.py",
+        "if os.path.lexists(path) and not is_ours(path):",
+        "if path.is_dir():",
+        "tests/test_foreign_files.py::test_a_file_in_the_place_of_ours_is_refused_before_training",
+    ),
+    Mutation(
+        "a state that cannot be read is deleted",
+        "host/checkpoints.py",
+        "aside = set_aside(path)",
+        "aside = path\n                path.unlink()",
+        "tests/test_faults.py::test_no_damaged_state_is_taken_for_another",
+    ),
 )
 
 

@@ -45,7 +45,7 @@ MODEL, OPTIMIZER = jm.SoftmaxRegression(4), optax.sgd(0.1)
 RUNS = jm.grid(learning_rate=[0.1, 0.2], batch_size=[4], seed=[0, 1])
 # Dataclasses and the like, which hold what functions then check: their fields are in the cases of those.
 CLASSES = {
-    "Affine", "CNN", "Classifier", "DataError", "Dataset", "DatasetUnavailable", "MLP", "SoftmaxRegression", "Split",
+    "Affine", "Batch", "CNN", "Classifier", "DataError", "Dataset", "DatasetUnavailable", "MLP", "SoftmaxRegression", "Split",
     "State",
 }  # fmt: skip
 
@@ -55,10 +55,13 @@ def state():
     return jm.init_state(MODEL, OPTIMIZER, 0, SPLIT.images)
 
 
+def of_batch(**more):
+    return jm.Batch(SPLIT.images[:3], SPLIT.labels[:3], np.ones(3, np.float32))._replace(**more)
+
+
 def of_step():
     return dict(
-        model=MODEL, optimizer=OPTIMIZER, state=state(), images=SPLIT.images[:3], labels=SPLIT.labels[:3],
-        weights=np.ones(3, np.float32), augment=None, label_smoothing=0.1,
+        model=MODEL, optimizer=OPTIMIZER, state=state(), batch=of_batch(), augment=None, label_smoothing=0.1,
     )  # fmt: skip
 
 
@@ -118,6 +121,11 @@ NOT_WEIGHTS = one_of(
     THINGS, ARRAYS[:2], [np.zeros(3, np.float32), np.ones(2, np.float32), np.array([1, np.nan, 1], np.float32)],
     [np.array([1, -1, 1], np.float32), np.ones(3, int), np.full(3, np.inf, np.float32)],
 )  # fmt: skip
+NOT_A_BATCH = one_of(THINGS, ARRAYS, [SPLIT, tuple(of_batch())]) | st.one_of(
+    NOT_IMAGES.map(lambda images: of_batch(images=images)),
+    NOT_LABELS.map(lambda labels: of_batch(labels=labels)),
+    NOT_WEIGHTS.map(lambda weights: of_batch(weights=weights)),
+)
 NOT_RUNS = one_of(THINGS, ARRAYS) | st.one_of(
     one_of(THINGS, ARRAYS[:2], [[math.nan], [1e39], [1j], [[1]], [10**400]]).map(
         lambda rates: {**RUNS, "learning_rate": rates}
@@ -157,7 +165,7 @@ CASES = [
          lambda: dict(model=MODEL, optimizer=OPTIMIZER, seed=0, images=SPLIT.images)),
     *cases(
         jm.train_step, of_step, model=NOT_A_MODEL, optimizer=is_not() | st.just(optax.sgd),
-        state=is_not() | st.just(tuple(range(5))), images=NOT_IMAGES, labels=NOT_LABELS, weights=NOT_WEIGHTS,
+        state=is_not() | st.just(tuple(range(5))), batch=NOT_A_BATCH,
         augment=NOT_CALLABLE.filter(lambda value: value is not None),
         label_smoothing=NOT_A_SHARE.filter(lambda value: value is not None),
     ),

@@ -30,7 +30,7 @@ def test_step_equals_the_closed_form_of_softmax_regression(tiny):
     images, labels = tiny.train.images[:5], tiny.train.labels[:5]
     optimizer = optax.sgd(0.3)
     state = jm.init_state(MODEL, optimizer, 0, images)
-    new, loss = jm.train_step(MODEL, optimizer, state, jnp.asarray(images), jnp.asarray(labels), jnp.ones(5))
+    new, loss = jm.train_step(MODEL, optimizer, state, jm.Batch(jnp.asarray(images), jnp.asarray(labels), jnp.ones(5)))
     pixels = images.reshape(5, -1) / 255
     residual = (0.25 - np.eye(4)[labels]) / 5
     np.testing.assert_allclose(new.params["Dense_0"]["kernel"], -0.3 * residual.T @ pixels, atol=1e-6)
@@ -56,9 +56,9 @@ def test_padding_rows_have_zero_gradient(tiny):
     weights = jnp.array([1.0, 1, 1, 1, 0, 0])
     optimizer = optax.sgd(1.0)
     state = jm.init_state(jm.MLP(8, 4), optimizer, 0, images)
-    ours, _ = jm.train_step(jm.MLP(8, 4), optimizer, state, images, labels, weights)
+    ours, _ = jm.train_step(jm.MLP(8, 4), optimizer, state, jm.Batch(images, labels, weights))
     others = images.at[4:].set(255 - images[4:])
-    theirs, _ = jm.train_step(jm.MLP(8, 4), optimizer, state, others, labels, weights)
+    theirs, _ = jm.train_step(jm.MLP(8, 4), optimizer, state, jm.Batch(others, labels, weights))
     jax.tree.map(np.testing.assert_array_equal, ours.params, theirs.params)
 
 
@@ -76,7 +76,9 @@ def test_batches_are_those_of_fit_in_their_order(tiny):
     optimizer = optax.sgd(0.5)
     state = jm.init_state(MODEL, optimizer, 3, tiny.train.images)
     for images, labels in itertools.islice(jm.batches(tiny.train, 9, seed=3), 12):
-        state, _ = jm.train_step(MODEL, optimizer, state, jnp.asarray(images), jnp.asarray(labels), jnp.ones(9))
+        state, _ = jm.train_step(
+            MODEL, optimizer, state, jm.Batch(jnp.asarray(images), jnp.asarray(labels), jnp.ones(9))
+        )
     fitted, _ = fit(tiny, batch_size=9, seed=3, num_steps=12)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), state.params, fitted.params)
 
@@ -127,7 +129,7 @@ def test_dropout_differs_by_step_and_seed_and_repeats(tiny):
         state = state._replace(params=jm.init_state(model, optimizer, 0, images).params)
         taken = []
         for _ in range(3):
-            state, loss = jm.train_step(model, optimizer, state, images, labels, jnp.ones(5))
+            state, loss = jm.train_step(model, optimizer, state, jm.Batch(images, labels, jnp.ones(5)))
             taken.append(float(loss))
         return taken
 
@@ -138,7 +140,7 @@ def test_augmentation_differs_by_step_and_seed_and_leaves_evaluation_alone(tiny)
     model, optimizer = jm.MLP(8, num_classes=4), optax.sgd(0.0)
     images, labels = jnp.asarray(tiny.train.images[:5]), jnp.asarray(tiny.train.labels[:5])
     state = jm.init_state(model, optimizer, 0, images)
-    step = functools.partial(jm.train_step, model, optimizer, weights=jnp.ones(5), images=images, labels=labels)
+    step = functools.partial(jm.train_step, model, optimizer, batch=jm.Batch(images, labels, jnp.ones(5)))
     next_state, first = step(state, augment=jm.Affine())
     _, second = step(next_state, augment=jm.Affine())
     _, other_seed = step(state._replace(key=jax.random.key(7)), augment=jm.Affine())

@@ -64,7 +64,7 @@ def merge(files: Iterable[str | os.PathLike]) -> xr.Dataset:
       ValueError: a shard is missing, there twice or not finished, or the shards are not of one sweep.
     """
     if isinstance(files, str | os.PathLike) or not isinstance(files, Iterable):
-        checks.refuse("files", files, "a sequence of files or folders")
+        checks.raise_invalid("files", files, "a sequence of files or folders")
     files = list(files)
     for file in files:
         checks.path("files", file)

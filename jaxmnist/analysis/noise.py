@@ -5,7 +5,8 @@ Shapes: N training images, M batches of B examples.
 
 import functools
 from collections.abc import Sequence
-from typing import NamedTuple
+from types import SimpleNamespace
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -14,12 +15,12 @@ import numpy as np
 import optax
 import pandas as pd
 
-from jaxmnist import checks
-from jaxmnist.core import losses, training, training_checks
+from jaxmnist.checks import MAX_STEPS, SEED, Kind, Where, Whole, checked_by, is_ascending, raise_invalid
+from jaxmnist.core import losses, training
+from jaxmnist.core.arguments import MODULE, PARAMS, TRANSFORMATION, check_classes
 from jaxmnist.core.state import init_state
-from jaxmnist.data.dataset import Dataset, Split, check_dataset, check_labels, check_split
+from jaxmnist.data.dataset import DATASET, SPLIT, Dataset, Split
 from jaxmnist.data.order import example_order
-from jaxmnist.sweeps.job import check_model
 
 SMALL_BATCH_SIZE = 100
 
@@ -36,6 +37,28 @@ class Noise(NamedTuple):
     squared_norm: jax.Array
 
 
+class IsBatches(Kind):
+    """Several batches of one size: images `[M, B, H, W, C]` and labels `[M, B]`, M from 2 on."""
+
+    words = "a Split of batches [M, B, H, W, C], M from 2 on,"
+
+    def check(self, name: str, value: Any) -> None:
+        if not isinstance(value, Split) or getattr(value.labels, "ndim", None) != 2 or value.labels.shape[0] < 2:
+            raise_invalid(name, value, self.words)
+        SPLIT.check(name, _joined(value))
+
+
+def _joined(batches: Split) -> Split:
+    """Returns the examples of all batches as one split."""
+    return Split(batches.images.reshape(-1, *batches.images.shape[2:]), batches.labels.reshape(-1))
+
+
+def _check_estimate(given: SimpleNamespace) -> None:
+    images, labels = _joined(given.batches)
+    check_classes("batches.labels", given.model, given.params, images, labels)
+
+
+@checked_by(_check_estimate, model=MODULE, params=PARAMS, batches=IsBatches())
 def estimate_noise(model: nn.Module, params: optax.Params, batches: Split) -> Noise:
     """Returns unbiased estimates from the gradients of M batches and of all of them together.
 
@@ -47,19 +70,12 @@ def estimate_noise(model: nn.Module, params: optax.Params, batches: Split) -> No
       batches: images `[M, B, H, W, C]` uint8 and labels `[M, B]` int32, of distinct examples; M at least 2.
 
     Raises:
-      ValueError: an argument is none of these, or the parameters are not of this model and such images.
+      ValueError: an argument is not as described above, or the parameters are not of this model and such images.
     """
-    check_model(model)
-    if not isinstance(batches, Split) or getattr(batches.labels, "ndim", None) != 2 or batches.labels.shape[0] < 2:
-        checks.refuse("batches", batches, "a Split of batches [M, B, H, W, C], M from 2 on,")
-    images = batches.images.reshape(-1, *batches.images.shape[2:])
-    check_split("batches", Split(images, batches.labels.reshape(-1)))
-    training_checks.check_params(params)
     num_batches, batch_size = batches.labels.shape
 
     def loss(params, batch):
         logits = training.predict(model, params, batch.images)
-        check_labels("batches.labels", batches.labels.reshape(-1), images.shape[0], logits.shape[-1])
         return losses.cross_entropy(logits, batch.labels, jnp.ones(batch_size, jnp.float32))
 
     def add(total, batch):
@@ -76,23 +92,23 @@ def estimate_noise(model: nn.Module, params: optax.Params, batches: Split) -> No
     )
 
 
-def _check_walk(dataset: Dataset, batch_size: int, steps: Sequence[int]) -> None:
-    """Raises ValueError where there is no such training to go along."""
-    check_dataset(dataset)
-    num_train = len(dataset.train.labels)
+ASCENDING_STEPS = Where(
+    "a sequence of ascending whole numbers from 0 to 2**31 - 1",
+    lambda value: is_ascending(value) and value[0] >= 0 and value[-1] <= MAX_STEPS,
+)
+
+
+def _check_walk(given: SimpleNamespace) -> None:
+    num_train = len(given.dataset.train.labels)
     if num_train < 2:
-        raise ValueError(f"dataset {dataset.name} has {num_train} training image; the noise of gradients needs 2")
-    checks.whole("batch_size", batch_size, 1, num_train, f"the {num_train} training images")
-    if (
-        not checks.is_sequence(steps)
-        or not len(steps)
-        or not all(map(checks.is_whole, steps))
-        or list(steps) != sorted(set(steps))
-        or not 0 <= steps[0] <= steps[-1] <= checks.MAX_STEPS
-    ):
-        checks.refuse("steps", steps, "a sequence of ascending whole numbers from 0 to 2**31 - 1")
+        raise ValueError(f"dataset {given.dataset.name} has {num_train} training image; the noise of gradients needs 2")
+    Whole(1, num_train, f"the {num_train} training images").check("batch_size", given.batch_size)
 
 
+@checked_by(
+    _check_walk, model=MODULE, optimizer=TRANSFORMATION, dataset=DATASET, batch_size=Whole(1), seed=SEED,
+    steps=ASCENDING_STEPS,
+)  # fmt: skip
 def noise_scale_along_training(
     model: nn.Module,
     optimizer: optax.GradientTransformation,
@@ -117,9 +133,8 @@ def noise_scale_along_training(
       squared norm is not above 0, as happens near a minimum.
 
     Raises:
-      ValueError: an argument is none of these, or there are fewer than 2 training images.
+      ValueError: an argument is not as described above, or there are fewer than 2 training images.
     """
-    _check_walk(dataset, batch_size, steps)
     split = jax.device_put(dataset.train)
     num_batches = len(dataset.train.labels) // SMALL_BATCH_SIZE
     small = SMALL_BATCH_SIZE if num_batches >= 2 else max(len(dataset.train.labels) // 2, 1)

@@ -21,7 +21,7 @@ def typed_axes(result: xr.Dataset) -> dict[str, list]:
       ValueError: it is no result.
     """
     if not isinstance(result, xr.Dataset):
-        checks.refuse("result", result, NEEDED)
+        checks.raise_invalid("result", result, NEEDED)
     try:
         axes = json.loads(result.attrs["axes"])
     except (KeyError, TypeError, ValueError, RecursionError):

@@ -211,7 +211,7 @@ def best_rates(table: pd.DataFrame) -> pd.DataFrame:
       ValueError: it is no such table.
     """
     if not isinstance(table, pd.DataFrame) or not {"batch_size", "steps"} <= set(table):
-        checks.refuse("table", table, "a table as target_table returns it")
+        checks.raise_invalid("table", table, "a table as target_table returns it")
     for name in ("batch_size", "steps"):
         if table[name].dtype.kind not in "iuf":
             raise ValueError(f"table has a {name} of {table[name].dtype}; numbers are needed")

@@ -1,19 +1,25 @@
-"""Flax linen modules as the two functions that training needs, `init` and `apply`.
+"""The contract between a model and its training, and the adapter that makes a flax linen module keep it.
 
-Training knows parameters alone. A module that needs more (running statistics, a flag that says whether it is being
-trained) would be trained wrongly without a word, so it is refused.
+Training knows two pure functions of a model, `init_params` and `apply`, and parameters alone. A module that needs more
+(running statistics, a flag that says whether it is being trained) would be trained wrongly without a word, so it is
+refused.
+
+Shapes: B examples of a batch, H x W x C an image, K classes.
 """
 
 import dataclasses
-import functools
 import inspect
 import operator
-from typing import Any
+from typing import Any, cast
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 import optax
 
+from jaxmnist import checks
+
+Shaped = jax.Array | jax.ShapeDtypeStruct
 FLAGS = ("train", "training", "is_training", "deterministic", "use_running_average")
 INSTEAD = 'have the module ask self.has_rng("dropout"), which is true in training alone'
 
@@ -22,19 +28,25 @@ class UnsupportedModel(ValueError):  # noqa: N818 (it is a limit of this version
     """A model that would be trained wrongly."""
 
 
-def init_params(model: nn.Module, key: jax.Array, inputs: jax.Array) -> optax.Params:
-    """Returns the parameters of a module, the collection `params` itself.
+def init_params(model: nn.Module, key: jax.Array, image_shape: tuple[int, ...]) -> optax.Params:
+    """Returns the initial parameters of a module: its collection `params` itself.
 
     Args:
       model: the module.
       key: decides the parameters.
-      inputs: `[B, H, W, C]` float32; only their shape is used.
+      image_shape: `(H, W, C)`.
 
     Raises:
       UnsupportedModel: the module has another collection, or a training flag.
+      ValueError: the module does not take such images.
     """
     check_signature(model)
-    variables = model.init(key, inputs)
+    try:
+        variables = model.init(key, jnp.zeros((1, *image_shape), jnp.float32))
+    except Exception as error:  # flax raises many kinds
+        raise ValueError(
+            f"model {named(model)} cannot be initialised for images of shape {image_shape}: {checks.reason(error)}"
+        ) from error
     others = sorted(set(variables) - {"params"})
     if others:
         raise UnsupportedModel(
@@ -44,9 +56,31 @@ def init_params(model: nn.Module, key: jax.Array, inputs: jax.Array) -> optax.Pa
     return variables.get("params", {})
 
 
-def apply(model: nn.Module, params: optax.Params, inputs: jax.Array, **keys: jax.Array) -> Any:
-    """Returns the outputs of a module: in training with a key named `dropout`, in evaluation without any key."""
-    return model.apply({"params": params}, inputs, rngs=keys)
+def apply(model: nn.Module, params: optax.Params, inputs: jax.Array, **keys: jax.Array) -> jax.Array:
+    """Returns the logits of a module: in training with a key named `dropout`, in evaluation without any key.
+
+    Args:
+      model: the module.
+      params: its parameters.
+      inputs: `[B, H, W, C]` float32 in `[0, 1]`.
+      **keys: random keys by name.
+
+    Returns:
+      `[B, K]` float32.
+
+    Raises:
+      ValueError: the module does not take these parameters and images, or does not return logits.
+    """
+    try:
+        logits = cast(jax.Array, model.apply({"params": params}, inputs, rngs=keys))
+    except Exception as error:  # flax raises many kinds
+        raise ValueError(
+            f"model {named(model)} does not take these params for images of shape {inputs.shape[1:]}: "
+            f"{checks.reason(error)}"
+        ) from error
+    if getattr(logits, "ndim", None) != 2 or logits.shape[0] != inputs.shape[0]:
+        raise ValueError(f"model {named(model)} returns {checks.shown(logits)}; logits [B, K] are needed")
+    return logits
 
 
 def check_signature(model: nn.Module) -> None:
@@ -59,10 +93,10 @@ def check_signature(model: nn.Module) -> None:
             raise UnsupportedModel(f"model {named(model)} has the {kind} {flag}, which is never set here: {INSTEAD}")
 
 
-def check_flags(model: nn.Module, params: optax.Params, inputs: jax.Array, key: jax.Array) -> None:
+def check_flags(model: nn.Module, params: optax.Params, inputs: Shaped, key: Shaped) -> None:
     """Raises UnsupportedModel if a flag somewhere in a module has the same value in training and in evaluation.
 
-    Nothing is computed: both calls are traced, of any values.
+    Nothing is computed: both calls are traced.
 
     Args:
       model: the module.
@@ -71,15 +105,15 @@ def check_flags(model: nn.Module, params: optax.Params, inputs: jax.Array, key: 
       key: of dropout.
 
     Raises:
-      UnsupportedModel: there is such a flag, or the module cannot be evaluated as it can be trained.
+      UnsupportedModel: there is such a flag, or the module can be trained but not evaluated.
     """
     in_training = _flags(model, params, inputs, dropout=key)
     try:
         in_evaluation = _flags(model, params, inputs)
     except Exception as error:  # flax raises many kinds
-        reason = str(error).strip().splitlines()[0]
         raise UnsupportedModel(
-            f"model {named(model)} can be trained but not evaluated, where no key is given: {reason}"
+            f"model {named(model)} can be trained but not evaluated, where no key is given: "
+            f"{checks.reason(error.__cause__ or error)}"
         ) from error
     for (path, flag), values in in_training.items():
         if any(map(operator.eq, values, in_evaluation.get((path, flag), []))):
@@ -96,7 +130,7 @@ def _flags(model, params, inputs, **keys) -> dict[tuple[str, str], list[bool]]:
         given = inspect.signature(context.orig_method).bind(*args, **kwargs)
         given.apply_defaults()
         for flag in FLAGS:
-            value = given.arguments.get(flag)
+            value: Any = given.arguments.get(flag)
             value = getattr(context.module, flag, None) if value is None else value
             # A flag of None says nothing: flax itself raises if it needs one.
             if isinstance(value, bool):
@@ -104,7 +138,7 @@ def _flags(model, params, inputs, **keys) -> dict[tuple[str, str], list[bool]]:
         return call(*args, **kwargs)
 
     with nn.intercept_methods(record):
-        jax.eval_shape(functools.partial(apply, model, **keys), params, inputs)
+        jax.eval_shape(lambda params, inputs, keys: apply(model, params, inputs, **keys), params, inputs, keys)
     return found
 
 

@@ -5,7 +5,26 @@ from collections.abc import Callable
 import jax
 import optax
 
+from jaxmnist import checks
+
 OptimizerFactory = Callable[..., optax.GradientTransformation]
+
+
+def update(
+    optimizer: optax.GradientTransformation, grads: optax.Updates, opt_state: optax.OptState, params: optax.Params
+) -> tuple[optax.Params, optax.OptState]:
+    """Returns parameters and state after one update of an optimizer.
+
+    Raises:
+      ValueError: the state is not one of this optimizer and these parameters.
+    """
+    try:
+        # Adam's bias correction would otherwise be of 64 bits if JAX_ENABLE_X64 is set, and runs would differ.
+        with jax.enable_x64(False):
+            updates, opt_state = optimizer.update(grads, opt_state, params)
+    except (TypeError, ValueError, AttributeError) as error:
+        raise ValueError(f"state.opt_state is not one of this optimizer and params: {checks.reason(error)}") from error
+    return optax.apply_updates(params, updates), opt_state
 
 
 def momentum(learning_rate: jax.typing.ArrayLike, momentum: jax.typing.ArrayLike) -> optax.GradientTransformation:

@@ -7,9 +7,9 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxmnist import checks
-from jaxmnist.core import training_checks
-from jaxmnist.core.model import check_flags, init_params, named
+from jaxmnist.checks import SEED_OR_ARRAY, Where, checked_by
+from jaxmnist.core.arguments import IMAGES, MODULE, TRANSFORMATION, check_start
+from jaxmnist.core.model import init_params
 
 NEVER = -1
 
@@ -22,8 +22,8 @@ class State(NamedTuple):
       step: `[]` int32, number of training steps taken.
       params: the model's parameters, its collection `params` itself: a tree of float32 arrays.
       opt_state: the optimizer's state.
-      diverged_step: `[]` int32, the first training step (counted from 1) whose batch loss had `diverged`;
-        `NEVER` (-1) if none.
+      diverged_step: `[]` int32, the first training step (counted from 1) whose batch loss had diverged; `NEVER` (-1)
+        if none.
     """
 
     key: jax.Array
@@ -33,6 +33,10 @@ class State(NamedTuple):
     diverged_step: jax.Array
 
 
+STATE = Where("a State, as init_state returns it,", lambda value: isinstance(value, State))
+
+
+@checked_by(check_start, model=MODULE, optimizer=TRANSFORMATION, seed=SEED_OR_ARRAY, images=IMAGES)
 def init_state(
     model: nn.Module, optimizer: optax.GradientTransformation, seed: jax.typing.ArrayLike, images: jax.Array
 ) -> State:
@@ -41,32 +45,15 @@ def init_state(
     Args:
       model: a linen module from images to logits.
       optimizer: an optax gradient transformation.
-      seed: `[]` int; it alone decides the initial parameters and what is dropped out
-        and how images are augmented.
+      seed: `[]` int; it alone decides the initial parameters, what is dropped out and how images are augmented.
       images: `[N, H, W, C]` uint8; only their shape is used.
 
     Raises:
-      ValueError: an argument is none of these, the model does not take such images, or it would be trained wrongly.
+      ValueError: an argument is not as described above, the model does not take such images, or it would be trained
+        wrongly.
     """
-    training_checks.check_built(model)
-    training_checks.check_optimizer(optimizer)
-    if checks.is_traced(seed):
-        checks.array("seed", seed, "a whole number", "iu")
-    else:
-        checks.seed(seed.item() if getattr(seed, "shape", None) == () else seed)  # type: ignore[union-attr]
-    training_checks.check_images("images", images)
-    example = jnp.zeros((1, *images.shape[1:]), jnp.float32)
     key = random_key(seed)
-    try:
-        params = init_params(model, key, example)
-        if not checks.is_traced(seed):  # in a sweep, `check` has done so
-            check_flags(model, params, example, key)
-    except model.UnsupportedModel:
-        raise
-    except Exception as error:  # flax raises many kinds
-        raise ValueError(
-            f"model {named(model)} cannot be initialised for images of shape {images.shape[1:]}: {checks.reason(error)}"
-        ) from error
+    params = init_params(model, key, images.shape[1:])
     return State(
         key=jax.random.fold_in(key, 1),
         step=jnp.zeros((), jnp.int32),

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxmnist import checks
+from jaxmnist.checks import STRING, Array, Kind, Strings, raise_invalid, shown
 
 SPLIT_NAMES = ("train", "validation", "test")
 
@@ -34,7 +34,7 @@ class DatasetUnavailable(DataError):  # noqa: N818 (it is a state of the world, 
 def _describe(value: Any) -> str:
     """Returns dtype and shape of an array, traced or not, and anything else in a few words."""
     shape, dtype = getattr(value, "shape", None), getattr(value, "dtype", None)
-    return checks.shown(value) if shape is None or dtype is None else f"{dtype}{list(shape)}"
+    return shown(value) if shape is None or dtype is None else f"{dtype}{list(shape)}"
 
 
 class Split(NamedTuple):
@@ -50,6 +50,20 @@ class Split(NamedTuple):
 
     def __repr__(self) -> str:
         return f"Split(images={_describe(self.images)}, labels={_describe(self.labels)})"
+
+
+class Batch(NamedTuple):
+    """Images and labels of one training step, and what each of them counts.
+
+    Attributes:
+      images: `[B, H, W, C]` uint8.
+      labels: `[B]` int32 in `[0, K)`.
+      weights: `[B]` float32; 0 marks padding.
+    """
+
+    images: Any
+    labels: Any
+    weights: Any
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,45 +93,56 @@ class Dataset:
         return f"Dataset({self.name!r}, {counts}, image_shape={shape}, num_classes={num_classes})"
 
 
-def check_split(name: str, split: Split, num_classes: int | None = None, image_shape=(None, None, None)) -> None:
-    """Raises ValueError where a split is none.
+@dataclasses.dataclass(frozen=True)
+class IsSplit(Kind):
+    """A split whose images and labels belong together; of traced arrays, shapes and dtypes alone are known.
 
-    Args:
-      name: what to call it.
-      split: images and labels, which may be traced; then their values are not looked at.
-      num_classes: K, where it is known.
-      image_shape: H, W and C, where they are known.
+    Attributes:
+      num_classes: K; None for any.
+      image_shape: H, W and C; None for any extent.
     """
-    if not isinstance(split, Split):
-        checks.refuse(name, split, "a Split of images and labels")
-    images = f"uint8 [N, {', '.join(str(extent or letter) for extent, letter in zip(image_shape, 'HWC', strict=True))}]"
-    checks.array(f"{name}.images", split.images, f"an array {images}, N from 1 on,", "u", None, *image_shape)
-    if split.images.dtype != np.uint8:
-        checks.refuse(f"{name}.images", split.images, f"an array {images}")
-    check_labels(f"{name}.labels", split.labels, split.images.shape[0], num_classes)
+
+    num_classes: int | None = None
+    image_shape: tuple[int | None, ...] = (None, None, None)
+    words = "a Split of images and labels"
+
+    def check(self, name: str, value: Any) -> None:
+        if not isinstance(value, Split):
+            raise_invalid(name, value, self.words)
+        extents = (str(extent or letter) for extent, letter in zip(self.image_shape, "HWC", strict=True))
+        words = f"an array uint8 [N, {', '.join(extents)}], N from 1 on,"
+        Array(words, "u", (None, *self.image_shape), dtype="uint8").check(f"{name}.images", value.images)
+        check_labels(f"{name}.labels", value.labels, value.images.shape[0], self.num_classes)
 
 
 def check_labels(name: str, labels: Any, num_examples: int, num_classes: int | None = None) -> None:
-    """Raises ValueError where labels are not `[num_examples]` whole numbers from 0 to below `num_classes`."""
+    """Raises ValueError unless labels are `[num_examples]` whole numbers from 0 to below `num_classes`."""
     top = "K" if num_classes is None else str(num_classes)
 
     def is_in_range(values):
         return values.min() >= 0 and (num_classes is None or values.max() < num_classes)
 
-    allowed = f"an integer array [{num_examples}] of labels in [0, {top})"
-    checks.array(name, labels, allowed, "iu", num_examples, is_allowed=is_in_range)
+    words = f"an integer array [{num_examples}] of labels in [0, {top})"
+    Array(words, "iu", (num_examples,), is_allowed=is_in_range).check(name, labels)
 
 
-def check_dataset(dataset: Dataset) -> None:
-    """Raises ValueError where a data set is none that can be trained and evaluated on."""
-    if not isinstance(dataset, Dataset):
-        checks.refuse("dataset", dataset, "a Dataset, as load returns it,")
-    checks.text("dataset.name", dataset.name)
-    checks.texts("dataset.class_names", dataset.class_names)
-    image_shape: tuple = (None, None, None)
-    for split in SPLIT_NAMES:
-        check_split(f"dataset.{split}", getattr(dataset, split), len(dataset.class_names), image_shape)
-        image_shape = dataset.train.images.shape[1:]
+class IsDataset(Kind):
+    """A data set that can be trained and evaluated on."""
+
+    words = "a Dataset, as load returns it,"
+
+    def check(self, name: str, value: Any) -> None:
+        if not isinstance(value, Dataset):
+            raise_invalid(name, value, self.words)
+        STRING.check(f"{name}.name", value.name)
+        Strings().check(f"{name}.class_names", value.class_names)
+        image_shape: tuple = (None, None, None)
+        for split in SPLIT_NAMES:
+            IsSplit(len(value.class_names), image_shape).check(f"{name}.{split}", getattr(value, split))
+            image_shape = value.train.images.shape[1:]
+
+
+SPLIT, DATASET = IsSplit(), IsDataset()
 
 
 def prepared_folder(name: str, root: Path) -> Path | None:

@@ -13,10 +13,11 @@ import os
 import re
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from jaxmnist import checks
+from jaxmnist.checks import PATH, Kind, Optional, checked_by, shown
 from jaxmnist.data.dataset import SPLIT_NAMES, DataError, Dataset, DatasetUnavailable, Split, prepared_folder
 from jaxmnist.host.files import write_atomically
 
@@ -25,6 +26,17 @@ CACHE_NAME = "jaxmnist_decoded.npz"
 ALIGNMENT = 64
 
 
+class IsName(Kind):
+    """The name of a data set that is not a path."""
+
+    words = "a name such as 'mnist', 'fashion_mnist' or 'emnist/digits'"
+
+    def check(self, name: str, value: Any) -> None:
+        if not isinstance(value, str) or not re.fullmatch(r"[a-z]\w*(/[\w.-]*\w[\w.-]*)?", value, re.ASCII):
+            raise DataError(f"dataset {shown(value)} is not {self.words}")
+
+
+@checked_by(name=IsName(), data_dir=Optional(PATH))
 def load(name: str = DEFAULT_DATASET, data_dir: str | os.PathLike | None = None) -> Dataset:
     """Returns a data set, preparing it first where that was not done yet.
 
@@ -37,11 +49,6 @@ def load(name: str = DEFAULT_DATASET, data_dir: str | os.PathLike | None = None)
       DatasetUnavailable: it is not prepared, and there is no network to download it.
       DataError: it is unknown, of another kind, or its files are damaged.
     """
-    if not isinstance(name, str) or not re.fullmatch(r"[a-z]\w*(/[\w.-]*\w[\w.-]*)?", name, re.ASCII):
-        named = checks.shown(name)
-        raise DataError(f"dataset {named} is not a name such as 'mnist', 'fashion_mnist' or 'emnist/digits'")
-    if data_dir is not None:
-        checks.path("data_dir", data_dir)
     if name == "digits":
         return _digits()
     root = Path(data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
@@ -62,6 +69,7 @@ def load(name: str = DEFAULT_DATASET, data_dir: str | os.PathLike | None = None)
         raise DataError(f"dataset {name!r} cannot be read from {root}: {error}") from None
 
 
+@checked_by(name=Optional(IsName()), data_dir=Optional(PATH))
 def load_or_digits(name: str | None, data_dir: str | os.PathLike | None = None) -> tuple[Dataset, str | None]:
     """Returns the data set of that name; for None, MNIST where it can be had and the digits elsewhere.
 
@@ -149,4 +157,4 @@ def _write_cache(place: Path, dataset: Dataset, fingerprint: str) -> None:
     }
     header = json.dumps({"fingerprint": fingerprint, "class_names": dataset.class_names})
     place.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(place, lambda passing: np.savez(passing, header=np.array(header), **arrays))
+    write_atomically(place, lambda temporary: np.savez(temporary, header=np.array(header), **arrays))

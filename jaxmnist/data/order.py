@@ -6,13 +6,18 @@ Shapes: N images of a split, B examples of a batch.
 import functools
 import itertools
 from collections.abc import Iterator
+from types import SimpleNamespace
 
 import numpy as np
 
-from jaxmnist import checks
-from jaxmnist.data.dataset import MAX_EXAMPLES, Split, check_split
+from jaxmnist.checks import SEED, Whole, checked_by
+from jaxmnist.data.dataset import MAX_EXAMPLES, SPLIT, Split
 
 
+@checked_by(
+    num_examples=Whole(1, MAX_EXAMPLES, "2**31 - 1"), seed=SEED, length=Whole(0, MAX_EXAMPLES, "2**31 - 1"),
+    start=Whole(0),
+)  # fmt: skip
 def example_order(num_examples: int, seed: int, length: int, start: int = 0) -> np.ndarray:
     """Returns `length` examples of a seed's order: one permutation per epoch, one after another.
 
@@ -26,12 +31,8 @@ def example_order(num_examples: int, seed: int, length: int, start: int = 0) -> 
       `[length]` int32 in `[0, N)`.
 
     Raises:
-      ValueError: a number is no whole one, or out of range.
+      ValueError: a number is not a whole number, or out of range.
     """
-    checks.whole("num_examples", num_examples, 1, MAX_EXAMPLES, "2**31 - 1")
-    checks.seed(seed)
-    checks.whole("length", length, 0, MAX_EXAMPLES, "2**31 - 1")
-    checks.whole("start", start, 0)
     # Of numpy's 32 bits, sums could be beyond them.
     num_examples, seed, length, start = int(num_examples), int(seed), int(length), int(start)
     first, offset = divmod(start, num_examples)
@@ -48,6 +49,12 @@ def _permutation(num_examples: int, seed: int, epoch: int) -> np.ndarray:
     return order
 
 
+def _check_batches(given: SimpleNamespace) -> None:
+    num_examples = len(given.split.labels)
+    Whole(1, num_examples, f"the {num_examples} training images").check("batch_size", given.batch_size)
+
+
+@checked_by(_check_batches, split=SPLIT, batch_size=Whole(1), seed=SEED)
 def batches(split: Split, batch_size: int, seed: int = 0) -> Iterator[Split]:
     """Yields, without end, the very batches that a run of this batch size and seed trains on, in its order.
 
@@ -59,14 +66,8 @@ def batches(split: Split, batch_size: int, seed: int = 0) -> Iterator[Split]:
       seed: the run's seed.
 
     Raises:
-      ValueError: the batch size is not in that range, the seed is none, or there is no split.
+      ValueError: an argument is not as described above.
     """
-    check_split("split", split)
     num_examples = len(split.labels)
-    if not checks.is_whole(batch_size) or not 1 <= batch_size <= num_examples:
-        raise ValueError(
-            f"batch_size {checks.shown(batch_size)} is not between 1 and the {num_examples} training images"
-        )
-    checks.seed(seed)
     orders = (example_order(num_examples, seed, batch_size, step * batch_size) for step in itertools.count())
     return (Split(split.images[rows], split.labels[rows]) for rows in orders)

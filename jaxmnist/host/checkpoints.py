@@ -87,7 +87,7 @@ class Checkpoints:
                 arrays = read_arrays(content)
                 notes = json.loads(str(arrays.pop("notes")))
             except (ValueError, KeyError):
-                arrays = {}
+                arrays, notes = {}, None
             else:
                 check_notes(notes)
             try:

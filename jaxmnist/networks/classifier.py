@@ -1,7 +1,6 @@
 """Training states and, by orbax, trained models in folders: written atomically; loading them executes nothing."""
 
 import dataclasses
-import functools
 import json
 import os
 import re
@@ -12,6 +11,7 @@ from typing import Any
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 
@@ -86,7 +86,21 @@ class Classifier:
         return np.stack([np.asarray(_probabilities(self.model, params, images)) for params in self.params])
 
 
-_probabilities = jax.jit(training.probabilities, static_argnums=0)
+def probabilities(model: nn.Module, params: optax.Params, images: jax.Array) -> jax.Array:
+    """Returns the class probabilities `[N, K]` float32 of images `[N, H, W, C]` uint8, in batches of a fixed size."""
+    num_images = images.shape[0]
+    batch_size = min(training.EVALUATION_BATCH_SIZE, num_images)
+
+    # Not `lax.map` over images with its `batch_size`: that is a `vmap`, under which a convolution is slower.
+    def batch_probabilities(start):
+        rows = start + jnp.arange(batch_size, dtype=jnp.int32)
+        return jax.nn.softmax(training.predict(model, params, images.at[rows].get(mode="clip")))
+
+    batches = jax.lax.map(batch_probabilities, jnp.arange(0, num_images, batch_size, dtype=jnp.int32))
+    return batches.reshape(-1, batches.shape[-1])[:num_images]
+
+
+_probabilities = jax.jit(probabilities, static_argnums=0)
 
 
 def save_model(folder: str | Path, classifier: Classifier, seeds: Sequence[int]) -> None:
@@ -107,16 +121,16 @@ def save_model(folder: str | Path, classifier: Classifier, seeds: Sequence[int])
 
     checks.path("folder", folder)
     if not isinstance(classifier, Classifier):
-        checks.refuse("classifier", classifier, "a Classifier")
+        checks.raise_invalid("classifier", classifier, "a Classifier")
     if type(classifier.model).__name__ not in MODELS:
-        checks.refuse("classifier.model", classifier.model, f"one of {', '.join(MODELS)}")
+        checks.raise_invalid("classifier.model", classifier.model, f"one of {', '.join(MODELS)}")
     count = len(classifier.params)
     if not checks.is_sequence(seeds) or not len(seeds) == count > 0:
-        checks.refuse("seeds", seeds, f"a sequence of {count} seeds, one for each of the parameters,")
+        checks.raise_invalid("seeds", seeds, f"a sequence of {count} seeds, one for each of the parameters,")
     for seed in seeds:
         checks.seed(seed, "seeds")
     if len(set(seeds)) < count:
-        checks.refuse("seeds", seeds, "a sequence of distinct seeds")
+        checks.raise_invalid("seeds", seeds, "a sequence of distinct seeds")
     folder = Path(folder).absolute()
     check_model(folder, seeds)
     remove_model(folder, seeds)
@@ -206,8 +220,7 @@ def load_model(folder: str | Path) -> Classifier:
         check_format(description.get("format", FORMAT), place / DESCRIPTION)
         check_links(place)
         model, shape, class_names = _described(description)
-        inputs = jax.ShapeDtypeStruct((1, *shape), np.float32)
-        like = {"params": jax.eval_shape(functools.partial(init_params, model), random_key(0), inputs)}
+        like = {"params": jax.eval_shape(lambda key: init_params(model, key, shape), random_key(0))}
         check_room(sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(like)), stored_bytes(place))
         with ocp.StandardCheckpointer() as checkpointer:
             params = []

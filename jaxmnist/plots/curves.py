@@ -164,7 +164,7 @@ def rate_curve(
     if not isinstance(chosen, Mapping) or not all(
         best is None or (isinstance(best, results.Best) and "learning_rate" in best.setting) for best in chosen.values()
     ):
-        checks.refuse("chosen", chosen, f"a setting for each {by}, as best_of_each returns them,")
+        checks.raise_invalid("chosen", chosen, f"a setting for each {by}, as best_of_each returns them,")
     check_shown(result, by, "learning_rate")
     table = results.settings(result).sort_values("learning_rate")
     values = results.axes(result)[by]

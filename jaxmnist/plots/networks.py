@@ -30,7 +30,7 @@ def training_curves(rows: Sequence[Mapping[str, float]], title: str) -> Figure:
     if not checks.is_sequence(rows) or not all(
         isinstance(row, Mapping) and _are_numbers(map(row.get, names)) for row in rows
     ):
-        checks.refuse("rows", rows, f"a sequence of mappings with numbers for {', '.join(names)}")
+        checks.raise_invalid("rows", rows, f"a sequence of mappings with numbers for {', '.join(names)}")
     panels = (("validation_loss", "validation loss (nats)"), ("validation_accuracy", "validation error (%)"))
     with house_style():
         figure = Figure(figsize=(7.2, 3.6), layout="constrained")
@@ -108,7 +108,7 @@ def mistakes(
     checks.text("title", title)
     checks.array("images", images, "a uint8 array [N, H, W, C], N from 1 on,", "u", None, None, None, None)
     if len(images) > NUM_PLACES or images.shape[-1] not in (1, 3, 4):
-        checks.refuse("images", images, f"at most {NUM_PLACES} images of 1, 3 or 4 channels")
+        checks.raise_invalid("images", images, f"at most {NUM_PLACES} images of 1, 3 or 4 channels")
     check_labels("labels", labels, len(images), len(class_names))
     _check_probabilities(probabilities, len(images), len(class_names))
     with house_style():

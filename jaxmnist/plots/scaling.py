@@ -134,7 +134,7 @@ def noise_curve(table: pd.DataFrame, critical_batch_size: float | None, result: 
       ValueError: an argument is none of these.
     """
     if not isinstance(table, pd.DataFrame) or not {"step", "noise_scale"} <= set(table) or not len(table):
-        checks.refuse("table", table, "a table as noise_scale_along_training returns it")
+        checks.raise_invalid("table", table, "a table as noise_scale_along_training returns it")
     for name in ("step", "noise_scale"):
         if table[name].dtype.kind not in "iuf":
             raise ValueError(f"table has a {name} of {table[name].dtype}; numbers are needed")

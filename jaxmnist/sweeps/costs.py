@@ -15,7 +15,7 @@ import optax
 
 from jaxmnist.core import optimizers, training
 from jaxmnist.core.state import init_state
-from jaxmnist.data.dataset import Dataset
+from jaxmnist.data.dataset import Batch, Dataset
 from jaxmnist.host.devices import available
 from jaxmnist.sweeps import planning, programs
 from jaxmnist.sweeps.job import check
@@ -152,7 +152,7 @@ def _flops_per_example(model: nn.Module, dataset: Dataset) -> float:
         optimizer = optax.sgd(0.1)
         state = jax.eval_shape(functools.partial(init_state, model, optimizer), 0, images)
         step = jax.jit(functools.partial(training.train_step, model, optimizer))
-        analysis = step.lower(state, images, labels, weights).cost_analysis()
+        analysis = step.lower(state, Batch(images, labels, weights)).cost_analysis()
         return analysis["flops"] if analysis else math.nan
 
     return flops(2) - flops(1)

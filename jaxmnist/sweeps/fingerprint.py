@@ -14,7 +14,7 @@ from jax.extend import core
 from jaxmnist.core import training
 from jaxmnist.core.model import check_flags
 from jaxmnist.core.state import init_state
-from jaxmnist.data.dataset import SPLIT_NAMES, Dataset
+from jaxmnist.data.dataset import SPLIT_NAMES, Batch, Dataset
 
 # Where a function comes from and what it is called decides nothing; rules of differentiation have been applied, or are
 # not asked for.
@@ -56,7 +56,7 @@ def trace_run(
         model, optimizer, loss_keywords = configure(values)
         state = init_state(model, optimizer, seed, images)
         check_flags(model, state.params, training.to_unit_range(images), state.key)
-        after = training.train_step(model, optimizer, state, images, labels, weights, augment, **loss_keywords)
+        after = training.train_step(model, optimizer, state, Batch(images, labels, weights), augment, **loss_keywords)
         return training.predict(model, state.params, images), state, after
 
     values = {name: jax.ShapeDtypeStruct((), jnp.float32) for name in names}

@@ -54,10 +54,11 @@ class SweepFolder:
         """Returns the result in this folder where its sweep has ended, or None.
 
         Raises:
-          ValueError: it is the result of another sweep, or cannot be read.
+          ValueError: it is the result of another sweep, or something that jaxmnist did not write.
         """
         from jaxmnist.analysis import files as result_files
 
+        self.check()
         if self._file.is_file() or not (self.folder / result_files.FILE_NAME).is_file():
             return None
         result = result_files.load_results(self.folder)

@@ -18,8 +18,9 @@ from jax.extend import core
 from jaxmnist import checks
 from jaxmnist.checks import MAX_STEPS
 from jaxmnist.core import optimizers
-from jaxmnist.core.model import named
-from jaxmnist.data.dataset import SPLIT_NAMES, Dataset, check_dataset
+from jaxmnist.core.arguments import MODULE
+from jaxmnist.core.model import UnsupportedModel, named
+from jaxmnist.data.dataset import DATASET, SPLIT_NAMES, Dataset
 from jaxmnist.host.files import FORMAT
 from jaxmnist.sweeps import fingerprint, programs
 from jaxmnist.sweeps.planning import Static
@@ -77,9 +78,9 @@ def check(
     Raises:
       ValueError: as `sweep`.
     """
-    check_model(model)
+    MODULE.check("model", model)
     checks.function("optimizer", optimizer)
-    check_dataset(dataset)
+    DATASET.check("dataset", dataset)
     checks.whole("num_steps", num_steps, 1, MAX_STEPS, "2**31 - 1")
     checks.whole("num_evaluations", num_evaluations, 1, num_steps, f"num_steps, {num_steps},")
     checks.choices("record", record, SPLIT_NAMES, least=0)
@@ -102,12 +103,6 @@ def check(
     for values in static_values(arrays, static):
         _check_static(model, optimizer, arrays, values, dataset)
     return Checked(arrays, static)
-
-
-def check_model(model: nn.Module) -> None:
-    """Raises ValueError where a model is no linen module."""
-    if not isinstance(model, nn.Module):
-        checks.refuse("model", model, "a flax linen module")
 
 
 def static_values(arrays: Runs, static: tuple[str, ...]) -> list[Static]:
@@ -160,7 +155,7 @@ def _check_static(model, optimizer, arrays, values: Static, dataset) -> None:
     fixed, traced = _split_values(arrays, values)
     try:
         shape = _trace(model, optimizer, fixed, traced, dataset.train.images.shape[1:]).out_avals[0].shape
-    except model.UnsupportedModel:
+    except UnsupportedModel:
         raise
     except Exception as error:  # whatever it is, it is about these values
         shown = ", ".join(f"{name}={value!r}" for name, value in fixed)

@@ -184,7 +184,7 @@ def activation_bytes(model: nn.Module, image_shape: tuple[int, ...]) -> float:
 
     def total(num_runs, num_images):
         images = jax.ShapeDtypeStruct((num_images, *image_shape), jnp.float32)
-        one = jax.eval_shape(functools.partial(init_params, model), random_key(0), images)
+        one = jax.eval_shape(lambda key: init_params(model, key, image_shape), random_key(0))
         params = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((num_runs, *leaf.shape), leaf.dtype), one)
         mapped = jax.vmap(functools.partial(apply, model), in_axes=(0, None))
         equations = jax.make_jaxpr(mapped)(params, images).eqns

@@ -12,14 +12,15 @@ import xarray as xr
 from jaxmnist import checks
 from jaxmnist.analysis import result_checks, results
 from jaxmnist.core import optimizers, training
+from jaxmnist.core.arguments import MODULE
 from jaxmnist.core.models import MODELS
 from jaxmnist.core.optimizers import OPTIMIZERS
 from jaxmnist.core.state import init_state
 from jaxmnist.data import loading
-from jaxmnist.data.dataset import Dataset, check_dataset
+from jaxmnist.data.dataset import DATASET, Dataset
 from jaxmnist.data.order import example_order
 from jaxmnist.sweeps import programs
-from jaxmnist.sweeps.job import check, check_model
+from jaxmnist.sweeps.job import check
 
 
 class Run(NamedTuple):
@@ -60,9 +61,9 @@ def rerun(
     """
     result_checks.check(result, (), (*result_checks.WORDS, "num_steps"))
     if dataset is not None:
-        check_dataset(dataset)
+        DATASET.check("dataset", dataset)
     if model is not None:
-        check_model(model)
+        MODULE.check("model", model)
     if optimizer is not None:
         checks.function("optimizer", optimizer)
     setting, num_steps = _find(result, values)
@@ -115,7 +116,7 @@ def _find(result: xr.Dataset, values: dict[str, Any]) -> tuple[dict[str, Any], i
     for name, value in values.items():
         column = rows[name].to_numpy()
         if column.dtype.kind in "iuf" and not checks.is_number(value):
-            checks.refuse(name, value, "a number")
+            checks.raise_invalid(name, value, "a number")
         same = np.isclose(column.astype(float), value, rtol=1e-6) if column.dtype.kind in "iuf" else column == value
         if not same.any():
             shown = checks.shown(value)

@@ -157,7 +157,7 @@ def with_seeds(runs: Runs, seeds: Iterable[int]) -> dict[str, np.ndarray]:
     if "seed" in runs:
         raise ValueError("the runs have a seed already; with_seeds gives one to runs without")
     if isinstance(seeds, str) or not isinstance(seeds, Iterable):
-        checks.refuse("seeds", seeds, "a sequence of distinct whole numbers")
+        checks.raise_invalid("seeds", seeds, "a sequence of distinct whole numbers")
     axis = _whole("seeds", _axis("seeds", seeds), 0, MAX_SEED, "2**31 - 1")
     num_runs = len(next(iter(runs.values())))
     _check_count("seeds", num_runs * len(axis))

@@ -137,10 +137,10 @@ def _check_place(progress, folder, memory, cluster, shard) -> None:
         checks.path("folder", folder)
     check_memory(memory)
     if cluster is not None and (not isinstance(cluster, str) or not cluster):
-        checks.refuse("cluster", cluster, "the address of a cluster, or 'local',")
+        checks.raise_invalid("cluster", cluster, "the address of a cluster, or 'local',")
     is_shard = isinstance(shard, tuple) and len(shard) == 2 and all(map(checks.is_whole, shard))
     if shard is not None and not (is_shard and 1 <= shard[0] <= shard[1]):
-        checks.refuse("shard", shard, "two whole numbers (i, n), i from 1 to n,")
+        checks.raise_invalid("shard", shard, "two whole numbers (i, n), i from 1 to n,")
 
 
 def check_memory(memory: float | None) -> None:
