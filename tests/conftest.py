@@ -39,7 +39,7 @@ def make_tiny() -> jm.Dataset:
 def run_on_devices(num_devices: int, program: str, *arguments: str) -> str:
     """Returns what a program prints in a process of its own: a process has one number of devices for its life."""
     here = Path(__file__).parent
-    path = f"{here.parent}{os.pathsep}{here}"
+    path = os.pathsep.join(map(str, (here.parent, here, *here.glob("*/"))))
     done = subprocess.run(
         [sys.executable, "-c", program, *arguments],
         env={**os.environ, "JAX_NUM_CPU_DEVICES": str(num_devices), "PYTHONPATH": path},

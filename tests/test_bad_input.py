@@ -45,8 +45,8 @@ MODEL, OPTIMIZER = jm.SoftmaxRegression(4), optax.sgd(0.1)
 RUNS = jm.grid(learning_rate=[0.1, 0.2], batch_size=[4], seed=[0, 1])
 # Dataclasses and the like, which hold what functions then check: their fields are in the cases of those.
 CLASSES = {
-    "Affine", "Batch", "CNN", "Classifier", "DataError", "Dataset", "DatasetUnavailable", "MLP", "SoftmaxRegression", "Split",
-    "State",
+    "Affine", "Batch", "CNN", "Classifier", "DataError", "Dataset", "DatasetUnavailable", "MLP", "SoftmaxRegression",
+    "Split", "State",
 }  # fmt: skip
 
 

@@ -17,16 +17,16 @@ import numpy as np
 import optax
 import pytest
 import xarray as xr
+from scripts_for_tests import EXPERIMENTS
 
 import jaxmnist as jm
 from jaxmnist.analysis import files as result_files
 from jaxmnist.host import files
 from jaxmnist.host.checkpoints import Checkpoints, saved_states
 from jaxmnist.networks import loop
-from jaxmnist.sweeps import programs
+from jaxmnist.sweeps import programs, running
 from jaxmnist.sweeps.folder import SweepFolder, is_unfinished
 
-EXPERIMENTS = Path(__file__).resolve().parents[1] / "experiments"
 HERE = Path(__file__).resolve().parent
 MODEL = jm.SoftmaxRegression(4)
 RUNS = jm.grid(learning_rate=[0.1, 0.5], batch_size=[1, 2, 40], seed=range(2))
@@ -36,8 +36,8 @@ sweep_module = importlib.import_module("jaxmnist.sweeps.sweep")
 @pytest.fixture
 def saving_always(monkeypatch):
     """States after each segment, results after each program."""
-    for name in ("SECONDS_PER_CHECKPOINT", "SECONDS_PER_REFRESH"):
-        monkeypatch.setattr(sweep_module, name, 0.0)
+    monkeypatch.setattr(running, "SECONDS_PER_CHECKPOINT", 0.0)
+    monkeypatch.setattr(sweep_module, "SECONDS_PER_REFRESH", 0.0)
     monkeypatch.setattr(loop, "SECONDS_PER_CHECKPOINT", 0.0)
 
 

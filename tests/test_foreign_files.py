@@ -13,14 +13,14 @@ import optax
 import pytest
 import xarray as xr
 from PIL import Image
-from test_bad_options import DATASET, EXPERIMENTS
-from test_bad_results import make_result
+from results_for_tests import make_result
+from scripts_for_tests import DATASET, EXPERIMENTS
 
 import jaxmnist as jm
 from jaxmnist.host import files
 from jaxmnist.host.checkpoints import Checkpoints, saved_states
 from jaxmnist.networks import classifier, loop, spreading
-from jaxmnist.sweeps import folder, programs
+from jaxmnist.sweeps import folder, programs, running
 
 sweep_module = importlib.import_module("jaxmnist.sweeps.sweep")
 MODEL = jm.SoftmaxRegression(4)
@@ -81,8 +81,8 @@ def make_classifier():
 @pytest.fixture
 def write(tiny, monkeypatch, capsys, many_segments):
     """A function that lets one of `FUNCTIONS` or `SCRIPTS` write into a folder, saving its states all the time."""
-    for name in ("SECONDS_PER_CHECKPOINT", "SECONDS_PER_REFRESH"):
-        monkeypatch.setattr(sweep_module, name, 0.0)
+    monkeypatch.setattr(running, "SECONDS_PER_CHECKPOINT", 0.0)
+    monkeypatch.setattr(sweep_module, "SECONDS_PER_REFRESH", 0.0)
     monkeypatch.setattr(loop, "SECONDS_PER_CHECKPOINT", 0.0)
     monkeypatch.syspath_prepend(EXPERIMENTS)
     monkeypatch.setattr(importlib.import_module("common").DataOptions, "load", lambda options: DATASET)

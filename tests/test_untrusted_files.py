@@ -17,8 +17,8 @@ import numpy as np
 import optax
 import pytest
 from PIL import Image, ImageFile
-from test_bad_options import load
-from test_bad_results import make_result
+from results_for_tests import make_result
+from scripts_for_tests import load
 from test_report import predictions
 
 import jaxmnist as jm

@@ -76,7 +76,7 @@ def test_a_cluster_without_devices_is_one_sentence(nodes):
 def test_a_cluster_gives_the_same_numbers_even_where_a_worker_is_killed(tiny, tmp_path, monkeypatch):
     pytest.importorskip("ray")
     monkeypatch.setattr("jaxmnist.sweeps.capacity.MAX_STATE_BYTES", 4 * 1100)
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent.parent))
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
     runs = jm.grid(learning_rate=[0.1, 0.5], batch_size=[3, 40], seed=range(8))
     arguments = dict(num_steps=10_000, progress=False)
     expected = jm.sweep(MODEL, optax.sgd, runs, tiny, **arguments)

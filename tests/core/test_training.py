@@ -226,7 +226,7 @@ import optax
 from conftest import make_split
 
 import jaxmnist as jm
-from jaxmnist.augmentation import Affine
+from jaxmnist.core.augmentation import Affine
 
 split = make_split(47, 0)
 tiny = jm.Dataset("tiny", ("a", "b", "c", "d"), split, make_split(13, 1), make_split(23, 2))
@@ -254,8 +254,8 @@ assert all(np.asarray(value).dtype == np.float32 for value in numbers.values())
 
 
 def test_64_bits_change_nothing(tmp_path, monkeypatch):
-    here = Path(__file__).parent
-    environment = {**os.environ, "JAX_ENABLE_X64": "1", "PYTHONPATH": f"{here.parent}{os.pathsep}{here}"}
+    tests = Path(__file__).parents[1]
+    environment = {**os.environ, "JAX_ENABLE_X64": "1", "PYTHONPATH": f"{tests.parent}{os.pathsep}{tests}"}
     command = [sys.executable, "-c", WIDTHS, str(tmp_path / "64.npz")]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr

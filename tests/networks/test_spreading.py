@@ -24,7 +24,7 @@ import optax
 from conftest import make_tiny
 from test_spreading import MODEL, NUMBERS
 
-from jaxmnist import loop, spreading
+from jaxmnist.networks import loop, spreading
 
 warnings.simplefilter("error")
 jax.config.update("jax_numpy_rank_promotion", "raise")

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 from test_curves import three_rates
 from test_results import make_result
-from test_scaling_plots import curved
+from test_scaling import curved
 from test_statistics import make_curves
 
 import jaxmnist as jm

@@ -1,24 +1,19 @@
 """The scripts' own checks: a bad value of any numeric option is one sentence, before training and before any file."""
 
 import dataclasses
-import importlib
 import math
 import subprocess
 import sys
 import typing
-from pathlib import Path
 
 import pytest
 from bad_values import Drawn, few
-from conftest import make_split
 from hypothesis import given
 from hypothesis import strategies as st
+from scripts_for_tests import DATASET, EXPERIMENTS, load
 
 import jaxmnist as jm
 
-EXPERIMENTS = Path(__file__).resolve().parents[1] / "experiments"
-SPLITS = [make_split(count, seed, (28, 28, 1), 10) for seed, count in enumerate((47, 13, 23))]
-DATASET = jm.Dataset("tiny", tuple("0123456789"), *SPLITS)
 SCRIPTS = ("sweep_grid", "accuracy_vs_steps", "trainability_boundary", "train_cnn")
 # What an option needs beside it to be looked at.
 COMPARED = dict(compare=True, num_seeds=6)
@@ -31,14 +26,6 @@ BESIDE = {
 ALLOWED = {("evaluation_steps", 10**20), ("halving", 10**20), ("memory", 10**20)}
 INTEGERS, FLOATS = [-1, -(2**31), 10**20, 0], [math.nan, math.inf, -math.inf]
 ZERO_IS_FINE = {"seed", "hidden_size"}
-
-
-def load(script):
-    sys.path.insert(0, str(EXPERIMENTS))
-    try:
-        return importlib.import_module("common"), importlib.import_module(script)
-    finally:
-        sys.path.remove(str(EXPERIMENTS))
 
 
 def numeric_options():

@@ -23,8 +23,9 @@ import optax
 from conftest import make_tiny
 
 import jaxmnist as jm
-from jaxmnist import memory, planning, programs
-from jaxmnist.sweep import plan
+from jaxmnist.host.devices import DEFAULT_BYTES
+from jaxmnist.sweeps import capacity, planning, programs
+from jaxmnist.sweeps.sweep import plan
 
 tiny = make_tiny()
 axes = eval(sys.argv[1])

@@ -10,7 +10,6 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import jax
 import kill_at_random
@@ -18,11 +17,11 @@ import numpy as np
 import pytest
 import xarray as xr
 from PIL import Image
+from scripts_for_tests import EXPERIMENTS
 
 import jaxmnist as jm
 from jaxmnist.networks import report
 
-EXPERIMENTS = Path(__file__).resolve().parents[1] / "experiments"
 DEEP = ("--features", *"22222", "--kernel-sizes", *"11111", "--pool-after", *"12345")
 SMALL = ("--dataset", "digits", "--num-seeds", "2", "--num-steps", "20")
 
@@ -525,9 +524,9 @@ TO_INTERRUPT = (*SMALL_CNN, "--num-steps", 120, "--evaluation-steps", 20, "--mem
 # Runs a script with checkpoints this many seconds apart; Ctrl-C works even where the caller was told to ignore it.
 WITH_CHECKPOINTS = """
 import os, runpy, signal, sys
-import jaxmnist.loop
+import jaxmnist.networks.loop
 signal.signal(signal.SIGINT, signal.default_int_handler)
-jaxmnist.loop.SECONDS_PER_CHECKPOINT = float(sys.argv[1])
+jaxmnist.networks.loop.SECONDS_PER_CHECKPOINT = float(sys.argv[1])
 sys.argv = sys.argv[2:]
 sys.path.insert(0, os.path.dirname(sys.argv[0]))
 runpy.run_path(sys.argv[0], run_name="__main__")

@@ -7,13 +7,13 @@ import signal
 import subprocess
 import sys
 import threading
-from pathlib import Path
 
 import jax
 import numpy as np
 import optax
 import pytest
 import xarray as xr
+from scripts_for_tests import EXPERIMENTS
 
 import jaxmnist as jm
 from jaxmnist.host.checkpoints import saved_states
@@ -21,7 +21,6 @@ from jaxmnist.host.interrupts import NOTICE, patient
 from jaxmnist.networks import loop, spreading
 from jaxmnist.sweeps import programs
 
-EXPERIMENTS = Path(__file__).resolve().parents[1] / "experiments"
 MODEL = jm.SoftmaxRegression(4)
 RUNS = jm.grid(learning_rate=[0.1, 0.5], batch_size=[1, 2, 40], seed=range(2))
 sweep_module = importlib.import_module("jaxmnist.sweeps.sweep")
@@ -181,7 +180,7 @@ def test_scripts_say_how_to_go_on(no_home, monkeypatch, capsys, many_segments, s
 
 ADVANCING = """
 import os, runpy, signal, sys
-from jaxmnist import memory, programs
+from jaxmnist.sweeps import capacity, programs
 signal.signal(signal.SIGINT, signal.default_int_handler)
 advance = programs.advance
 def announced(*args, **kwargs):
@@ -189,7 +188,7 @@ def announced(*args, **kwargs):
     print("advancing", flush=True)
     return states
 programs.advance = announced
-memory.MAX_STATE_BYTES = 2**27
+capacity.MAX_STATE_BYTES = 2**27
 sys.argv = sys.argv[1:]
 sys.path.insert(0, os.path.dirname(sys.argv[0]))
 runpy.run_path(sys.argv[0], run_name="__main__")

@@ -107,8 +107,8 @@ def test_a_description_is_the_same_in_every_process_and_differs_where_it_should(
     assert described(tiny)["model"] != described(tiny, model=jm.MLP(7, 4))["model"]
     assert all(f"{name}==" in described(tiny)["versions"] for name in ("jax", "flax", "optax", "jaxmnist", "python"))
     program = (
-        "import optax\nfrom conftest import make_tiny\nimport jaxmnist as jm\nfrom jaxmnist import checking\n"
-        "from test_checking import described\n"
+        "import optax\nfrom conftest import make_tiny\nimport jaxmnist as jm\n"
+        "from test_job import described\n"
         "print(described(make_tiny(), optax.adamw, jm.CNN((2,), (3,), (1,), 4, num_classes=4))['computation_sha256'])"
     )
     cnn = jm.CNN((2,), (3,), (1,), 4, num_classes=4)
