@@ -1,9 +1,7 @@
-"""Data sets as arrays: `load` for the splits, `example_order` and `batches` for the order of examples.
+"""Loading of data sets by name, from a decoded cache.
 
-Shapes: N images of a split, H x W x C an image, K classes, B examples of a batch.
-
-This module imports neither TensorFlow nor tensorflow-datasets: after the first load, which prepares and
-decodes the data by way of `jaxmnist.preparation`, a data set comes from a decoded cache in a fraction of a second.
+This module imports neither TensorFlow nor tensorflow-datasets: after the first load, which prepares and decodes the data
+by way of `jaxmnist.data.preparation`, a data set comes from the cache in a fraction of a second.
 """
 
 import contextlib
@@ -38,7 +36,7 @@ class IsName(Kind):
 
 @checked_by(name=IsName(), data_dir=Optional(PATH))
 def load(name: str = DEFAULT_DATASET, data_dir: str | os.PathLike | None = None) -> Dataset:
-    """Returns a data set, preparing it first where that was not done yet.
+    """Returns a data set, and prepares it first if that has not been done yet.
 
     Args:
       name: `"digits"` (1,797 digits that ship with scikit-learn, never needs a network), `"mnist"`,
@@ -61,7 +59,7 @@ def load(name: str = DEFAULT_DATASET, data_dir: str | os.PathLike | None = None)
             folder = prepared_folder(name, root)
             if folder is None:
                 raise DataError(
-                    f"dataset {name!r} is not whole in {root / name}: its folder there has no dataset_info.json; "
+                    f"dataset {name!r} is incomplete in {root / name}: its folder there has no dataset_info.json; "
                     "remove it, and it is prepared again"
                 )
         return _load_prepared(name, folder)
@@ -71,13 +69,13 @@ def load(name: str = DEFAULT_DATASET, data_dir: str | os.PathLike | None = None)
 
 @checked_by(name=Optional(IsName()), data_dir=Optional(PATH))
 def load_or_digits(name: str | None, data_dir: str | os.PathLike | None = None) -> tuple[Dataset, str | None]:
-    """Returns the data set of that name; for None, MNIST where it can be had and the digits elsewhere.
+    """Returns the data set of that name; for None, MNIST if it is available, and otherwise the digits.
 
     Returns:
-      The data set, and a sentence to show where the digits stand in for MNIST (None otherwise).
+      The data set, and a sentence to show if the digits stand in for MNIST (None otherwise).
 
     Raises:
-      DataError: as `load`; never for None where MNIST is merely unavailable.
+      DataError: as `load`; never for None if MNIST is merely unavailable.
     """
     if name is not None:
         return load(name, data_dir), None
@@ -101,7 +99,7 @@ def _digits() -> Dataset:
 
 
 def _load_prepared(name: str, folder: Path) -> Dataset:
-    """Returns the data set from its decoded cache, made anew where it is missing, stale or damaged."""
+    """Returns the data set from its decoded cache, which is made anew if it is missing, stale or damaged."""
     fingerprint = _fingerprint(folder)
     user_cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "jaxmnist"
     key = hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:16]
@@ -114,7 +112,7 @@ def _load_prepared(name: str, folder: Path) -> Dataset:
 
     dataset = preparation.decode(name, folder)
     for place in places:
-        # Where neither folder can be written, the next load decodes again: slower, not wrong.
+        # If neither folder can be written, the next load decodes again: slower, not wrong.
         with contextlib.suppress(OSError):
             _write_cache(place, dataset, fingerprint)
             break
@@ -128,7 +126,7 @@ def _fingerprint(folder: Path) -> str:
 
 
 def _read_cache(name: str, place: Path, fingerprint: str) -> Dataset | None:
-    """Returns the cached data set, or None where there is none, or it is stale or damaged."""
+    """Returns the cached data set, or None if there is none, or if it is stale or damaged."""
     # zipfile compares each member's CRC-32 as it is read, so an altered byte does not go unnoticed.
     try:
         with place.open("rb") as file, np.load(file, allow_pickle=False) as cache:

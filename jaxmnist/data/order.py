@@ -1,4 +1,4 @@
-"""The order of examples: one permutation per epoch, decided by the seed alone.
+"""The order of examples: one permutation per epoch, decided by seed and epoch alone.
 
 Shapes: N images of a split, B examples of a batch.
 """
@@ -58,7 +58,7 @@ def _check_batches(given: SimpleNamespace) -> None:
 def batches(split: Split, batch_size: int, seed: int = 0) -> Iterator[Split]:
     """Yields, without end, the very batches that a run of this batch size and seed trains on, in its order.
 
-    A batch that reaches the end of an epoch goes on into the next.
+    A batch that reaches the end of an epoch continues into the next.
 
     Args:
       split: the training split.

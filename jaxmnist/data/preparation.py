@@ -65,7 +65,7 @@ def prepare(name: str, root: Path) -> None:
 
 
 def _foreign_builder(name: str, root: Path):
-    """Returns TFDS's own builder, where it can be expected to work."""
+    """Returns TFDS's own builder, if it can be expected to work."""
     import tensorflow_datasets as tfds
 
     try:
@@ -75,7 +75,7 @@ def _foreign_builder(name: str, root: Path):
     if importlib.util.find_spec("tensorflow") is None:
         raise DatasetUnavailable(
             f"dataset {name!r} is not prepared in {root}, and only {', '.join(MNIST_FAMILY)} are prepared without "
-            f"TensorFlow: prepare it once where that is installed, by tfds.builder({name!r}, "
+            f"TensorFlow: prepare it once on a machine that has it, by tfds.builder({name!r}, "
             "file_format='array_record').download_and_prepare()"
         )
     builder = tfds.builder(name, data_dir=str(root))
@@ -219,7 +219,7 @@ def _obtain_files(name: str, downloads: Path) -> dict[str, Path]:
 
 
 def _probe(name: str, url: str, downloads: Path, missing: Sequence[str] = ()) -> None:
-    """Raises within seconds where the host of a download is out of reach; TFDS itself retries for minutes."""
+    """Raises within seconds if the host of a download is out of reach; TFDS itself retries for minutes."""
     # Where a proxy is set, the download goes to it, and the host's own name need not be known here.
     address = urllib.parse.urlsplit(url)
     if not urllib.request.proxy_bypass(address.hostname or ""):
@@ -235,7 +235,7 @@ def _probe(name: str, url: str, downloads: Path, missing: Sequence[str] = ()) ->
 
 
 def _unreachable(host: str | None, port: int) -> str | None:
-    """Returns why a host cannot be reached, or None where it can; within `PROBE_TIMEOUT_S`."""
+    """Returns why a host cannot be reached, or None if it can, within `PROBE_TIMEOUT_S`."""
     answers: queue.SimpleQueue[str | None] = queue.SimpleQueue()
 
     def connect():

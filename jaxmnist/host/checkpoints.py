@@ -48,7 +48,7 @@ class Checkpoints:
             self._writer.shutdown()
 
     def save(self, step: int, state: Any, notes: Any = None) -> None:
-        """Saves a tree of arrays, and beside it what JSON can hold; goes on while the file is written.
+        """Saves a tree of arrays, with notes that JSON can hold; returns while the file is still being written.
 
         Raises:
           OSError: this state, or the one before, cannot be written.
@@ -66,7 +66,7 @@ class Checkpoints:
         warn: Callable[[str], None] = warnings.warn,
         check_notes: Callable[[Any], None] = lambda notes: None,
     ) -> tuple[int, Any, Any] | None:
-        """Returns step, state and notes of the newest save that is whole, or None where there is none.
+        """Returns step, state and notes of the newest save that can be read, or None if there is none.
 
         Args:
           like: a state of the same shapes and on the same devices, for example the initial one.
@@ -117,14 +117,14 @@ def saved_states(folder: Path) -> list[Path]:
 
 
 def check_states(folder: Path) -> None:
-    """Raises ValueError where states cannot be kept in a folder, since something else has their names."""
+    """Raises ValueError if states cannot be kept in a folder, since something else has their names."""
     check_folder(folder)
     for path in _named_as_states(folder):
         check_ours(path)
 
 
 def remove_states(folder: Path) -> None:
-    """Removes the states in a folder, and the folder where nothing else is in it."""
+    """Removes the states in a folder, and the folder if nothing else is in it."""
     for path in saved_states(folder):
         path.unlink()
     remove_temporary_files(folder)

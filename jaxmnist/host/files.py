@@ -1,4 +1,4 @@
-"""Files that are written atomically, say their format and are known as ours; strangers', read without executing them.
+"""Files: written atomically, in a numbered format, and known as ours; files of others are read without being executed.
 
 Only files that are ours are ever removed or replaced.
 
@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-# Of results, options, models and unfinished sweeps; to be raised where a reader of today would misread them.
+# Of results, options, models and unfinished sweeps; to be raised when today's reader would misread them.
 FORMAT = 1
 MAX_BYTES = 2**28
 MAX_EXPANSION = 16
@@ -40,7 +40,7 @@ TEMPORARY_PREFIX = ".jaxmnist-"
 
 
 def check_format(found: object, place: Path) -> None:
-    """Raises ValueError where a later version has written a file; those without a number are of the first format."""
+    """Raises ValueError if a later version has written a file; a file without a number has the first format."""
     if not isinstance(found, int | np.integer):
         raise ValueError(f"{place} says that its format is {str(found)[:80]!r}; a whole number is needed")
     if found > FORMAT:
@@ -51,7 +51,7 @@ def check_format(found: object, place: Path) -> None:
 
 
 def write_atomically(path: Path, write: Callable[[str], object]) -> None:
-    """Calls `write` with the name of a temporary file in the same folder, and moves it into place once it is whole."""
+    """Calls `write` with the name of a temporary file in the same folder, and moves it into place once it is complete."""
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=TEMPORARY_PREFIX, suffix=path.suffix)
     os.close(descriptor)
     try:
@@ -64,7 +64,7 @@ def write_atomically(path: Path, write: Callable[[str], object]) -> None:
     except BaseException as error:
         os.unlink(temporary)
         if isinstance(error, OSError) and error.strerror:
-            error.filename = str(path)  # rather than the temporary name, or none, as where a disk is full
+            error.filename = str(path)  # rather than the temporary name, or none, as on a full disk
         raise
 
 
@@ -74,7 +74,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def check_room(declared: int, stored: int) -> None:
-    """Raises ValueError where what a file holds would take much more room than the file: a decompression bomb."""
+    """Raises ValueError if the content of a file would take far more room than the file: a decompression bomb."""
     most = max(MAX_BYTES, MAX_EXPANSION * stored)
     if declared > most:
         raise ValueError(f"{stored:,} bytes claim to hold {declared:,}, of which {most:,} are allowed")
@@ -131,7 +131,7 @@ def read_arrays(content: bytes, name: str = "it") -> dict[str, np.ndarray]:
 
 
 def check_links(folder: Path) -> None:
-    """Raises ValueError where something in a folder leads out of it."""
+    """Raises ValueError if a link in a folder leads out of it."""
     root = folder.resolve()
     for path in folder.rglob("*"):
         if path.is_symlink() and not path.resolve().is_relative_to(root):
@@ -171,7 +171,7 @@ def is_ours(path: Path) -> bool:
 
 
 def check_ours(path: Path) -> None:
-    """Raises ValueError where a name that is to be written belongs to something else than a file of this package."""
+    """Raises ValueError if the name of a file that is to be written is taken by something that is not ours."""
     if os.path.lexists(path) and not is_ours(path):
         raise ValueError(
             f"{path} cannot be read, or was not written by jaxmnist: choose another folder, or move it out of this one"
@@ -179,10 +179,10 @@ def check_ours(path: Path) -> None:
 
 
 def check_folder(folder: Path) -> None:
-    """Raises ValueError where a file has the name of a folder that is to be made, or of one above it."""
+    """Raises ValueError if a file has the name of a folder that is to be made, or of one above it."""
     place = next(place for place in (folder, *folder.parents) if os.path.lexists(place))
     if not place.is_dir():
-        raise ValueError(f"{place} is no folder, where one is needed: choose another folder")
+        raise ValueError(f"{place} is not a folder, but a folder is needed there: choose another folder")
 
 
 def set_aside(path: Path) -> Path:

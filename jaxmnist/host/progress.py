@@ -19,12 +19,12 @@ def progress_bar(title: str, total: float, enabled: bool = True) -> Iterator[Cal
     """Shows progress while the block runs.
 
     Args:
-      title: what is going on.
+      title: the name of the work.
       total: the amount of work, in any unit.
       enabled: False shows nothing.
 
     Yields:
-      A function of the amount done so far, a short text to show beside it, and, where there is news, a function that
+      A function of the amount done so far, a short text to show beside it, and, if there is news, a function that
       returns the result so far (an `xarray.Dataset` of a sweep), whose map is shown beneath a terminal's bar.
     """
     if not enabled:
@@ -77,7 +77,7 @@ def _plain_lines(title, total, console):
 def accuracy_map(result: "xr.Dataset") -> Any:
     """Returns a picture in characters of the validation accuracy by batch size and learning rate, or None.
 
-    What has not ended is a dot, what diverged a cross. None where the result is no grid of these two.
+    Runs that have not ended are a dot, and those that diverged a cross. None if the result is not a grid of these two.
     """
     from rich.text import Text
 
