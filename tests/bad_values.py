@@ -3,6 +3,7 @@
 import math
 import re
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -71,6 +72,52 @@ class Drawn:
         return checks.shown(self.value)
 
 
+# What a kind that is a constant does not allow, by the constant.
+BY_KIND: dict[int, st.SearchStrategy] = {}
+# What a kind with attributes does not allow, by its class: a function of the kind.
+BY_CLASS: dict[type, Callable[[Any], st.SearchStrategy]] = {}
+
+
+def register(kind, strategy) -> None:
+    """Says what a kind of argument does not allow: a constant, or a class of kinds with a function of one of them."""
+    if isinstance(kind, type):
+        BY_CLASS[kind] = strategy
+    else:
+        BY_KIND[id(kind)] = strategy
+
+
+def bad(kind: checks.Kind) -> st.SearchStrategy:
+    """Returns a strategy of values that a declaration does not allow, made from its attributes and not by asking it."""
+    return BY_KIND[id(kind)] if id(kind) in BY_KIND else BY_CLASS[type(kind)](kind)
+
+
+def not_whole(kind: checks.Whole) -> st.SearchStrategy:
+    strategy = NOT_WHOLE if not kind.traced else NOT_WHOLE.filter(lambda value: getattr(value, "shape", 1) != ())
+    strategy |= one_of(LESS_THAN_TWO[2:]) | st.integers(max_value=kind.low - 1)
+    return strategy if kind.high is None else strategy | one_of(HUGE) | st.integers(min_value=kind.high + 1)
+
+
+NUMBERS = [0, -1e-300, -1e-9, -5, 0.5, 1, 1 + 1e-6, 2, 90, 1e308]
+register(checks.Whole, not_whole)
+register(
+    checks.Number, lambda kind: NOT_A_NUMBER | st.sampled_from([x for x in NUMBERS if not kind.is_allowed(x)] or [1j])
+)
+register(checks.Choice, lambda kind: one_of(THINGS, ARRAYS, [3, True, f"{kind.choices[0]} ", [kind.choices[0]], "all"]))
+register(
+    checks.Choices,
+    lambda kind: one_of(
+        things_but(*([[], (), None] if kind.least == 0 else [])),
+        [("all",), (kind.choices[0],) * 2, (kind.choices[0], 3), {kind.choices[0]}, 3],
+    ),
+)
+register(checks.Optional, lambda kind: bad(kind.kind).filter(lambda value: value is not None))
+register(checks.Strings, lambda kind: one_of(things_but(np.array(["x"])), ARRAYS, ["abcd", (1, 2, 3, 4), ("a", None)]))
+register(checks.FLAG, NOT_A_FLAG)
+register(checks.STRING, NOT_A_TEXT)
+register(checks.PATH, NOT_A_PATH | st.none())
+register(checks.FUNCTION, NOT_CALLABLE)
+
+
 class Case(NamedTuple):
     """A call that works, and values of one of its arguments that must not.
 
@@ -90,6 +137,22 @@ class Case(NamedTuple):
 
     def __repr__(self):
         return f"{self.function.__name__}-{self.name}"
+
+
+def declared(function, valid, *left_out, **more) -> list[Case]:
+    """Returns a case for each declared argument of a function.
+
+    Args:
+      function: public.
+      valid: returns arguments that it takes.
+      *left_out: arguments whose every value is allowed.
+      **more: further values of an argument that do not fit the others.
+    """
+    return [
+        Case(function, name, bad(kind) | more[name] if name in more else bad(kind), valid)
+        for name, kind in function.kinds.items()
+        if name not in left_out
+    ]
 
 
 def assert_refused(function, given, word):

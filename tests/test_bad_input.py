@@ -14,9 +14,7 @@ from bad_values import (
     NOT_A_NUMBER,
     NOT_A_PATH,
     NOT_A_SEED,
-    NOT_A_SHARE,
     NOT_CALLABLE,
-    NOT_FROM_0,
     NOT_FROM_1,
     NOT_POSITIVE,
     NOT_SIZES,
@@ -25,10 +23,12 @@ from bad_values import (
     Case,
     Drawn,
     assert_refused,
+    declared,
     few,
     is_not,
     named_functions,
     one_of,
+    register,
     things_but,
 )
 from conftest import make_split
@@ -37,6 +37,11 @@ from hypothesis import strategies as st
 from test_bad_results import CASES as OF_RESULTS
 
 import jaxmnist as jm
+from jaxmnist.analysis import noise
+from jaxmnist.core import arguments
+from jaxmnist.core.state import STATE
+from jaxmnist.data.dataset import DATASET
+from jaxmnist.data.dataset import SPLIT as SPLIT_KIND
 
 NAMES = ("a", "b", "c", "d")
 SPLIT = make_split(47, 0)
@@ -156,32 +161,37 @@ def cases(function, valid, **bad):
     return [Case(function, name, strategy, valid, words.get(name, "")) for name, strategy in bad.items()]
 
 
+register(arguments.MODULE, NOT_A_MODEL)
+register(arguments.TRANSFORMATION, is_not() | st.just(optax.sgd))
+register(arguments.PARAMS, NOT_PARAMS)
+register(arguments.IMAGES, NOT_IMAGES)
+register(arguments.ORDER, NOT_ORDER)
+register(arguments.BATCH, NOT_A_BATCH)
+register(STATE, is_not() | st.just(tuple(range(5))))
+register(SPLIT_KIND, NOT_A_SPLIT)
+register(DATASET, NOT_A_DATASET)
+register(noise.IsBatches, lambda kind: NOT_A_SPLIT)
+register(noise.ASCENDING_STEPS, NOT_SIZES | st.just([2**31]))
+
 CASES = [
-    *cases(
-        jm.init_state, lambda: dict(model=MODEL, optimizer=OPTIMIZER, seed=0, images=SPLIT.images), model=NOT_A_MODEL,
-        optimizer=is_not() | st.just(optax.sgd), seed=NOT_A_SEED, images=NOT_IMAGES,
+    *declared(
+        jm.init_state, lambda: dict(model=MODEL, optimizer=OPTIMIZER, seed=0, images=SPLIT.images),
+        model=one_of([jm.SoftmaxRegression(-1), jm.MLP(-3, 4), jm.CNN((2,), (3, 3)), jm.MLP("x")]),
     ),
-    Case(jm.init_state, "model", one_of([jm.SoftmaxRegression(-1), jm.MLP(-3, 4), jm.CNN((2,), (3, 3)), jm.MLP("x")]),
-         lambda: dict(model=MODEL, optimizer=OPTIMIZER, seed=0, images=SPLIT.images)),
-    *cases(
-        jm.train_step, of_step, model=NOT_A_MODEL, optimizer=is_not() | st.just(optax.sgd),
-        state=is_not() | st.just(tuple(range(5))), batch=NOT_A_BATCH,
-        augment=NOT_CALLABLE.filter(lambda value: value is not None),
-        label_smoothing=NOT_A_SHARE.filter(lambda value: value is not None),
+    *declared(jm.train_step, of_step),
+    *declared(
+        jm.fit, of_fit, batch_size=NOT_31_BITS | st.integers(48), num_steps=st.just(2**30),
+        padded_batch_size=st.integers(0, 3) | st.just(2**31),
     ),
-    *cases(
-        jm.fit, of_fit, model=NOT_A_MODEL, optimizer=is_not(), state=is_not(), split=NOT_A_SPLIT, order=NOT_ORDER,
-        batch_size=NOT_FROM_1 | NOT_31_BITS | st.integers(48), num_steps=NOT_FROM_0 | NOT_31_BITS | st.just(2**30),
-        padded_batch_size=NOT_FROM_1.filter(lambda value: value is not None) | st.integers(0, 3) | st.just(2**31),
-        augment=NOT_CALLABLE.filter(lambda value: value is not None),
-        label_smoothing=NOT_A_SHARE.filter(lambda value: value is not None),
-    ),
-    *cases(jm.evaluate, of_evaluate, model=NOT_A_MODEL, params=NOT_PARAMS, split=NOT_A_SPLIT, batch_size=NOT_FROM_1),
-    *cases(jm.estimate_noise, of_batches, model=NOT_A_MODEL, params=NOT_PARAMS, batches=NOT_A_SPLIT),
-    *cases(
-        jm.noise_scale_along_training, of_noise, model=NOT_A_MODEL, optimizer=is_not(), dataset=NOT_A_DATASET,
-        batch_size=NOT_FROM_1 | st.integers(48), seed=NOT_A_SEED, steps=NOT_SIZES | st.just([2**31]),
-    ),
+    *declared(jm.evaluate, of_evaluate),
+    *declared(jm.estimate_noise, of_batches),
+    *declared(jm.noise_scale_along_training, of_noise, batch_size=st.integers(48)),
+    *declared(jm.example_order, lambda: dict(num_examples=5, seed=0, length=3)),
+    *declared(jm.batches, lambda: dict(split=SPLIT, batch_size=4), batch_size=st.integers(48)),
+    Case(jm.load, "name", NOT_A_NAME, dict, "dataset"),
+    Case(jm.load, "data_dir", NOT_A_PATH, lambda: dict(name="digits")),
+    Case(jm.load_or_digits, "name", NOT_A_NAME, dict, "dataset"),
+    Case(jm.load_or_digits, "data_dir", NOT_A_PATH, lambda: dict(name="digits")),
     *cases(
         jm.check, of_check, model=NOT_A_MODEL, optimizer=NOT_CALLABLE, runs=NOT_RUNS, dataset=NOT_A_DATASET,
         num_steps=NOT_STEPS, num_evaluations=NOT_FROM_1 | st.integers(3), record=NOT_RECORD,
@@ -226,18 +236,6 @@ CASES = [
         runs=one_of(THINGS, ARRAYS, [RUNS, {"a": []}, {"a": [1], "b": [1, 2]}, {"a": 1}, {1: [2]}]),
         seeds=one_of(THINGS, ARRAYS[:2], [3, [1, 1], [1.5], [-1], [2**31], [True], ["1"], "12", [math.nan], [10**400]]),
     ),
-    *cases(
-        jm.example_order, lambda: dict(num_examples=5, seed=0, length=3), num_examples=NOT_FROM_1 | NOT_31_BITS,
-        seed=NOT_A_SEED, length=NOT_FROM_0 | NOT_31_BITS, start=NOT_FROM_0,
-    ),
-    *cases(
-        jm.batches, lambda: dict(split=SPLIT, batch_size=4), split=NOT_A_SPLIT, batch_size=NOT_FROM_1 | st.integers(48),
-        seed=NOT_A_SEED,
-    ),
-    Case(jm.load, "name", NOT_A_NAME, dict, "dataset"),
-    Case(jm.load, "data_dir", NOT_A_PATH, lambda: dict(name="digits")),
-    Case(jm.load_or_digits, "name", NOT_A_NAME, dict, "dataset"),
-    Case(jm.load_or_digits, "data_dir", NOT_A_PATH, lambda: dict(name="digits")),
 ]  # fmt: skip
 
 

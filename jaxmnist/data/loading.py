@@ -1,7 +1,7 @@
 """Loading of data sets by name, from a decoded cache.
 
-This module imports neither TensorFlow nor tensorflow-datasets: after the first load, which prepares and decodes the data
-by way of `jaxmnist.data.preparation`, a data set comes from the cache in a fraction of a second.
+This module imports neither TensorFlow nor tensorflow-datasets: after the first load, which prepares and decodes the
+data by way of `jaxmnist.data.preparation`, a data set comes from the cache in a fraction of a second.
 """
 
 import contextlib

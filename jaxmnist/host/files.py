@@ -51,7 +51,7 @@ def check_format(found: object, place: Path) -> None:
 
 
 def write_atomically(path: Path, write: Callable[[str], object]) -> None:
-    """Calls `write` with the name of a temporary file in the same folder, and moves it into place once it is complete."""
+    """Calls `write` with the name of a temporary file in the same folder, and moves that into place at the end."""
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=TEMPORARY_PREFIX, suffix=path.suffix)
     os.close(descriptor)
     try:
@@ -109,8 +109,8 @@ def write_arrays(path: Path, arrays: Mapping[str, Any]) -> None:
 def read_arrays(content: bytes, name: str = "it") -> dict[str, np.ndarray]:
     """Returns the arrays in the content of an `.npz` file; those that would need pickle are refused.
 
-    Zip has a checksum of each array, but none of its directory, from which a flipped bit may remove some: where
-    `write_arrays` has written the file, they are counted.
+    Zip has a checksum of each array, but none of its directory, from which a flipped bit may remove some: in a file
+    that `write_arrays` wrote, they are counted.
 
     Raises:
       ValueError: it is damaged, something else, or a decompression bomb; says so of `name`.

@@ -211,7 +211,7 @@ def test_a_folder_that_is_not_whole_is_named(manual, files):
         jm.load("mnist", manual)
     (manual / "elsewhere").rename(record)
     (folder / "dataset_info.json").rename(manual / "elsewhere")
-    with pytest.raises(jm.DataError, match=r"is not whole in .*/mnist: .*remove it"):
+    with pytest.raises(jm.DataError, match=r"is incomplete in .*/mnist: .*remove it"):
         jm.load("mnist", manual)
     shutil.rmtree(folder)
     assert_is_small_mnist(jm.load("mnist", manual), files[0])
