@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import optax
 
 from jaxmnist import checks
+from jaxmnist.core.models import CNN
 
 Shaped = jax.Array | jax.ShapeDtypeStruct
 FLAGS = ("train", "training", "is_training", "deterministic", "use_running_average")
@@ -42,6 +43,8 @@ def init_params(model: nn.Module, key: jax.Array, image_shape: tuple[int, ...]) 
     """
     check_signature(model)
     try:
+        if isinstance(model, CNN):
+            _check_cnn(model, image_shape)
         variables = model.init(key, jnp.zeros((1, *image_shape), jnp.float32))
     except Exception as error:  # flax raises many kinds
         raise ValueError(
@@ -81,6 +84,15 @@ def apply(model: nn.Module, params: optax.Params, inputs: jax.Array, **keys: jax
     if getattr(logits, "ndim", None) != 2 or logits.shape[0] != inputs.shape[0]:
         raise ValueError(f"model {named(model)} returns {checks.shown(logits)}; logits [B, K] are needed")
     return logits
+
+
+def _check_cnn(model: CNN, image_shape: tuple[int, ...]) -> None:
+    """Raises ValueError if the kernel sizes are not one for each of the features, or pooling leaves no pixel."""
+    if len(model.kernel_sizes) != len(model.features):
+        raise ValueError(f"kernel_sizes {model.kernel_sizes} are not one for each of features {model.features}")
+    height, width = image_shape[:2]
+    if min(height, width) < 2 ** len(set(model.pool_after) & set(range(1, len(model.features) + 1))):
+        raise ValueError(f"pool_after {model.pool_after} leaves no pixel of images of {height} x {width}")
 
 
 def check_signature(model: nn.Module) -> None:

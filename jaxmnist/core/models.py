@@ -2,18 +2,19 @@
 
 Shapes: B examples of a batch, H x W pixels, C channels, F features, K classes.
 
-A model that drops out does so where `apply` is given a key named `dropout`, as training does and evaluation does not.
+Dropout is active if `apply` is given a key named `dropout`, which is so in training and not in evaluation.
 """
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jaxmnist.core.layers import Conv, Dense, dropout
+from jaxmnist.core.fast.layers import Conv, Dense
+from jaxmnist.core.layers import dropout
 
 
 class SoftmaxRegression(nn.Module):
-    """Softmax regression, initialised with zeros as in the original notebook.
+    """Softmax regression, by default initialised with zeros as in the original notebook.
 
     Attributes:
       num_classes: K.
@@ -55,19 +56,20 @@ class MLP(nn.Module):
 
 
 class CNN(nn.Module):
-    """Convolutions, 2x2 max pooling after some of them, perhaps a hidden layer, dropout; rectified linear units.
+    """Convolutions with 2x2 max pooling after some of them, an optional hidden layer, and dropout.
 
-    The defaults are the original notebook's network.
+    All units are rectified linear. The defaults are the original notebook's network.
 
     Attributes:
       features: output channels of each convolution.
       kernel_sizes: height and width of each convolution's kernel, odd.
-      pool_after: after which convolutions, counted from 1, to pool.
-      hidden_size: number of hidden units; 0 for no hidden layer.
-      dropout_rate: share of the last layer's inputs dropped in training.
+      pool_after: the convolutions, counted from 1, that are followed by pooling.
+      hidden_size: number of hidden units; with 0 there is no hidden layer.
+      dropout_rate: share of the last layer's inputs that are dropped in training.
       standardised: whether the convolutions' kernels pass through `standardise`.
-      init_std: standard deviation of the normal that the initial weights are drawn from, cut at two of them.
-      init_bias: initial biases.
+      init_std: standard deviation of the normal distribution of the initial weights, which is truncated at two standard
+        deviations.
+      init_bias: initial value of all biases.
       num_classes: K.
     """
 
@@ -83,23 +85,14 @@ class CNN(nn.Module):
 
     @nn.compact
     def __call__(self, images: jax.Array) -> jax.Array:
-        """Maps images `[B, H, W, C]` float32 in `[0, 1]` to logits `[B, K]` float32.
-
-        Raises:
-          ValueError: the kernel sizes are not one for each of the features, or pooling leaves no pixel.
-        """
+        """Maps images `[B, H, W, C]` float32 in `[0, 1]` to logits `[B, K]` float32."""
         init: dict = dict(
             kernel_init=nn.initializers.truncated_normal(self.init_std),
             bias_init=nn.initializers.constant(self.init_bias),
         )
-        if len(self.kernel_sizes) != len(self.features):
-            raise ValueError(f"kernel_sizes {self.kernel_sizes} are not one for each of features {self.features}")
-        height, width = images.shape[1:3]
-        if min(height, width) < 2 ** len(set(self.pool_after) & set(range(1, len(self.features) + 1))):
-            raise ValueError(f"pool_after {self.pool_after} leaves no pixel of images of {height} x {width}")
         for index, (features, size) in enumerate(zip(self.features, self.kernel_sizes, strict=True), 1):
             pooled = index in self.pool_after
-            # The maximum of four rectified values is their rectified maximum, at a quarter of the work.
+            # Pooling before rectifying gives the same values for a quarter of the work.
             images = jnp.maximum(
                 Conv(features, (size, size), standardised=self.standardised, pooled=pooled, **init)(images), 0.0
             )
@@ -111,5 +104,5 @@ class CNN(nn.Module):
         return nn.Dense(self.num_classes, **init)(hidden)
 
 
-# Folders and results name their model; only these can be named, so that a stranger's folder runs no code of its own.
+# Saved models and results name their model. Only these names are accepted, so a stranger's file cannot run any code.
 MODELS: dict[str, type[nn.Module]] = {model.__name__: model for model in (SoftmaxRegression, MLP, CNN)}

@@ -1,6 +1,6 @@
-"""The optimizers that can be named: on the command line, and by a result that says what it used."""
+"""Optimizers that can be named, on the command line and in results, and how they are made from options."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import jax
 import optax
@@ -16,10 +16,10 @@ def update(
     """Returns parameters and state after one update of an optimizer.
 
     Raises:
-      ValueError: the state is not one of this optimizer and these parameters.
+      ValueError: the state does not belong to this optimizer and these parameters.
     """
     try:
-        # Adam's bias correction would otherwise be of 64 bits if JAX_ENABLE_X64 is set, and runs would differ.
+        # Adam's bias correction would otherwise have 64 bits if JAX_ENABLE_X64 is set, and runs would differ.
         with jax.enable_x64(False):
             updates, opt_state = optimizer.update(grads, opt_state, params)
     except (TypeError, ValueError, AttributeError) as error:
@@ -38,16 +38,49 @@ def named(
     momentum: jax.typing.ArrayLike,
     weight_decay: jax.typing.ArrayLike,
 ) -> optax.GradientTransformation:
-    """Returns the optimizer of a name, so that a sweep can have an axis of optimizers.
+    """Returns the optimizer with a given name, so that a sweep can have an axis of optimizers.
 
     Args:
-      learning_rate: of every optimizer.
-      optimizer: name of one of `OPTIMIZERS`.
-      momentum: of momentum alone.
-      weight_decay: of AdamW alone.
+      learning_rate: used by every optimizer.
+      optimizer: a name in `OPTIMIZERS`.
+      momentum: used by `"momentum"` only.
+      weight_decay: used by `"adamw"` only.
     """
     given = {"momentum": momentum, "weight_decay": weight_decay}
     return OPTIMIZERS[optimizer](learning_rate, **{name: given[name] for name in given if OWNERS[name] == optimizer})
+
+
+def from_settings(
+    name: str, learning_rate: optax.ScalarOrSchedule, settings: Mapping[str, float]
+) -> optax.GradientTransformation:
+    """Returns the optimizer with a given name, made from those of the settings that it has; AdamW decays kernels only.
+
+    Args:
+      name: a key of `KEYWORDS`.
+      learning_rate: a number or a schedule.
+      settings: keyword to value; may hold keywords of other optimizers.
+    """
+    keywords: dict = {keyword: settings[keyword] for keyword in KEYWORDS[name]}
+    if name == "adamw":
+        keywords["mask"] = are_kernels
+    return OPTIMIZERS[name](learning_rate=learning_rate, **keywords)
+
+
+def are_kernels(params: optax.Params) -> optax.Params:
+    """Returns a tree of bool like `params`: True for kernels, which weight decay is for; not for biases and gains."""
+    return jax.tree.map(lambda leaf: leaf.ndim > 1, params)
+
+
+def one_cycle(learning_rate: float, num_steps: int, warmup: float, final_div: float) -> optax.Schedule:
+    """Returns a learning rate that rises and then falls, each along a cosine (Smith & Topin 2017, arXiv:1708.07120).
+
+    Args:
+      learning_rate: the highest one; the schedule starts at a 25th of it.
+      num_steps: length of the cycle.
+      warmup: share of the steps in which it rises, in [0, 1).
+      final_div: the schedule ends at `learning_rate / 25 / final_div`.
+    """
+    return optax.cosine_onecycle_schedule(num_steps, learning_rate, warmup, final_div_factor=final_div)
 
 
 OPTIMIZERS: dict[str, OptimizerFactory] = {
@@ -57,5 +90,12 @@ OPTIMIZERS: dict[str, OptimizerFactory] = {
     "adamw": optax.adamw,
     "named": named,
 }
-# What `named` passes to one of them alone.
+# The keywords of each optimizer besides the learning rate.
+KEYWORDS: dict[str, tuple[str, ...]] = {
+    "sgd": (),
+    "momentum": ("momentum",),
+    "adam": ("b1", "b2", "eps"),
+    "adamw": ("b1", "b2", "eps", "weight_decay"),
+}
+# The one optimizer to which `named` passes each of these.
 OWNERS = {"momentum": "momentum", "weight_decay": "adamw"}

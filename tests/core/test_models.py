@@ -5,8 +5,10 @@ import numpy as np
 import pytest
 
 import jaxmnist as jm
+from jaxmnist.core.fast.layers import Conv
 from jaxmnist.core.fast.pooling import max_pool
-from jaxmnist.core.layers import RECTIFIER_GAIN, Conv, dropout, standardise
+from jaxmnist.core.layers import RECTIFIER_GAIN, dropout, standardise
+from jaxmnist.core.model import init_params
 
 
 @pytest.mark.parametrize("model", [jm.SoftmaxRegression(4), jm.MLP(hidden_size=7, num_classes=4)])
@@ -138,12 +140,11 @@ def test_dropout_at_a_traced_rate():
 
 def test_kernel_sizes_that_do_not_fit_the_features_are_named():
     with pytest.raises(ValueError, match=r"kernel_sizes \(5, 5\) .* \(4,\)"):
-        jm.CNN(features=(4,)).init(jax.random.key(0), jnp.ones((1, 8, 8, 1)))
+        init_params(jm.CNN(features=(4,)), jax.random.key(0), (8, 8, 1))
 
 
 def test_pooling_that_leaves_no_pixel_is_named():
-    images = jnp.ones((1, 8, 7, 1))
     layers = dict(features=(2,) * 4, kernel_sizes=(3,) * 4)
-    jm.CNN(**layers, pool_after=(1, 2)).init(jax.random.key(0), images)
+    init_params(jm.CNN(**layers, pool_after=(1, 2)), jax.random.key(0), (8, 7, 1))
     with pytest.raises(ValueError, match=r"pool_after \(1, 2, 3\) leaves no pixel of images of 8 x 7"):
-        jm.CNN(**layers, pool_after=(1, 2, 3)).init(jax.random.key(0), images)
+        init_params(jm.CNN(**layers, pool_after=(1, 2, 3)), jax.random.key(0), (8, 7, 1))

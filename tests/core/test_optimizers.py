@@ -3,7 +3,7 @@ import optax
 import pytest
 
 import jaxmnist as jm
-from jaxmnist.core.optimizers import OPTIMIZERS, OWNERS, named
+from jaxmnist.core.optimizers import KEYWORDS, OPTIMIZERS, OWNERS, from_settings, named, one_cycle
 
 RATES = {"sgd": [0.1, 0.5], "momentum": [0.05], "adam": [0.01], "adamw": [0.01]}
 
@@ -30,3 +30,23 @@ def test_its_runs_are_saved_with_their_names(swept, tmp_path):
     jm.save(swept, tmp_path)
     assert jm.load_results(tmp_path).identical(swept)
     assert set(jm.best_of_each(swept, "optimizer")) == set(RATES)
+
+
+@pytest.mark.parametrize("name", KEYWORDS)
+def test_an_optimizer_takes_its_own_settings(name):
+    settings = dict(momentum=0.5, b1=0.8, b2=0.9, eps=1e-3, weight_decay=0.2)
+    params = {"kernel": np.ones((2, 3), np.float32), "bias": np.ones(3, np.float32)}
+    grads = {"kernel": np.full((2, 3), 0.1, np.float32), "bias": np.full(3, 0.1, np.float32)}
+    own = {keyword: settings[keyword] for keyword in KEYWORDS[name]}
+    if name == "adamw":
+        own["mask"] = {"kernel": True, "bias": False}
+    expected = OPTIMIZERS[name](0.1, **own)
+    found = from_settings(name, 0.1, settings)
+    updates = [each.update(grads, each.init(params), params)[0] for each in (found, expected)]
+    for ours, theirs in zip(*map(dict.values, updates), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_one_cycle_rises_and_falls():
+    schedule = one_cycle(0.5, 100, 0.2, 10.0)
+    assert [float(schedule(step)) for step in (0, 20, 100)] == pytest.approx([0.02, 0.5, 0.002])

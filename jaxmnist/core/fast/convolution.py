@@ -6,12 +6,12 @@ XLA's convolution inside `lax.scan` on CPU is ten times slower than outside (its
 https://github.com/jax-ml/jax/issues/12868), and under `vmap` it becomes a slow grouped one. So where there are
 gradients, and under `vmap`, a convolution is written as matrix products, in one of two ways:
 
-- patches times kernel: for every kernel; it copies each pixel as often as the kernel has weights;
-- tiles: Winograd's minimal filtering, for square kernels of size 3 and 5 on CPU: 2.25 and 4 products an output in
-  place of 9 and 25. The original CNN's second convolution takes half the time of patches, forward and backward.
+- patches times kernel: works for every kernel, and copies each pixel once per weight of the kernel;
+- tiles: Winograd's minimal filtering, for square kernels of size 3 and 5 on CPU, needs 2.25 and 4 products per output
+  instead of 9 and 25. The original CNN's second convolution takes half as long as with patches, forward and backward.
 
-For one run's forward pass, XLA's own is the fastest. On CPU it keeps one core busy, and takes half the time with the
-same filtering along the height alone: by bands.
+For one run's forward pass, XLA's own convolution is the fastest. On CPU it uses only one core, and takes half the time
+if the same filtering is applied along the height alone, by bands.
 """
 
 import functools
@@ -24,8 +24,8 @@ import jax.numpy as jnp
 import numpy as np
 
 TILE_OUTPUTS = 4
-# Where polynomials are evaluated, besides infinity: the first 5 for size 3, all for size 5. Of those tried, these have
-# the smallest rounding errors, relative to the largest output 1.5e-6 and 5e-6.
+# Where polynomials are evaluated, besides infinity: the first 5 for size 3, all for size 5. Of the points tried, these
+# have the smallest rounding errors: 1.5e-6 and 5e-6 of the largest output.
 POINTS = (0.0, 1.0, -1.0, 0.5, -2.0, 2.0, -0.5)
 TILED_KERNEL_SIZES = (3, 5)
 # With fewer channels, moving tiles takes longer than multiplying them.
@@ -67,7 +67,7 @@ def _convolve_by_products(images, kernel):
 def _is_tiled(kernel_shape):
     height, width, channels, _ = kernel_shape
     fits = height == width and height in TILED_KERNEL_SIZES and channels >= MIN_TILED_CHANNELS
-    # The transforms would multiply the rounding errors of a GPU's default products.
+    # The transforms would amplify the rounding errors of a GPU's default matrix products.
     return fits and jax.default_backend() == "cpu"
 
 
@@ -87,7 +87,7 @@ def _convolve_under_vmap(axis_size, in_batched, images, kernel):
 
 
 def convolve_by_patches(images: jax.Array, kernel: jax.Array) -> jax.Array:
-    """Returns what `convolve` does, as one matrix product of patches and kernel."""
+    """Returns the same as `convolve`, by one matrix product of patches and kernel."""
     outputs = patches(images, kernel.shape[:2]).T @ kernel.reshape(-1, kernel.shape[-1])
     return outputs.reshape(*images.shape[:-1], kernel.shape[-1])
 
@@ -100,8 +100,8 @@ def patches(images: jax.Array, size: tuple[int, ...]) -> jax.Array:
       size: height and width of a patch, odd.
 
     Returns:
-      `[height * width * C, B * H * W]`, the rows in the order of a convolution's kernel: where channels are few, whole
-      rows are copied faster than a few numbers for each pixel.
+      `[height * width * C, B * H * W]`, its rows in the order of a convolution's kernel. With few channels, copying
+      whole rows is faster than copying a few numbers for each pixel.
     """
     height, width = images.shape[1:3]
     margins = [(extent // 2, extent // 2) for extent in size]
@@ -111,10 +111,11 @@ def patches(images: jax.Array, size: tuple[int, ...]) -> jax.Array:
 
 
 def convolve_by_bands(images: jax.Array, kernel: jax.Array) -> jax.Array:
-    """Returns what `convolve` does for a square kernel, by XLA's convolutions of single rows.
+    """Returns the same as `convolve` for a square kernel, by XLA's convolutions of single rows.
 
-    Each kernel's columns and each band of 4 rows, with those around it, are evaluated as polynomials at n = 3 + size
-    points, and brought back to 4 rows: F(4, size) of `convolve_by_tiles`, along the height alone.
+    The columns of the kernel, and each band of 4 rows with the rows around it, are evaluated as polynomials at
+    n = 3 + size points and transformed back to 4 rows. This is F(4, size), as in `convolve_by_tiles`, but along the
+    height alone.
     """
     transforms = _transforms_of_axis(kernel.shape[0])
     height = images.shape[1]
@@ -126,7 +127,7 @@ def convolve_by_bands(images: jax.Array, kernel: jax.Array) -> jax.Array:
 
 
 def _bands(images, size):
-    """Returns row 0, 1, ... n - 1 under all bands, each `[B, rows, W, C]`."""
+    """Returns rows 0, 1, ... n - 1 of all bands, each `[B, rows, W, C]`."""
     batch, height, *within = images.shape
     padded = jnp.pad(images, [(0, 0), _margins(height, size), (0, 0), (0, 0)])
     blocks = padded.reshape(batch, -1, TILE_OUTPUTS, *within)
@@ -139,29 +140,29 @@ def _num_tiles(extent):
 
 
 def _margins(extent, size):
-    """Returns how many pixels go before and after an axis, so that all tiles lie on it and it is whole blocks."""
+    """Returns how many pixels to pad before and after an axis, to make it whole blocks that hold all tiles."""
     num_blocks = _num_tiles(extent) - 1 + _num_tiles(TILE_OUTPUTS + size - 1)
     return size // 2, num_blocks * TILE_OUTPUTS - extent - size // 2
 
 
 def _combined(matrix, arrays):
-    """Returns the product of a matrix and equally shaped arrays, written out so that XLA makes one loop of each row."""
+    """Returns a matrix times a list of equally shaped arrays, written out so that XLA makes one loop of each row."""
     return [sum(float(factor) * array for factor, array in zip(row, arrays, strict=True) if factor) for row in matrix]
 
 
 def convolve_by_tiles(images: jax.Array, kernel: jax.Array) -> jax.Array:
-    """Returns what `convolve` does for a square kernel, by Winograd's minimal filtering F(4x4, size x size).
+    """Returns the same as `convolve` for a square kernel, by Winograd's minimal filtering F(4x4, size x size).
 
     Tiles of the images and the kernel are evaluated as polynomials at n = 3 + size points per axis, multiplied there,
-    and brought back to 4x4 outputs each (Lavin & Gray 2016, arXiv:1509.09308, equations 8 and 12).
+    and transformed back to 4x4 outputs each (Lavin & Gray 2016, arXiv:1509.09308, equations 8 and 12).
     """
     return _tiled(images[None], kernel[None])[0]
 
 
 def _with_runs(function):
-    """Makes `vmap` of a function of arrays `[R, ...]` that function of the arrays of all runs, `[runs * R, ...]`.
+    """Makes `vmap` of a function of arrays `[R, ...]` call that function once, with all runs as `[runs * R, ...]`.
 
-    By itself, `vmap` would put the runs before the points, and copy all arrays for each product with a transform.
+    The usual `vmap` would put the runs before the points, and copy all arrays for each product with a transform.
     """
     mapped = jax.custom_batching.custom_vmap(function)
 
@@ -190,23 +191,23 @@ def _tiled_gradients_of_runs(images, kernel, grad):
     """Returns the gradients of images and kernel, by the transposes of the transforms.
 
     Automatic differentiation would give the same products, but contracted over the first axis of the transforms, which
-    on CPU takes 1.4 times as long. What is computed again of the forward pass is the same to the compiler, which does
-    it once.
+    takes 1.4 times as long on CPU. The compiler sees that parts of the forward pass are repeated here, and computes
+    them once.
     """
     transforms = _transforms(kernel.shape[1])
     num_points, num_runs = len(transforms.inputs), len(images)
     at_points, weights = _images_at_points(images, transforms), _kernel_at_points(kernel, transforms)
     blocks = _to_blocks(grad.reshape(-1, *grad.shape[2:]))
     grad_at_points = (_transposed(transforms.outputs) @ blocks).reshape(num_points, num_runs, -1, grad.shape[-1])
-    of_weights = jnp.einsum("nrtc,nrtf->nrcf", at_points, grad_at_points)
-    of_kernel = (_transposed(transforms.kernel) @ of_weights.reshape(num_points, -1)).reshape(
+    grad_of_weights = jnp.einsum("nrtc,nrtf->nrcf", at_points, grad_at_points)
+    grad_of_kernel = (_transposed(transforms.kernel) @ grad_of_weights.reshape(num_points, -1)).reshape(
         *kernel.shape[1:3], num_runs, *kernel.shape[3:]
     )
-    of_points = jnp.einsum("nrtf,nrcf->nrtc", grad_at_points, weights)
+    grad_of_points = jnp.einsum("nrtf,nrcf->nrtc", grad_at_points, weights)
     pixels = images.reshape(-1, *images.shape[2:])
     tiles, to_pixels = jax.vjp(functools.partial(_tiles, size=kernel.shape[1]), pixels)
-    of_tiles = (_transposed(transforms.inputs) @ of_points.reshape(num_points, -1)).reshape(tiles.shape)
-    return to_pixels(of_tiles)[0].reshape(images.shape), of_kernel.transpose(2, 0, 1, 3, 4)
+    grad_of_tiles = (_transposed(transforms.inputs) @ grad_of_points.reshape(num_points, -1)).reshape(tiles.shape)
+    return to_pixels(grad_of_tiles)[0].reshape(images.shape), grad_of_kernel.transpose(2, 0, 1, 3, 4)
 
 
 _tiled = _with_runs(_convolve_runs_by_tiles)
@@ -232,7 +233,7 @@ def _transposed(matrix):
 
 
 class _Transforms(NamedTuple):
-    """Matrices to the points: from pixels and from the weights of a kernel; and from the points to outputs."""
+    """Matrices from pixels to points, from the weights of a kernel to points, and from points to outputs."""
 
     size: int
     inputs: np.ndarray
@@ -242,7 +243,7 @@ class _Transforms(NamedTuple):
 
 @functools.cache
 def _transforms_of_axis(size: int) -> _Transforms:
-    """Returns those of one axis: n points of n pixels, and 4 outputs."""
+    """Returns the matrices of one axis, with n points, n pixels and 4 outputs."""
     num_points = TILE_OUTPUTS + size - 1
 
     def powers(count):
@@ -250,20 +251,20 @@ def _transforms_of_axis(size: int) -> _Transforms:
         return np.concatenate([np.vander(POINTS[: num_points - 1], count, increasing=True), at_infinity])
 
     kernel, inputs = powers(size), np.linalg.inv(powers(num_points)).T
-    inputs[np.abs(inputs) < 1e-12] = 0.0  # rounded ones would be multiplied
-    # Any factor may go from one to the other; with rows of like size, rounding errors are smallest.
+    inputs[np.abs(inputs) < 1e-12] = 0.0  # zeros that rounding has blurred would cost a product
+    # Any factor may be moved from one matrix to the other; rows of similar size give the smallest rounding errors.
     balance = np.sqrt(np.abs(inputs).sum(1, keepdims=True) / np.abs(kernel).sum(1, keepdims=True))
     return _Transforms(size, inputs / balance, kernel * balance, powers(TILE_OUTPUTS).T)
 
 
 @functools.cache
 def _transforms(size: int) -> _Transforms:
-    """Returns those of both axes: n^2 points of the pixels of a tile, and 4x4 outputs."""
+    """Returns the matrices of both axes, with n^2 points, the n^2 pixels of a tile and 4x4 outputs."""
     return _Transforms(size, *(np.kron(matrix, matrix).astype(np.float32) for matrix in _transforms_of_axis(size)[1:]))
 
 
 def _tiles(images, size):
-    """Returns the pixels under the tiles, `[n, n, B, rows, columns, C]`: blocks of 4x4, and what of the next ones."""
+    """Returns the pixels of the tiles, `[n, n, B, rows, columns, C]`: 4x4 blocks with the pixels beside them."""
     batch, height, width, channels = images.shape
     rows, columns, num_points = _num_tiles(height), _num_tiles(width), TILE_OUTPUTS + size - 1
     reach = _num_tiles(num_points)
@@ -275,7 +276,7 @@ def _tiles(images, size):
 
 
 def _from_blocks(outputs, extents):
-    """Returns images `[B, H, W, F]` from blocks `[4 * 4, B * rows * columns * F]`; what reaches beyond is cut off."""
+    """Returns images `[B, H, W, F]` from blocks `[4 * 4, B * rows * columns * F]` without what lies beyond the border."""
     batch, height, width = extents
     rows, columns = _num_tiles(height), _num_tiles(width)
     blocks = outputs.reshape(TILE_OUTPUTS, TILE_OUTPUTS, batch, rows, columns, -1).transpose(2, 3, 0, 4, 1, 5)
