@@ -276,7 +276,7 @@ def _tiles(images, size):
 
 
 def _from_blocks(outputs, extents):
-    """Returns images `[B, H, W, F]` from blocks `[4 * 4, B * rows * columns * F]` without what lies beyond the border."""
+    """Returns images `[B, H, W, F]` from blocks `[4 * 4, B * rows * columns * F]`, cropped to the border."""
     batch, height, width = extents
     rows, columns = _num_tiles(height), _num_tiles(width)
     blocks = outputs.reshape(TILE_OUTPUTS, TILE_OUTPUTS, batch, rows, columns, -1).transpose(2, 3, 0, 4, 1, 5)

@@ -10,7 +10,8 @@ import jax.numpy as jnp
 def max_pool(images: jax.Array) -> jax.Array:
     """Returns the maxima of 2x2 blocks, `[B, H, W, C]` to `[B, H // 2, W // 2, C]`.
 
-    An odd last row or column is left out. Where several pixels of a block are its maximum, they share the gradient equally, as in jax.
+    An odd last row or column is left out. Where several pixels of a block are its maximum, they share the gradient
+    equally, as in jax.
     """
     return _blocks(images).max(axis=(2, 4))
 
