@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from jaxmnist.analysis.files import save as save
     from jaxmnist.analysis.noise import estimate_noise as estimate_noise
     from jaxmnist.analysis.noise import noise_scale_along_training as noise_scale_along_training
+    from jaxmnist.analysis.report import report as report
     from jaxmnist.analysis.results import best as best
     from jaxmnist.analysis.results import best_of_each as best_of_each
     from jaxmnist.analysis.results import curve_table as curve_table
@@ -68,6 +69,7 @@ if TYPE_CHECKING:
     from jaxmnist.plots.networks import mistakes as mistakes
     from jaxmnist.plots.networks import predictions as predictions
     from jaxmnist.plots.networks import training_curves as training_curves
+    from jaxmnist.plots.report import figures as figures
     from jaxmnist.plots.scaling import budget_maps as budget_maps
     from jaxmnist.plots.scaling import noise_curve as noise_curve
     from jaxmnist.plots.scaling import target_maps as target_maps
@@ -78,6 +80,7 @@ if TYPE_CHECKING:
 _LATE = {
     "analysis.files": ("load_results", "merge", "save"),
     "analysis.noise": ("estimate_noise", "noise_scale_along_training"),
+    "analysis.report": ("report",),
     "analysis.results": ("best", "best_of_each", "curve_table", "interval", "settings", "table"),
     "analysis.statistics": (
         "at_budget",
@@ -95,6 +98,7 @@ _LATE = {
     "plots.curves": ("accuracy_curve", "learning_curves", "rate_curve"),
     "plots.maps": ("heatmap", "scatter"),
     "plots.networks": ("confusion", "filters", "mistakes", "predictions", "training_curves"),
+    "plots.report": ("figures",),
     "plots.scaling": ("budget_maps", "noise_curve", "target_maps"),
     "sweeps.halving": ("halve",),
     "sweeps.rerun": ("rerun",),

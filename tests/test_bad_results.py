@@ -229,6 +229,16 @@ CASES = [
         result=lacking("recorded_validation_accuracy", attributes=WORDS) | RUN_RESULTS | RATES_AS_WORDS,
     ),
     *cases(
+        jm.report, of_result(target=0.5), result=lacking(*FINALS, attributes=("dataset", "budget", "num_test")),
+        target=NOT_TARGET.filter(lambda value: value is not None),
+        noise=NOT_A_TABLE.filter(lambda value: value is not None),
+    ),
+    *cases(
+        jm.figures, of_result(target=0.5), result=lacking(*FINALS, attributes=WORDS),
+        target=NOT_TARGET.filter(lambda value: value is not None),
+        noise=NOT_A_TABLE.filter(lambda value: value is not None),
+    ),
+    *cases(
         jm.noise_curve,
         of_result(table=pd.DataFrame({"step": [1], "noise_scale": [2.0]}), critical_batch_size=None, setting="x"),
         table=NOT_A_TABLE, result=lacking(attributes=WORDS), setting=NOT_A_TEXT,

@@ -1,4 +1,4 @@
-"""Training states and, by orbax, trained models in folders: written atomically; loading them executes nothing."""
+"""Trained classifiers, and how they are saved by orbax: written atomically, and read without executing anything."""
 
 import dataclasses
 import json
@@ -7,6 +7,7 @@ import re
 import shutil
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import flax.linen as nn
@@ -16,6 +17,7 @@ import numpy as np
 import optax
 
 from jaxmnist import checks
+from jaxmnist.checks import PATH, SEED, Where, checked_by, is_sequence, raise_invalid, shown
 from jaxmnist.core import training
 from jaxmnist.core.model import init_params
 from jaxmnist.core.models import MODELS
@@ -36,25 +38,25 @@ from jaxmnist.host.files import (
 )
 
 MODEL_FOLDER, DESCRIPTION = "model", "model.json"
-# What orbax writes into the folder of one seed's parameters, and how it names one that is not whole yet.
+# The files that orbax writes for one seed's parameters, and the suffix of a folder that is not complete yet.
 ORBAX_FILES = re.compile(
     r"_CHECKPOINT_METADATA|_METADATA|_sharding|_strings\.json|commit_success\.txt|array_metadatas/process_\d+"
     r"|(ocdbt\.process_\d+/)?(d/[0-9a-f]{32}|manifest\.ocdbt)(\.__lock)?"
 )
 ORBAX_TEMPORARY = ".orbax-checkpoint-tmp"
-# More than any sensible model has.
+# Limits on what a stranger's file may describe; no sensible model reaches them.
 MAX_EXTENT, MAX_LAYERS = 2**12, 100
 
 
 @dataclasses.dataclass(frozen=True)
 class Classifier:
-    """A trained model, or several of one kind as an ensemble: a function from images to class probabilities.
+    """A function from images to class probabilities: a trained model, or an ensemble of several.
 
     Attributes:
-      model: the linen module.
-      params: the parameters of each of the ensemble.
-      image_shape: height, width and channels of the images it was trained on.
-      class_names: `[K]`.
+      model: a flax linen module.
+      params: M trees of parameters, one for each member of the ensemble.
+      image_shape: `(H, W, C)` of the images it was trained on.
+      class_names: K names.
     """
 
     model: nn.Module
@@ -63,18 +65,21 @@ class Classifier:
     class_names: tuple[str, ...]
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
-        """Returns probabilities `[N, K]` float32, the mean over the ensemble.
+        """Returns class probabilities, the mean over the ensemble.
 
         Args:
-          images: `[N, H, W, C]` uint8, or `[N, H, W]` where there is one channel.
+          images: `[N, H, W, C]` uint8, or `[N, H, W]` if there is one channel; N is at least 1.
+
+        Returns:
+          `[N, K]` float32.
 
         Raises:
-          ValueError: another shape or another dtype.
+          ValueError: the images have another shape or dtype.
         """
         return self.each(images).mean(axis=0)
 
     def each(self, images: np.ndarray) -> np.ndarray:
-        """Returns the probabilities of each of the ensemble by itself, `[M, N, K]` float32; as `__call__` else."""
+        """Returns the probabilities of each member by itself, `[M, N, K]` float32; otherwise like `__call__`."""
         images = np.asarray(images)
         if images.ndim == 3:
             images = images[..., None]
@@ -91,7 +96,7 @@ def probabilities(model: nn.Module, params: optax.Params, images: jax.Array) -> 
     num_images = images.shape[0]
     batch_size = min(training.EVALUATION_BATCH_SIZE, num_images)
 
-    # Not `lax.map` over images with its `batch_size`: that is a `vmap`, under which a convolution is slower.
+    # `lax.map` with a `batch_size` would be a `vmap` over images, under which a convolution is slower.
     def batch_probabilities(start):
         rows = start + jnp.arange(batch_size, dtype=jnp.int32)
         return jax.nn.softmax(training.predict(model, params, images.at[rows].get(mode="clip")))
@@ -103,34 +108,50 @@ def probabilities(model: nn.Module, params: optax.Params, images: jax.Array) -> 
 _probabilities = jax.jit(probabilities, static_argnums=0)
 
 
-def save_model(folder: str | Path, classifier: Classifier, seeds: Sequence[int]) -> None:
-    """Writes a trained model, for `load_model` of the same folder.
+class IsClassifier(checks.Kind):
+    """A classifier whose model can be saved by its name."""
 
-    It is in the folder `model` of that: `model.json` and, for each seed, its parameters.
+    words = "a Classifier"
+
+    def check(self, name: str, value: Any) -> None:
+        if not isinstance(value, Classifier):
+            checks.raise_invalid(name, value, self.words)
+        if type(value.model).__name__ not in MODELS:
+            checks.raise_invalid(f"{name}.model", value.model, f"one of {', '.join(MODELS)}")
+
+
+SEEDS = Where(
+    f"a sequence of distinct seeds, whole numbers from 0 to {SEED.high_words},",
+    lambda value: (
+        is_sequence(value) and len(value) > 0 and all(map(SEED.accepts, value)) and len(set(value)) == len(value)
+    ),
+)
+
+
+def _check_save(given: SimpleNamespace) -> None:
+    count = len(given.classifier.params)
+    if len(given.seeds) != count:
+        raise_invalid("seeds", given.seeds, f"a sequence of {count} seeds, one for each member of the ensemble,")
+
+
+@checked_by(_check_save, folder=PATH, classifier=IsClassifier(), seeds=SEEDS)
+def save_model(folder: str | Path, classifier: Classifier, seeds: Sequence[int]) -> None:
+    """Saves a trained classifier, so that `load_model` of the same folder returns it.
+
+    It is written into the subfolder `model`: `model.json`, and the parameters of each seed.
 
     Args:
-      folder: is made if there is none; an older model in it is replaced, and other files stay.
-      classifier: what to save.
-      seeds: that of each of its parameters, distinct.
+      folder: created if it does not exist. An older model in it is replaced; other files stay.
+      classifier: what to save; its model is one of this package.
+      seeds: distinct, one for each member of the ensemble.
 
     Raises:
-      ValueError: an argument is not as described above, or what `save_model` did not write has a name that it needs.
+      ValueError: an argument is not as described above, or a name that is needed belongs to something that
+        `save_model` did not write.
       OSError: the folder cannot be written.
     """
     import orbax.checkpoint as ocp
 
-    checks.path("folder", folder)
-    if not isinstance(classifier, Classifier):
-        checks.raise_invalid("classifier", classifier, "a Classifier")
-    if type(classifier.model).__name__ not in MODELS:
-        checks.raise_invalid("classifier.model", classifier.model, f"one of {', '.join(MODELS)}")
-    count = len(classifier.params)
-    if not checks.is_sequence(seeds) or not len(seeds) == count > 0:
-        checks.raise_invalid("seeds", seeds, f"a sequence of {count} seeds, one for each of the parameters,")
-    for seed in seeds:
-        checks.seed(seed, "seeds")
-    if len(set(seeds)) < count:
-        checks.raise_invalid("seeds", seeds, "a sequence of distinct seeds")
     folder = Path(folder).absolute()
     check_model(folder, seeds)
     remove_model(folder, seeds)
@@ -142,25 +163,25 @@ def save_model(folder: str | Path, classifier: Classifier, seeds: Sequence[int])
                 checkpointer.save(place / f"params_{seed}", {"params": params})
     except Exception as error:  # orbax raises many kinds where a disk is full
         raise OSError(f"the model cannot be saved in {folder}: {checks.reason(error)}") from None
-    fields = {
-        field.name: getattr(classifier.model, field.name)
-        for field in dataclasses.fields(classifier.model)
-        if field.name not in ("parent", "name")
-    }
-    description = {
+    # Written last: if it is there, the parameters are complete.
+    write_text(place / DESCRIPTION, json.dumps(_description(classifier, seeds), indent=2) + "\n")
+
+
+def _description(classifier: Classifier, seeds: Sequence[int]) -> dict:
+    """Returns what `model.json` says; `_described` is the inverse."""
+    names = [field.name for field in dataclasses.fields(classifier.model) if field.name not in ("parent", "name")]
+    return {
         "format": FORMAT,
         "model": type(classifier.model).__name__,
-        "fields": fields,
+        "fields": {name: getattr(classifier.model, name) for name in names},
         "seeds": [int(seed) for seed in seeds],
         "image_shape": classifier.image_shape,
         "class_names": classifier.class_names,
     }
-    # Written last: where it is, the parameters are whole.
-    write_text(place / DESCRIPTION, json.dumps(description, indent=2) + "\n")
 
 
 def check_model(folder: Path, seeds: Iterable[int]) -> None:
-    """Raises ValueError where a model of these seeds cannot be saved, since something else has a name that it needs."""
+    """Raises ValueError if a model of these seeds cannot be saved, because something else has a name that it needs."""
     place = folder / MODEL_FOLDER
     check_folder(place)
     check_ours(place / DESCRIPTION)
@@ -170,13 +191,13 @@ def check_model(folder: Path, seeds: Iterable[int]) -> None:
 
 
 def remove_model(folder: Path, seeds: Iterable[int] = ()) -> None:
-    """Removes the model that `save_model` wrote into a folder, and what it left of these seeds when it was killed."""
+    """Removes the model that `save_model` wrote into a folder, and what it left behind for these seeds if killed."""
     place = folder / MODEL_FOLDER
     description = place / DESCRIPTION
     named: list = []
     if is_ours(description):
         named = read_json(description).get("seeds", [])
-        # First, since it says that the parameters are whole.
+        # First, since it says that the parameters are complete.
         description.unlink()
     for saved in _params_folders(place, [*filter(checks.is_whole, named), *seeds]):
         if _is_orbax(saved):
@@ -186,13 +207,13 @@ def remove_model(folder: Path, seeds: Iterable[int] = ()) -> None:
 
 
 def _params_folders(place: Path, seeds: Iterable[int]) -> list[Path]:
-    """Returns what has the name of the parameters of one of these seeds, saved or about to be."""
+    """Returns the existing paths with the names of these seeds' parameters, complete or still being written."""
     names = [f"params_{seed}{suffix}" for seed in dict.fromkeys(seeds) for suffix in ("", ORBAX_TEMPORARY)]
     return [place / name for name in names if os.path.lexists(place / name)]
 
 
 def _is_orbax(folder: Path) -> bool:
-    """Returns whether a folder holds nothing but what orbax writes."""
+    """Returns whether a folder holds only what orbax writes."""
     paths = [folder, *folder.rglob("*")]
     files = [path.relative_to(folder).as_posix() for path in paths if path.is_symlink() or not path.is_dir()]
     return not any(path.is_symlink() for path in paths) and all(map(ORBAX_FILES.fullmatch, files))
@@ -202,18 +223,21 @@ def _shapes(tree: Any) -> Any:
     return jax.tree.map(lambda leaf: list(leaf.shape), tree)
 
 
+@checked_by(folder=PATH)
 def load_model(folder: str | Path) -> Classifier:
-    """Returns the trained model that `save_model`, or `experiments/train_cnn.py`, wrote into a folder.
+    """Returns the trained classifier that `save_model` or `experiments/train_cnn.py` saved in a folder.
 
-    A stranger's folder executes nothing: it names one of this package's models, and holds numbers. What leads out of
-    the folder is not read.
+    Loading a stranger's folder executes nothing: it can only name one of this package's models and hold numbers. Links
+    that lead out of the folder are not followed.
+
+    Args:
+      folder: the folder that was given to `save_model`.
 
     Raises:
-      ValueError: the folder holds no model, or a broken one.
+      ValueError: the folder holds no model, or a damaged one.
     """
     import orbax.checkpoint as ocp
 
-    checks.path("folder", folder)
     place = Path(folder).absolute() / MODEL_FOLDER
     try:
         description = read_json(place / DESCRIPTION)
@@ -226,32 +250,34 @@ def load_model(folder: str | Path) -> Classifier:
             params = []
             for seed in description["seeds"]:
                 saved = place / f"params_{int(seed)}"
-                # Where shapes differ, orbax raises too, but leaves work behind that complains at some later time.
+                # Orbax would notice other shapes too, but leaves work behind that complains later.
                 if _shapes(checkpointer.metadata(saved).item_metadata.tree) != _shapes(like):
-                    raise ValueError(f"{saved.name} has not the shapes of the {description['model']} described there")
+                    raise ValueError(
+                        f"{saved.name} does not have the shapes of the {description['model']} described there"
+                    )
                 params.append(checkpointer.restore(saved, like)["params"])
         return Classifier(model, tuple(params), shape, class_names)
     except FileNotFoundError:
         raise ValueError(
-            f"{folder} holds no trained model: the training has not ended or diverged, or it is another folder"
+            f"{folder} holds no trained model: the training has not ended, it diverged, or this is another folder"
         ) from None
-    except Exception as error:  # of broken files, orbax raises whatever its parsing runs into
+    except Exception as error:  # for damaged files, orbax raises whatever its parser runs into
         raise ValueError(f"the model in {folder} cannot be read: {checks.reason(error)}") from None
 
 
 def _described(description: dict) -> tuple[nn.Module, tuple[int, int, int], tuple[str, ...]]:
-    """Returns the model, the shape of its images and its class names, of which a stranger may have written anything."""
+    """Returns the model, the shape of its images and its class names; a stranger may have written anything."""
     as_tuples = {name: tuple(v) if isinstance(v, list) else v for name, v in description["fields"].items()}
     kind = MODELS.get(str(description["model"]))
     if kind is None:
-        raise ValueError(f"it names the model {checks.shown(description['model'])}; it is one of {', '.join(MODELS)}")
+        raise ValueError(f"it names the model {shown(description['model'])}; one of {', '.join(MODELS)} is needed")
     shape, class_names = tuple(description["image_shape"]), tuple(description["class_names"])
     if len(shape) != 3 or not all(checks.is_whole(extent) and 1 <= extent <= MAX_EXTENT for extent in shape):
-        raise ValueError(f"its image_shape is {checks.shown(shape)}; three whole numbers up to {MAX_EXTENT} are needed")
+        raise ValueError(f"its image_shape is {shown(shape)}; three whole numbers up to {MAX_EXTENT} are needed")
     if len(as_tuples.get("features", ())) > MAX_LAYERS:
-        raise ValueError(f"it has {len(as_tuples['features'])} layers; {MAX_LAYERS} are allowed")
+        raise ValueError(f"it has {len(as_tuples['features'])} layers; at most {MAX_LAYERS} are allowed")
     model = kind(**as_tuples)
-    checks.texts("its class_names", class_names, model.num_classes)
+    checks.Strings(model.num_classes).check("its class_names", class_names)
     if not description["seeds"]:
         raise ValueError("it has no seeds")
     return model, shape, class_names

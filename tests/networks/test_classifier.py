@@ -6,7 +6,7 @@ import optax
 import pytest
 
 import jaxmnist as jm
-from jaxmnist.core import training
+from jaxmnist.networks.classifier import probabilities
 
 MODEL = jm.CNN((2,), (3,), (1,), hidden_size=0, num_classes=4)
 NAMES = ("a", "b", "c", "d")
@@ -51,7 +51,7 @@ def test_probabilities_of_any_number_of_images(num_images):
     images = np.random.default_rng(0).integers(0, 256, (num_images, 6, 5, 1)).astype(np.uint8)
     params = MODEL.init(jax.random.key(0), np.zeros((1, 6, 5, 1), np.float32))["params"]
     expected = jax.nn.softmax(MODEL.apply({"params": params}, images.astype(np.float32) / 255))
-    found = training.probabilities(MODEL, params, jax.numpy.asarray(images))
+    found = probabilities(MODEL, params, jax.numpy.asarray(images))
     assert found.shape == (num_images, 4)
     np.testing.assert_allclose(found, expected, rtol=1e-5)
 
@@ -59,7 +59,7 @@ def test_probabilities_of_any_number_of_images(num_images):
 def test_probabilities_take_the_fast_convolution():
     images = jax.ShapeDtypeStruct((7, 6, 5, 1), np.uint8)
     params = jax.eval_shape(MODEL.init, jax.random.key(0), np.zeros((1, 6, 5, 1), np.float32))["params"]
-    jaxpr = jax.make_jaxpr(training.probabilities, static_argnums=0)(MODEL, params, images)
+    jaxpr = jax.make_jaxpr(probabilities, static_argnums=0)(MODEL, params, images)
     assert "conv_general_dilated" in str(jaxpr)
 
 
