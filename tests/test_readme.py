@@ -118,3 +118,11 @@ def test_every_name_and_path_exists(document):
     ours = [path for path in paths if not path.startswith(("results/", "downloads/", "dev/"))]
     missing = [path for path in ours if not any((folder / path).exists() for folder in FOLDERS)]
     assert not missing
+
+
+def test_the_table_of_wings_names_every_module():
+    for row in re.findall(r"^\| `\w+/` \|.*$", text_of("docs/design.md"), re.MULTILINE):
+        wing, modules = re.sub(r"\([^)]*\)", "", row).split("|")[1:3]
+        folder = ROOT / "jaxmnist" / wing.strip(" `/")
+        existing = {path.stem for path in folder.glob("*.py")} - {"__init__"}
+        assert set(re.findall(r"`([a-z_]+)`", modules)) == existing, folder.name
