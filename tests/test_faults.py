@@ -122,7 +122,7 @@ def test_a_disk_that_really_fills_up(tmp_path, kib):
     try:
         run(*arguments, "--output-dir", "whole", status=0)
         err = run(*arguments, "--output-dir", "disk/out", status=1)
-        assert err[-2].startswith("to go on: python ") and err[-2].endswith("--resume disk/out")
+        assert err[-2].startswith("to continue: python ") and err[-2].endswith("--resume disk/out")
         assert err[-1].startswith("error: [Errno 28] No space left on device: 'disk/out/")
         assert sum(not line.startswith("sweep: ") for line in err) == 2
         subprocess.run(["mount", "-o", "remount,size=50m", str(mount)], check=True)

@@ -305,7 +305,7 @@ def test_what_was_interrupted_is_replaced_only_when_told_to(tmp_path, write, ref
     before = files_below(tmp_path / "out")
     for further in ((), ("--num-steps", 6)):
         sentence = refusal(what, tmp_path / "out", *further)
-        assert "interrupted training: go on with it by --resume" in sentence and "--overwrite" in sentence
+        assert "interrupted training: continue it with --resume" in sentence and "--overwrite" in sentence
     assert files_below(tmp_path / "out") == before
     write(what, tmp_path / "whole")
     (tmp_path / "copy").mkdir()
@@ -320,7 +320,7 @@ def test_what_was_interrupted_is_replaced_only_when_told_to(tmp_path, write, ref
         assert set(files_below(tmp_path / place)) >= {
             name for name in files_below(tmp_path / "whole") if "params_" not in name
         }
-        assert not (tmp_path / folder / "progress").exists()
+        assert not (tmp_path / place / "progress").exists()
 
 
 def test_a_finished_result_saved_beside_a_begun_sweep_stays(tiny, tmp_path, write, monkeypatch):
@@ -354,7 +354,7 @@ def test_programs_of_an_earlier_sweep_are_not_taken_for_this_ones(tiny, tmp_path
 
 
 def test_a_model_replaces_the_older_one_and_nothing_else(tmp_path):
-    one = classifier()
+    one = make_classifier()
     three = jm.Classifier(one.model, one.params * 3, one.image_shape, one.class_names)
     jm.save_model(tmp_path, three, [2, 3, 4])
     kept = {"model/notes.npz": b"mine", "model/params_4/notes.md": b"mine", "notes.md": b"mine"}
@@ -370,7 +370,7 @@ def test_a_model_replaces_the_older_one_and_nothing_else(tmp_path):
 def test_a_model_that_is_half_replaced_is_none(tmp_path, monkeypatch):
     import orbax.checkpoint as ocp
 
-    jm.save_model(tmp_path, classifier(), [0])
+    jm.save_model(tmp_path, make_classifier(), [0])
 
     def save(self, place, params, real=ocp.StandardCheckpointer.save):
         assert not (tmp_path / "model" / "model.json").exists()
@@ -378,13 +378,13 @@ def test_a_model_that_is_half_replaced_is_none(tmp_path, monkeypatch):
 
     with monkeypatch.context() as context, pytest.raises(OSError, match="cannot be saved"):
         context.setattr(ocp.StandardCheckpointer, "save", save)
-        jm.save_model(tmp_path, classifier(), [0])
+        jm.save_model(tmp_path, make_classifier(), [0])
     with pytest.raises(ValueError, match="holds no trained model"):
         jm.load_model(tmp_path)
     # What a kill leaves of parameters is replaced.
     for name in ("params_0", "params_0.orbax-checkpoint-tmp"):
         put(tmp_path / "model" / name / "d" / ("0" * 32), b"half")
-    jm.save_model(tmp_path, classifier(), [0])
+    jm.save_model(tmp_path, make_classifier(), [0])
     assert len(jm.load_model(tmp_path).params) == 1
 
 
@@ -393,7 +393,7 @@ def test_a_model_folder_names_nothing_outside_to_be_removed(tmp_path):
     # What the parameters of a seed may be made of: here, a person's.
     put(tmp_path / "mine" / "d" / ("0" * 32), b"mine")
     (tmp_path / "out" / "model" / "params_0").mkdir()
-    jm.save_model(tmp_path / "out", classifier(), [0])
+    jm.save_model(tmp_path / "out", make_classifier(), [0])
     assert (tmp_path / "mine" / "d" / ("0" * 32)).read_bytes() == b"mine"
 
 

@@ -1,18 +1,18 @@
-"""What is kept of a finished training of one or more seeds, and the table printed of it.
+"""What is saved of a finished training of one or more seeds, and how it is reported, in words and figures.
 
 Shapes: M seeds, N test images, K classes, a first convolution's kernel `[height, width, C, F]`.
 """
 
 import csv
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from jaxmnist import checks
 from jaxmnist.analysis import intervals
+from jaxmnist.checks import Array
 from jaxmnist.core.layers import standardise
 from jaxmnist.core.state import NEVER
 from jaxmnist.data.dataset import Dataset, check_labels
@@ -26,24 +26,25 @@ FILE_NAME = "predictions.npz"
 METRICS = ("seed", "step", "seconds", "training_accuracy", "training_loss", "validation_accuracy", "validation_loss")
 NUM_MISTAKES = 25
 LEAST_PROBABILITY = 1e-30
+MILESTONES = (0.99, 0.992)
 
 
 class Predictions(NamedTuple):
-    """The test probabilities that figures and table are made of, and where they come from.
+    """The test probabilities from which figures and table are made, and where they come from.
 
     Attributes:
-      recipe: what was trained, in words.
+      recipe: how it was trained, in words.
       dataset: name of the data set.
       class_names: `[K]`.
       num_steps: training steps of each seed.
       batch_size: examples per step.
       seeds: `[M]` int.
-      diverged_steps: `[M]` int, as `State`.
-      probabilities: `[M, N, K]` float32 of all test images.
+      diverged_steps: `[M]` int, as in `State`.
+      probabilities: `[M, N, K]` float32, for all test images.
       labels: `[N]` int32.
-      worst: at most 25 indices of test images whose labels are the least probable to the ensemble.
+      worst: indices of at most 25 test images, those to whose labels the ensemble gives the lowest probabilities.
       worst_images: `[25, H, W, C]` uint8.
-      filters: the kernel that the first convolution of the first usable seed applies.
+      filters: `[height, width, C, F]`, the kernel that the first convolution of the first usable seed applies.
     """
 
     recipe: str
@@ -61,18 +62,18 @@ class Predictions(NamedTuple):
 
     @property
     def usable(self) -> np.ndarray:
-        """`[M]` bool: whether all of a seed's predictions are finite; only those are in the ensemble."""
+        """`[M]` bool: whether all of a seed's predictions are finite; only these are in the ensemble."""
         return np.isfinite(self.probabilities).all(axis=(1, 2))
 
     @property
     def ensemble(self) -> np.ndarray:
-        """`[N, K]`: the mean of the usable seeds' probabilities; nan where there is none."""
+        """`[N, K]`: the mean of the usable seeds' probabilities; nan if there are none."""
         if not self.usable.any():
             return np.full(self.probabilities.shape[1:], np.nan)
         return self.probabilities[self.usable].mean(axis=0)
 
 
-def predictions_of(
+def predict(
     classifier: Classifier,
     dataset: Dataset,
     *,
@@ -82,7 +83,7 @@ def predictions_of(
     seeds: Sequence[int],
     diverged_steps: Sequence[int],
 ) -> Predictions:
-    """Returns the predictions of trained seeds for all test images; arguments as `Predictions`."""
+    """Returns the predictions of trained seeds for all test images; the arguments are as in `Predictions`."""
     labels = np.asarray(dataset.test.labels)
     found = Predictions(
         recipe, dataset.name, dataset.class_names, num_steps, batch_size, np.asarray(seeds), np.asarray(diverged_steps),
@@ -110,7 +111,7 @@ def load_predictions(folder: Path) -> Predictions:
     """Returns what `save_predictions` wrote.
 
     Raises:
-      ValueError: there is nothing, or it cannot be read.
+      ValueError: the folder holds no predictions, or they cannot be read.
     """
     path = folder / FILE_NAME
     if not path.is_file():
@@ -133,22 +134,22 @@ def load_predictions(folder: Path) -> Predictions:
 
 
 def _check(found: Predictions) -> None:
-    """Raises ValueError where arrays are not those of `Predictions`; a stranger may have written any."""
+    """Raises ValueError if arrays are not as in `Predictions`; a stranger may have written any."""
     num_seeds, num_images, num_classes = found.probabilities.shape
-    checks.array("probabilities", found.probabilities, "floats", "f", None, None, None)
+    Array("floats", "f", (None,) * 3).check("probabilities", found.probabilities)
     check_labels("labels", found.labels, num_images, num_classes)
     for name, kinds, extent in (("seeds", "iu", num_seeds), ("diverged_steps", "iu", num_seeds)):
-        checks.array(name, getattr(found, name), f"an array [{extent}]", kinds, extent)
-    checks.array("class_names", found.class_names, f"an array [{num_classes}]", "U", num_classes)
+        Array(f"an array [{extent}]", kinds, (extent,)).check(name, getattr(found, name))
+    Array(f"an array [{num_classes}]", "U", (num_classes,)).check("class_names", found.class_names)
     for name in ("recipe", "dataset"):
-        checks.array(name, getattr(found, name), "a string", "U")
+        Array("a string", "U", ()).check(name, getattr(found, name))
     for name in ("num_steps", "batch_size"):
-        checks.array(name, getattr(found, name), "a whole number", "iu")
+        Array("a whole number", "iu", ()).check(name, getattr(found, name))
     if found.usable.any():
         count = len(found.worst)
         check_labels("worst", found.worst, count, num_images)
-        checks.array("worst_images", found.worst_images, "images", "u", count, None, None, None)
-        checks.array("filters", found.filters, "a kernel", "f", None, None, None, None)
+        Array("images", "u", (count, None, None, None)).check("worst_images", found.worst_images)
+        Array("a kernel", "f", (None,) * 4).check("filters", found.filters)
 
 
 def write_metrics(folder: Path, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -177,7 +178,7 @@ def read_metrics(folder: Path) -> list[dict[str, float]]:
 
 
 def figures(predictions: Predictions, metrics: Sequence[Mapping[str, float]]) -> dict[str, "Figure"]:
-    """Returns figures by name; where no seed is usable, the curves alone."""
+    """Returns figures by name; if no seed is usable, the curves only."""
     from jaxmnist.plots import networks
 
     found, together = predictions, predictions.ensemble
@@ -200,13 +201,44 @@ def figures(predictions: Predictions, metrics: Sequence[Mapping[str, float]]) ->
     }
 
 
+def recipe(preset: str, changed: Mapping[str, Any]) -> str:
+    """Returns a recipe in words: the name of a preset, and the options that differ from it with their values."""
+    words = [
+        f"{name} {' '.join(f'{number:g}' for number in value) if isinstance(value, tuple) else value}"
+        for name, value in changed.items()
+    ]
+    return f"preset {preset}" + (f" with {', '.join(words)}" if words else "")
+
+
+def progress_lines(rows: Sequence[Mapping[str, float]], num_reported: int) -> Iterator[str]:
+    """Yields lines about the evaluations of one run that have not been reported, and the milestones they reach.
+
+    Args:
+      rows: all evaluations so far, as `train_run` reports them.
+      num_reported: how many of them have been reported before.
+    """
+    for number in range(num_reported, len(rows)):
+        row = rows[number]
+        yield (
+            f"step {row['step']}, training accuracy {row['training_accuracy']:.4f} (next batch), "
+            f"validation accuracy {row['validation_accuracy']:.4f}, loss {row['validation_loss']:.5f}"
+        )
+        before = max([0.0, *(earlier["validation_accuracy"] for earlier in rows[:number])])
+        for milestone in MILESTONES:
+            if before < milestone <= row["validation_accuracy"]:
+                yield (
+                    f"validation accuracy {100 * milestone:.1f} % first reached at step {row['step']}, "
+                    f"{row['seconds']:.0f} s"
+                )
+
+
 def divergence(seed: int, diverged_step: int) -> str:
     """Returns the sentence about a seed that diverged."""
     return f"seed {seed} diverged at step {diverged_step}"
 
 
 def table(predictions: Predictions) -> list[str]:
-    """Returns lines to print: recipe, divergence, accuracy by class, and last the accuracy on all test images."""
+    """Returns the lines of a report: recipe, divergence, accuracy by class and on all test images."""
     labels, usable, ensemble = predictions.labels, predictions.usable, predictions.ensemble
     right = np.where(np.isfinite(ensemble).all(axis=1), ensemble.argmax(axis=1) == labels, np.nan)
     seeds = _numbers(predictions.seeds)
@@ -220,15 +252,15 @@ def table(predictions: Predictions) -> list[str]:
             lines.append(sentence + ("" if is_usable else "; its predictions are not finite, and it is left out"))
     lines.append("class            images  test accuracy")
     for index, name in enumerate(predictions.class_names):
-        of_class = right[labels == index]
-        lines.append(f"{name:16s} {len(of_class):6d}" + (f"  {of_class.mean():.4f}" if len(of_class) else ""))
+        in_class = right[labels == index]
+        lines.append(f"{name:16s} {len(in_class):6d}" + (f"  {in_class.mean():.4f}" if len(in_class) else ""))
     if len(usable) > 1 and usable.any():
         accuracies = (predictions.probabilities[usable].argmax(axis=2) == labels).mean(axis=1)
         mean, low, high, kind = intervals.interval(accuracies, len(labels))
         lines.append(f"members: {' '.join(f'{accuracy:.4f}' for accuracy in accuracies)}")
         lines.append(f"members' mean test accuracy {mean:.5f} [{low:.5f}, {high:.5f}] ({kind})")
-        of = _numbers(predictions.seeds[usable])
-        lines.append(f"below: the ensemble of {usable.sum()}, the mean of the probabilities of {of}")
+        seeds = _numbers(predictions.seeds[usable])
+        lines.append(f"below: the ensemble of {usable.sum()}, the mean of the probabilities of {seeds}")
     log_loss = -np.log(np.maximum(ensemble[np.arange(len(labels)), labels], LEAST_PROBABILITY)).mean()
     lines.append(f"test log loss {log_loss:.5f} nats")
     mean, low, high, _ = intervals.interval([right.mean()], len(labels))

@@ -94,7 +94,7 @@ def test_the_same_command_works_twice_and_another_one_needs_another_folder(swept
     assert again == out and err == ""
     _, err = run("sweep_grid", *SMALL, *arguments, "--learning-rates", 0.5, cwd=folder, status=2)
     assert err == (
-        "error: output_dir out holds what was begun with learning_rates (1000000.0, 0.5, 0.1), not (0.5,); "
+        "error: output_dir out holds a training that was begun with learning_rates (1000000.0, 0.5, 0.1), not (0.5,); "
         "give --overwrite to replace it, or another --output-dir\n"
     )
     assert {path: path.read_bytes() for path in (folder / "out").iterdir()} == before
@@ -431,7 +431,7 @@ def test_resuming_what_has_ended_and_what_differs(swept):
     again, err = run("sweep_grid", "--resume", "out", cwd=folder)
     assert again == out.split("\n", 1)[1] and "sweep:" not in err
     _, err = run("sweep_grid", "--resume", "out", "--num-steps", 30, cwd=folder, status=2)
-    assert "num_steps is 30, but what is resumed in out was begun with 20" in err
+    assert "num_steps is 30, but the training in out was begun with 20" in err
     assert (folder / "out" / "results.nc").stat().st_mtime_ns == before
 
 
@@ -449,7 +449,7 @@ def test_a_killed_sweep_goes_on_to_the_same_results(tmp_path):
         process.kill()
     assert not (tmp_path / "killed" / "results.csv").exists()
     _, err = run("sweep_grid", *arguments, "--output-dir", "killed", cwd=tmp_path, status=2)
-    assert "holds an interrupted training: go on with it by --resume killed; or give --overwrite" in err
+    assert "holds an interrupted training: continue it with --resume killed, or give --overwrite" in err
     run("sweep_grid", "--resume", "killed", cwd=tmp_path)
     whole, killed = ((tmp_path / name / "results.csv").read_bytes() for name in ("whole", "killed"))
     assert whole == killed and not progress.exists()
@@ -568,11 +568,11 @@ def test_an_interrupted_training_goes_on_to_the_same_predictions(tmp_path, unint
     assert process.returncode == (130 if how == signal.SIGINT else -how)
     assert not (folder / "model").exists() and not (folder / "predictions.npz").exists()
     if how == signal.SIGINT:
-        assert err.endswith(f"to go on: python {script} --resume 'cut off'\ninterrupted\n")
+        assert err.endswith(f"to continue: python {script} --resume 'cut off'\ninterrupted\n")
     if seconds == 0:
         assert 0 < max(saved_steps(folder, times - 1)) < 120
         _, err = run("train_cnn", *TO_INTERRUPT, "--output-dir", "cut off", cwd=tmp_path, status=2)
-        assert "holds an interrupted training: go on with it by --resume 'cut off'; or give --overwrite" in err
+        assert "holds an interrupted training: continue it with --resume 'cut off', or give --overwrite" in err
     else:
         assert not saved_steps(folder, 0)
     run("train_cnn", "--resume", "cut off", cwd=tmp_path)

@@ -171,7 +171,7 @@ def test_scripts_say_how_to_go_on(no_home, monkeypatch, capsys, many_segments, s
         run(*arguments, "--output-dir", "cut off")
     err = capsys.readouterr().err
     assert ended.value.code == 130 and NOTICE in err
-    assert err.endswith(f"to go on: python {script}.py --resume 'cut off'\ninterrupted\n")
+    assert err.endswith(f"to continue: python {script}.py --resume 'cut off'\ninterrupted\n")
     run("--resume", "cut off")
     name = "predictions.npz" if script == "train_cnn" else "results.csv"
     assert (no_home / "cut off" / name).read_bytes() == (no_home / "whole" / name).read_bytes()
@@ -208,6 +208,6 @@ def test_the_second_press_does_not_wait_for_the_segment(tmp_path):
         assert any(NOTICE in line for line in process.stderr)
         process.send_signal(signal.SIGINT)
         assert process.wait(timeout=20) == 130
-        assert process.stderr.read() == f"to go on: python {script} --resume out\ninterrupted\n"
+        assert process.stderr.read() == f"to continue: python {script} --resume out\ninterrupted\n"
         assert process.stdout.read() == ""
     assert not list((tmp_path / "out" / "progress").glob("states_*"))

@@ -15,7 +15,7 @@ def predictions(tiny, seeds=(3, 5, 6), broken=()):
         params[index] = jax.tree.map(lambda leaf: leaf * np.nan, params[index])
     classifier = jm.Classifier(MODEL, tuple(params), (6, 5, 1), tiny.class_names)
     steps = [7 if index in broken else -1 for index in range(len(seeds))]
-    found = report.predictions_of(
+    found = report.predict(
         classifier, tiny, recipe="preset original", num_steps=9, batch_size=5, seeds=seeds, diverged_steps=steps
     )
     return found, params

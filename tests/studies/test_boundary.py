@@ -364,7 +364,7 @@ def test_a_killed_sequence_goes_on_to_the_same_results(drawn, tmp_path):
         status = process.wait()
     assert status == -signal.SIGKILL and not (second / "results.csv").exists()
     _, err = run("trainability_boundary", *SMALL, cwd=tmp_path, status=2)
-    assert "go on with it by --resume out" in err
+    assert "continue it with --resume out" in err
     run("trainability_boundary", "--resume", "out", cwd=tmp_path)
     for place in ("results.csv", "frames/01/results.csv", "frames/01.png"):
         assert (tmp_path / "out" / place).read_bytes() == (whole / "out" / place).read_bytes()

@@ -1,0 +1,132 @@
+"""Options that several experiments have, and the command line."""
+
+import argparse
+import dataclasses
+import math
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Literal, TypeVar
+
+import flax.linen as nn
+import optax
+import tyro
+
+import jaxmnist as jm
+from jaxmnist import checks
+from jaxmnist.core.optimizers import OPTIMIZERS
+from jaxmnist.sweeps.runs import MAX_RUNS
+
+from .config import OPTIONS_OF_ONE_CALL, load_config
+from .program import fail, usage_errors
+
+MODELS: dict[str, Callable[..., nn.Module]] = {"softmax": jm.SoftmaxRegression, "mlp": jm.MLP, "cnn": jm.CNN}
+DEFAULT_MOMENTUM = 0.9
+Options = TypeVar("Options")
+
+
+@dataclasses.dataclass(frozen=True)
+class DataOptions:
+    dataset: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
+    """mnist, fashion_mnist, kmnist, digits or a TFDS name. By default mnist, or digits if mnist is not
+    available."""
+    data_dir: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
+    """Folder of TFDS. By default the environment variable TFDS_DATA_DIR, or else ~/tensorflow_datasets."""
+
+    def load(self) -> jm.Dataset:
+        """Returns the data set, and prints a note if another one stands in for MNIST."""
+        dataset, notice = jm.load_or_digits(self.dataset, self.data_dir)
+        if notice:
+            print(f"note: {notice}", file=sys.stderr)
+        return dataset
+
+
+@dataclasses.dataclass(frozen=True)
+class RunOptions(DataOptions):
+    overwrite: bool = False
+    """Replace the files in the output folder that have the names this script uses. Without it, a training that was
+    begun with the same options is continued, and anything else is an error."""
+    resume: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
+    """Continue the interrupted training in this output folder, with the options saved there."""
+    plot_only: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
+    """Draw the figures of this output folder again from the files in it, without training."""
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingOptions(RunOptions):
+    optimizer: Literal["sgd", "momentum", "adam", "adamw"] = "sgd"
+    """Optimizer from optax; momentum is SGD with momentum."""
+    momentum: float = DEFAULT_MOMENTUM
+    """Momentum, in [0, 1); used by --optimizer momentum only."""
+    model: Literal["softmax", "mlp", "cnn"] = "softmax"
+    """Model: softmax regression, a network with one hidden layer of 128 rectified linear units, or the original
+    notebook's CNN."""
+
+    def further_axes(self) -> dict[str, float]:
+        """Returns the optimizer's hyperparameters besides the learning rate: for --optimizer momentum, the momentum."""
+        if not 0 <= self.momentum < 1:
+            raise ValueError(f"momentum is {self.momentum}; a number in [0, 1) is needed")
+        if self.optimizer == "momentum":
+            return {"momentum": self.momentum}
+        if self.momentum != DEFAULT_MOMENTUM:
+            raise ValueError(
+                f"momentum is {self.momentum}, but only --optimizer momentum uses it, not {self.optimizer}"
+            )
+        return {}
+
+    def build(self, dataset: jm.Dataset) -> tuple[nn.Module, Callable[..., optax.GradientTransformation]]:
+        """Returns the model and the optimizer factory."""
+        return MODELS[self.model](num_classes=len(dataset.class_names)), OPTIMIZERS[self.optimizer]
+
+
+def parse(options: Callable[..., Options], description: str | None, pretty: dict | None = None) -> Options:
+    """Returns the options of the command line.
+
+    `--pretty` selects other defaults, and `--resume DIR` those saved in that folder; `--help` shows them. With
+    `--resume`, giving an option another value than the saved one is an error.
+
+    Args:
+      options: the dataclass of the options, or a function that returns one.
+      description: the text above the options in `--help`.
+      pretty: the defaults of `--pretty`; None if there is no such option.
+    """
+    arguments = sys.argv[1:]
+    default = options()
+    if pretty is not None and "--pretty" in arguments:
+        default = options(**pretty)
+        arguments = [argument for argument in arguments if argument != "--pretty"]
+    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    first.add_argument("--resume", type=Path)
+    resumed = first.parse_known_args(arguments)[0].resume if hasattr(default, "resume") else None
+    if resumed is not None:
+        with usage_errors():
+            default = load_config(type(default), resumed)
+    config = (tyro.conf.FlagCreatePairsOff,)
+    parsed = tyro.cli(type(default), args=arguments, default=default, description=description, config=config)
+    if resumed is not None:
+        for field in dataclasses.fields(type(default)):  # type: ignore[arg-type]
+            given, saved = getattr(parsed, field.name), getattr(default, field.name)
+            if given != saved and (field.name not in OPTIONS_OF_ONE_CALL or field.name == "output_dir"):
+                fail(f"{field.name} is {given}, but the training in {resumed} was begun with {saved}")
+    return parsed
+
+
+def seeds(num_seeds: int) -> range:
+    """Returns the seeds 0, 1, ...
+
+    Raises:
+      ValueError: the number of seeds is below 1 or too large.
+    """
+    checks.Whole(1, MAX_RUNS).check("num_seeds", num_seeds)
+    return range(num_seeds)
+
+
+def memory_bytes(memory: float | None) -> float | None:
+    """Returns GiB in bytes; None stays None.
+
+    Raises:
+      ValueError: the memory is not a finite number above 0.
+    """
+    if memory is not None and not 0 < memory < math.inf:
+        raise ValueError(f"memory is {memory}; a number of GiB above 0 is needed")
+    return None if memory is None else memory * 2**30

@@ -1,0 +1,115 @@
+"""The options of experiments/sweep_grid.py, and which of them go together."""
+
+import dataclasses
+import re
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import tyro
+
+import jaxmnist as jm
+from jaxmnist.checks import Whole
+from jaxmnist.sweeps.cluster import check_installed
+from jaxmnist.sweeps.halving import check_rungs
+from jaxmnist.sweeps.runs import MAX_RUNS
+
+from .options import TrainingOptions, memory_bytes, seeds
+
+SAMPLE_SEED = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Options(TrainingOptions):
+    learning_rates: tuple[float, ...] = (0.0, 0.2, 0.4, 0.6, 0.8)
+    """Learning rates of the grid."""
+    batch_sizes: tuple[int, ...] = (20, 40, 60, 80)
+    """Batch sizes of the grid, in examples."""
+    num_samples: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None
+    """Random search instead of the grid: this many settings, with learning rates drawn log-uniformly between the
+    smallest positive and the largest of --learning-rates, and batch sizes drawn from --batch-sizes."""
+    num_seeds: int = 8
+    """Runs per setting, each with its own seed (0, 1, ...) for initial parameters and order of examples."""
+    num_steps: int = 100
+    """Training steps of every run."""
+    num_evaluations: int = 1
+    """Number of evaluations on validation along training; with 1, only at the end."""
+    target: Annotated[float | None, tyro.conf.arg(metavar="FRACTION")] = None
+    """Validation accuracy to which steps are counted, if --num-evaluations is above 1. By default the highest multiple
+    of half a point that every batch size reaches."""
+    noise_scale: bool = False
+    """Measure the gradient noise scale along the training of the chosen setting; needs --num-evaluations above 1."""
+    refine: bool = False
+    """Afterwards sweep a finer grid around the best setting, into the subfolder refined of the output folder."""
+    halving: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None
+    """Prune: at each rung keep one in this many settings, those with the best mean validation accuracy over seeds."""
+    rungs: Annotated[tuple[int, ...] | None, tyro.conf.arg(metavar="STEPS...")] = None
+    """For --halving: the steps after which to prune. By default num_steps / halving^2 and num_steps / halving."""
+    memory: Annotated[float | None, tyro.conf.arg(metavar="GIB")] = None
+    """GiB that data, states and intermediate results may take. By default the smaller of 3 and half of the free
+    memory."""
+    ray: Annotated[str | None, tyro.conf.arg(metavar="[ADDRESS]")] = None
+    """Train on the Ray cluster with this address; without an address, start one on this machine (needs the extra
+    distributed)."""
+    shard: Annotated[str | None, tyro.conf.arg(metavar="I/N")] = None
+    """Train part I of N of the sweep, into a folder of its own; jaxmnist.merge combines the parts' results.nc."""
+    output_dir: Annotated[Path, tyro.conf.arg(metavar="DIR")] = Path("results/sweep_grid")
+    """Folder for results and figures."""
+    dry_run: bool = False
+    """Print the numbers of runs and programs, memory, FLOPs and the estimated time, and stop."""
+    pretty: bool = False
+    """The finer setting: batch sizes 8, 16, ..., 512, 17 learning rates from 1e-3 to 10, 4 seeds, 500 steps."""
+
+    def runs(self) -> dict:
+        """Returns the runs of the grid, or of the random search."""
+        further, each_seed = self.further_axes(), seeds(self.num_seeds)
+        axes: dict = dict(learning_rate=self.learning_rates, batch_size=self.batch_sizes)
+        if self.num_samples is None:
+            return jm.grid(**axes, seed=each_seed, **further)
+        Whole(1, MAX_RUNS).check("num_samples", self.num_samples)
+        jm.grid(**axes)  # the values have to obey the same rules
+        positive = [rate for rate in self.learning_rates if rate > 0]
+        if len(positive) < 2:
+            raise ValueError(f"learning_rates are {self.learning_rates}; num_samples needs two above 0, as bounds")
+        axes["learning_rate"] = jm.loguniform(min(positive), max(positive))
+        return jm.with_seeds(jm.sample(self.num_samples, SAMPLE_SEED, **axes, **further), each_seed)
+
+    def part(self) -> tuple[int, int] | None:
+        """Returns the shard as two numbers."""
+        if self.shard is None:
+            return None
+        found = re.fullmatch(r"(\d+)/(\d+)", self.shard)
+        if not found or not 1 <= int(found[1]) <= int(found[2]):
+            raise ValueError(f"shard is {self.shard!r}; I/N, such as 3/16, with I from 1 to N is needed")
+        return int(found[1]), int(found[2])
+
+    def budget(self) -> dict:
+        """Returns the numbers of steps and evaluations."""
+        return dict(num_steps=self.num_steps, num_evaluations=self.num_evaluations)
+
+    def check(self) -> None:
+        """Raises ValueError if an option by itself, or two together, make no sense."""
+        part = self.part()
+        if self.ray is not None:
+            check_installed()
+        memory_bytes(self.memory)
+        if self.halving is not None:
+            if self.num_evaluations != 1 or part is not None:
+                raise ValueError("halving goes with neither num_evaluations nor shard: its rungs evaluate all runs")
+            check_rungs(self.num_steps, self.halving, self.rungs)
+        elif self.rungs is not None:
+            raise ValueError(f"rungs are {self.rungs}, but only --halving uses them")
+        if self.target is not None and not 0 < self.target < 1:
+            raise ValueError(f"target is {self.target}; an accuracy between 0 and 1 is needed")
+        if self.noise_scale and (self.num_evaluations == 1 or self.num_samples is not None or part is not None):
+            raise ValueError("noise_scale needs a whole grid and num_evaluations above 1, since it is measured there")
+        if self.refine and (self.num_samples is not None or part is not None):
+            raise ValueError("refine needs a whole grid; it goes with neither num_samples nor shard")
+
+
+PRETTY = dict(
+    learning_rates=tuple(float(f"{rate:.4g}") for rate in np.geomspace(1e-3, 10, 17)),
+    batch_sizes=tuple(range(8, 513, 8)),
+    num_seeds=4,
+    num_steps=500,
+)
