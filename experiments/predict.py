@@ -1,7 +1,7 @@
-"""Classifies a person's own pictures of digits with the model that experiments/train_cnn.py saved in a folder.
+"""Classifies your own pictures of digits with the model that experiments/train_cnn.py saved in a folder.
 
-Pictures may be of any size, in colour or grey, dark on light or light on dark, one digit each. Draws what the network
-saw, with its probabilities.
+Pictures may have any size, in colour or grey, dark on light or light on dark, with one digit each. Draws what the
+network saw, with its probabilities.
 """
 
 import dataclasses
@@ -22,9 +22,9 @@ class Options:
     pictures: Annotated[tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(metavar="PICTURE...")] = ()
     """The pictures: PNG, JPEG, WebP, GIF, BMP, TIFF and the like."""
     output: Annotated[Path, tyro.conf.arg(metavar="FILE")] = Path("results/predictions.png")
-    """Where the figure goes; one of an earlier call is replaced."""
+    """File of the figure; the figure of an earlier call is replaced."""
     overwrite: bool = False
-    """Replace what is there, also where it is not such a figure."""
+    """Replace the file even if it is not such a figure."""
 
 
 def main() -> None:
@@ -54,7 +54,7 @@ def main() -> None:
 
 
 def check_output(path: Path) -> None:
-    """Raises ValueError where no figure can be written to this path."""
+    """Raises ValueError if no figure can be written to this path."""
     from matplotlib.backend_bases import FigureCanvasBase
 
     formats = sorted(FigureCanvasBase.get_supported_filetypes())

@@ -33,7 +33,7 @@ class Options(TrainingOptions):
     log_log: bool = False
     """Draw error (1 - accuracy) and loss on logarithmic axes, without step 0; works with --plot-only, too."""
     compare: bool = False
-    """Compare SGD, momentum, Adam and AdamW, each at its own learning rate, chosen on validation; needs 6 seeds or more."""
+    """Compare SGD, momentum, Adam and AdamW, each at a learning rate chosen on validation; needs 6 seeds or more."""
     sgd_rates: tuple[float, ...] = (0.0625, 0.125, 0.25, 0.5, 1.0, 2.0, 4.0)
     """For --compare: the learning rates to choose from for SGD."""
     momentum_rates: tuple[float, ...] = (0.00625, 0.0125, 0.025, 0.05, 0.1, 0.2, 0.4)
