@@ -1,6 +1,8 @@
-"""The experiments, imported into the process of a test, and a data set of the size of MNIST's images for them."""
+"""The experiments, imported into a test's own process or run as a person runs them, and a small data set for them."""
 
 import importlib
+import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -19,3 +21,16 @@ def load(script):
         return importlib.import_module("common"), importlib.import_module(script)
     finally:
         sys.path.remove(str(EXPERIMENTS))
+
+
+def run(script, *arguments, cwd, env=None, status=0):
+    """Returns standard output and standard error of a script that ends with this status."""
+    environment = {name: value for name, value in os.environ.items() if name != "TFDS_DATA_DIR"}
+    environment |= {"HOME": str(cwd), "XDG_CACHE_HOME": str(cwd / "cache"), **(env or {})}
+    done = subprocess.run(
+        [sys.executable, str(EXPERIMENTS / f"{script}.py"), *map(str, arguments)],
+        cwd=cwd, env=environment, capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    assert done.returncode == status, done.stderr
+    assert "Traceback" not in done.stderr
+    return done.stdout, done.stderr

@@ -3,7 +3,6 @@
 import csv
 import importlib
 import json
-import os
 import re
 import shutil
 import signal
@@ -17,26 +16,13 @@ import numpy as np
 import pytest
 import xarray as xr
 from PIL import Image
-from scripts_for_tests import EXPERIMENTS
+from scripts_for_tests import EXPERIMENTS, run
 
 import jaxmnist as jm
 from jaxmnist.networks import report
 
 DEEP = ("--features", *"22222", "--kernel-sizes", *"11111", "--pool-after", *"12345")
 SMALL = ("--dataset", "digits", "--num-seeds", "2", "--num-steps", "20")
-
-
-def run(script, *arguments, cwd, env=None, status=0):
-    """Returns standard output and standard error of a script that ends with this status."""
-    environment = {name: value for name, value in os.environ.items() if name != "TFDS_DATA_DIR"}
-    environment |= {"HOME": str(cwd), "XDG_CACHE_HOME": str(cwd / "cache"), **(env or {})}
-    done = subprocess.run(
-        [sys.executable, str(EXPERIMENTS / f"{script}.py"), *map(str, arguments)],
-        cwd=cwd, env=environment, capture_output=True, text=True, timeout=300,
-    )  # fmt: skip
-    assert done.returncode == status, done.stderr
-    assert "Traceback" not in done.stderr
-    return done.stdout, done.stderr
 
 
 def picture_size(path):

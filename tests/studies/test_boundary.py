@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import xarray as xr
 from PIL import Image
-from test_experiments import EXPERIMENTS, run
+from scripts_for_tests import EXPERIMENTS, run
 
 import jaxmnist as jm
 from jaxmnist.core.state import init_state
