@@ -27,8 +27,9 @@ def run(script, *arguments, cwd, env=None, status=0):
     """Returns standard output and standard error of a script that ends with this status."""
     environment = {name: value for name, value in os.environ.items() if name != "TFDS_DATA_DIR"}
     environment |= {"HOME": str(cwd), "XDG_CACHE_HOME": str(cwd / "cache"), **(env or {})}
+    path = EXPERIMENTS / script
     done = subprocess.run(
-        [sys.executable, str(EXPERIMENTS / f"{script}.py"), *map(str, arguments)],
+        [sys.executable, str(path if path.is_dir() else path.with_suffix(".py")), *map(str, arguments)],
         cwd=cwd, env=environment, capture_output=True, text=True, timeout=300,
     )  # fmt: skip
     assert done.returncode == status, done.stderr

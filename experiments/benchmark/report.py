@@ -1,4 +1,4 @@
-"""What benchmark.py measured: rows of seconds, as a table, a file and a figure."""
+"""What the benchmark has measured: rows of seconds, as a table, a file and a figure."""
 
 import dataclasses
 import datetime

@@ -1,11 +1,12 @@
-"""The original notebook's part of what benchmark.py times (extra `bench-tf`): TensorFlow's graphs and sessions."""
+"""The original notebook's part of what the benchmark times (extra `bench-tf`): TensorFlow's graphs and sessions."""
 
 import os
 
 import numpy as np
-import peers
 
 import jaxmnist as jm
+
+from . import peers
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 import tensorflow as tf

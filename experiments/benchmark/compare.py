@@ -1,64 +1,44 @@
 """Measures this package beside its peers, side by side in one run, on the same data.
 
-Times are of warm rounds in which the peers take turns; compilation is in the first call, and evaluation is timed apart.
-The times of different runs do not compare: read the ratios, medians over rounds. PyTorch and TensorFlow take part where
-they are installed: pip install -e '.[bench,bench-tf]'. Writes benchmark.json and benchmark.png, as SVG too.
+Times are those of warm rounds in which the peers take turns. The first call includes compilation, and evaluation is
+timed separately. Times of different runs are not comparable; read the ratios, which are medians over rounds. PyTorch
+and TensorFlow take part if they are installed: pip install -e '.[bench,bench-tf]'. Writes benchmark.json and
+benchmark.png, the figure as SVG too.
 """
 
-import dataclasses
 import functools
 import importlib
-import multiprocessing
 import os
-import re
-import resource
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-import benchmark_report
 import common
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-import peers
-import tyro
 
 import jaxmnist as jm
 from jaxmnist.host.devices import DEFAULT_BYTES
 from jaxmnist.sweeps import planning
 from jaxmnist.sweeps.sweep import plan
 
+from . import peers, report
+from .memory import compare_sizes, measure_memory
+from .work import Measured, Options, large_runs, seconds
+
 GRID = jm.grid(batch_size=[20, 40, 60, 80], learning_rate=[0.0, 0.2, 0.4, 0.6, 0.8], seed=0)
 GRID_STEPS = 100
-LARGE_STEPS = 200
-SCALE_STEPS, SCALE_RUNS = 20, (256, 2_048, 65_536)
 HALVING_STEPS = 500
 FLOPS_PER_EXAMPLE = 31_360  # two matrix products of 2 x 784 x 10: logits, and the gradient of the kernel
 SGEMM_SIZE = 2048
-# On the mean over runs. Rounding differs between libraries, and at rates near 1 and batch size 8 training amplifies it.
+# Of the mean accuracy over runs. Libraries round differently, and rates near 1 at batch size 8 amplify the difference.
 MAX_DISAGREEMENT = 0.002
 IMPORTS = ("import jaxmnist", "import jax, flax.linen, optax")
-
-
-@dataclasses.dataclass(frozen=True)
-class Options(common.DataOptions):
-    num_rounds: int = 3
-    """Warm rounds of each measurement; without --full, 1 of the large sweep and of whole processes."""
-    full: bool = False
-    """Measure also what takes minutes: all rounds, flax's example, CNNs under one vmap, memory, costs of up to 65,536
-    runs, and halving."""
-    small: bool = False
-    """Work so small that it measures nothing: to see that everything runs."""
-    output_dir: Annotated[Path, tyro.conf.arg(metavar="DIR")] = Path("results/benchmark")
-    """Folder for benchmark.json and benchmark.png."""
-    overwrite: bool = False
-    """Replace an earlier measurement in the output folder."""
 
 
 def main() -> None:
@@ -68,12 +48,12 @@ def main() -> None:
             raise ValueError(f"num_rounds is {options.num_rounds}; at least 1 round is needed")
         for path in common.files_in([options.output_dir], ("benchmark.json", *common.figure_names("benchmark"))):
             if path.exists() and not options.overwrite:
-                raise ValueError(f"{path} is of an earlier measurement, or a person's; {common.OTHER_FOLDER}")
+                raise ValueError(f"{path} is an earlier measurement, or not ours; {common.OTHER_FOLDER}")
         common.make_output_dir(options.output_dir)
         dataset = options.load()
-    # The first calls are to tell what compiling takes.
+    # The first calls are meant to show how long compiling takes.
     jax.config.update("jax_compilation_cache_dir", None)
-    measured_on = benchmark_report.machine()
+    measured_on = report.machine()
     print(f"{measured_on['cpu']}, {measured_on['cores']} cores, {', '.join(measured_on['devices'])}")
     libraries = {name: installed(name) for name in ("torch", "tf")}
     measured = Measured()
@@ -86,55 +66,22 @@ def main() -> None:
     if options.full:
         compare_sizes(measured, options)
         compare_halving(measured, dataset)
-    benchmark_report.save(measured.rows, measured.numbers, measured_on, options.output_dir / "benchmark.json")
-    common.save_figure(benchmark_report.draw(measured.rows, measured_on), options.output_dir / "benchmark.png")
+    report.save(measured.rows, measured.numbers, measured_on, options.output_dir / "benchmark.json")
+    common.save_figure(report.draw(measured.rows, measured_on), options.output_dir / "benchmark.png")
     print(f"wrote {options.output_dir}/benchmark.json and benchmark.png")
 
 
 def installed(name: str) -> Any:
-    """Returns the module of a library's peers, or None, and says so, where the library is not installed."""
+    """Returns the module of a library's peers; if the library is not installed, says so and returns None."""
     try:
-        return importlib.import_module(f"peers_{name}")
+        return importlib.import_module(f".peers_{name}", __package__)
     except ImportError as error:
         print(f"left out: the peers in peers_{name}.py ({error})")
         return None
 
 
-class Measured:
-    """What was measured so far: rows of times, and single numbers by name."""
-
-    def __init__(self) -> None:
-        self.rows: list[benchmark_report.Row] = []
-        self.numbers: dict[str, float] = {}
-
-    def compare(self, work: str, calls: Mapping[str, Callable[[], object]], rounds: int, scale=None) -> None:
-        """Times calls in turns, per unit of `scale`, and prints their table."""
-        scale = scale or {}
-        first = {name: seconds(call) for name, call in calls.items()}
-        times: dict[str, list[float]] = {name: [] for name in calls}
-        for _ in range(rounds):
-            for name, call in calls.items():
-                times[name].append(seconds(call) / scale.get(name, 1))
-        rows = [benchmark_report.Row(work, name, times[name], first[name]) for name in calls]
-        benchmark_report.print_table(rows)
-        self.rows += rows
-
-    def note(self, name: str, value: float, unit: str) -> None:
-        """Prints and keeps a number."""
-        print(f"  {name}: {value:.3g} {unit}")
-        self.numbers[f"{name} ({unit})"] = value
-
-
-def seconds(call: Callable[[], object]) -> float:
-    """Returns how long a call takes, until the last of its arrays is there."""
-    start = time.perf_counter()
-    arrays = [leaf for leaf in jax.tree.leaves(call()) if isinstance(leaf, jax.Array)]
-    jax.block_until_ready(arrays)
-    return time.perf_counter() - start
-
-
 def compare_peers(measured: Measured, work: str, compared: list[peers.Peer], rounds: int) -> None:
-    """Compares training, and then evaluation of what was trained; stops where a peer did other work."""
+    """Compares training, and then evaluation of what was trained; stops if a peer did other work."""
     trained: dict[str, Any] = {}
 
     def train(peer):
@@ -175,7 +122,7 @@ def compare_on_grid(measured: Measured, options: Options, dataset: jm.Dataset, l
 
 
 def compare_large_sweeps(measured: Measured, options: Options, dataset: jm.Dataset, libraries: dict) -> None:
-    """Compares large sweeps; measures at which share of a matrix product's peak ours trains, by useful work alone."""
+    """Compares large sweeps, and our useful work per second with the peak of a matrix product."""
     runs, num_steps = large_runs(options.small)
     compared = [peers.softmax_sweep(dataset, runs, num_steps)]
     if libraries["torch"]:
@@ -203,16 +150,8 @@ def compare_large_sweeps(measured: Measured, options: Options, dataset: jm.Datas
     measured.note("share of the peak", 100 * useful / ours.median / peak, "%")
 
 
-def large_runs(small: bool) -> tuple[dict, int]:
-    """Returns 2,048 runs and their number of steps."""
-    num_learning_rates, num_seeds, num_steps = (4, 2, 20) if small else (32, 4, LARGE_STEPS)
-    batch_sizes = np.unique(np.geomspace(8, 512, 4 if small else 16).round().astype(int))
-    learning_rates = np.geomspace(1e-3, 1, num_learning_rates)
-    return jm.grid(learning_rate=learning_rates, batch_size=batch_sizes, seed=range(num_seeds)), num_steps
-
-
 def compare_cnns(measured: Measured, options: Options, dataset: jm.Dataset, libraries: dict) -> None:
-    """Compares the original CNN's training step, alone, in a sweep and under `vmap`, and its evaluation on test."""
+    """Compares the original CNN's training step, by itself, in a sweep and under `vmap`, and its evaluation on test."""
     num_steps, num_runs = (2, 2) if options.small else (20, 8)
     test = jm.Split(*(field[: 100 if options.small else None] for field in dataset.test))
     compared = [
@@ -241,11 +180,11 @@ def compare_cnns(measured: Measured, options: Options, dataset: jm.Dataset, libr
 
 
 def measure_starts(measured: Measured, options: Options) -> None:
-    """Measures processes: from the shell prompt to the default sweep's heat map, without and with what compiling left
-    in the cache; and imports."""
+    """Measures whole processes: from the shell prompt to the default sweep's heat map, without and with cached
+    compilations, and imports."""
     data = ["--dataset", options.dataset] if options.dataset else []
     data += ["--data-dir", str(options.data_dir)] if options.data_dir else []
-    script = Path(__file__).with_name("sweep_grid.py")
+    script = Path(__file__).parents[1] / "sweep_grid.py"
 
     def sweep(cache: str):
         with tempfile.TemporaryDirectory() as folder:
@@ -273,83 +212,8 @@ def measure_starts(measured: Measured, options: Options) -> None:
     )
 
 
-def measure_memory(measured: Measured, options: Options) -> None:
-    """Measures by how much the peak of resident memory grows during the large sweep, each time in a process of its own:
-    one that compiles its programs, and one that finds them compiled."""
-    with tempfile.TemporaryDirectory() as cache:
-        for name in ("compiling", "compiled before"):
-            grown, states = in_own_process(growth, options, cache)
-            measured.note(
-                f"growth of peak memory over bytes of parameters and optimizer state, {name}", grown / states, "x"
-            )
-
-
-def in_own_process(function: Callable, *arguments):
-    """Returns what a function returns in a fresh process, whose peak of memory nothing else has touched."""
-    with multiprocessing.get_context("spawn").Pool(1, jm.use_cores) as pool:
-        return pool.apply(function, arguments)
-
-
-def growth(options: Options, cache: str) -> tuple[int, int]:
-    """Returns by how many bytes the large sweep makes this process's peak grow, and the bytes of its states."""
-    os.environ["JAX_COMPILATION_CACHE_DIR"] = cache
-    common.keep_compiled_programs()
-    dataset = options.load()
-    runs, num_steps = large_runs(options.small)
-    model = jm.SoftmaxRegression(len(dataset.class_names))
-    jm.check(model, optax.sgd, runs, dataset, num_steps)
-    jax.block_until_ready(jnp.zeros(()) + 1)
-    for name in jm.__all__:
-        getattr(jm, name)
-    before = peak_bytes()
-    jm.sweep(model, optax.sgd, runs, dataset, num_steps=num_steps, progress=False)
-    params = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, *dataset.train.images.shape[1:])))
-    return peak_bytes() - before, len(runs["seed"]) * sum(4 * leaf.size for leaf in jax.tree.leaves(params))
-
-
-def peak_bytes() -> int:
-    """Returns the peak of this process's resident memory; where Linux tells, its own and not that of who started it."""
-    try:
-        found = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
-    except OSError:
-        found = None
-    if found:
-        return int(found[1]) * 1024
-    # In bytes on macOS.
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-
-
-def compare_sizes(measured: Measured, options: Options) -> None:
-    """Measures time per run, and memory, of sweeps from few to many runs, each in a process of its own."""
-    print(f"runs of a sweep, {SCALE_STEPS} steps, batch sizes 32 and 64, training and evaluation without compilation")
-    costs = []
-    for num_runs in SCALE_RUNS:
-        seconds_taken, peak = in_own_process(sweep_of, options, num_runs)
-        costs.append(seconds_taken / num_runs)
-        measured.note(f"a sweep of {num_runs:,} runs, per run", 1e3 * costs[-1], "ms")
-        measured.note(f"a sweep of {num_runs:,} runs, peak memory", peak / 2**30, "GiB")
-    measured.note("cost per run, largest over smallest", max(costs) / min(costs), "x")
-
-
-def sweep_of(options: Options, num_runs: int) -> tuple[float, int]:
-    """Returns the seconds of a sweep of so many runs, and the peak of this process's resident memory in bytes."""
-    dataset = options.load()
-    rates = np.geomspace(1e-3, 1, num_runs // 8)
-    runs = jm.grid(learning_rate=rates, batch_size=[32, 64], seed=range(4))
-    model = jm.SoftmaxRegression(len(dataset.class_names))
-    # Compiles what the sweep will need: its programs are all of a few shapes.
-    jm.estimate(model, optax.sgd, runs, dataset, num_steps=SCALE_STEPS)
-    taken = []
-    # A long sweep takes the machine's quick and slow moments as they come, and many short ones do.
-    for _ in range(min(max(SCALE_RUNS) // num_runs, 9)):
-        start = time.perf_counter()
-        jm.sweep(model, optax.sgd, runs, dataset, num_steps=SCALE_STEPS, progress=False)
-        taken.append(time.perf_counter() - start)
-    return float(np.median(taken)), peak_bytes()
-
-
 def compare_halving(measured: Measured, dataset: jm.Dataset) -> None:
-    """Measures successive halving beside the whole sweep of 1,024 runs, and whether it finds the same setting."""
+    """Compares successive halving with the whole sweep of 1,024 runs, in time and in the setting that it chooses."""
     runs = jm.grid(learning_rate=np.geomspace(1e-3, 10, 16), batch_size=np.arange(32, 513, 32), seed=range(4))
     model = jm.SoftmaxRegression(len(dataset.class_names))
     shared: dict = dict(num_steps=HALVING_STEPS, progress=False)
@@ -375,7 +239,3 @@ def compare_halving(measured: Measured, dataset: jm.Dataset) -> None:
     place = "the whole sweep's winner" if same.index[0] == 0 else "another setting"
     measured.note("time of halving over that of the whole sweep", halved_s / whole_s, "x")
     print(f"  chosen: {place}, {'' if same['is_tied'].iloc[0] else 'not '}tied with the winner")
-
-
-if __name__ == "__main__":
-    common.main(main)

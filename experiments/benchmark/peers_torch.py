@@ -1,11 +1,12 @@
-"""PyTorch's part of what benchmark.py times (extra `bench`); the data are float tensors from the start."""
+"""PyTorch's part of what the benchmark times (extra `bench`); the data are float tensors from the start."""
 
 import numpy as np
-import peers
 import torch
 from torch import nn
 
 import jaxmnist as jm
+
+from . import peers
 
 
 def _tensors(split: jm.Split):

@@ -1,0 +1,1 @@
+"""This package beside its peers: `python -m experiments.benchmark`, from the folder of the checkout."""
