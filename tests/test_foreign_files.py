@@ -19,7 +19,7 @@ from scripts_for_tests import DATASET, EXPERIMENTS
 import jaxmnist as jm
 from jaxmnist.host import files
 from jaxmnist.host.checkpoints import Checkpoints, saved_states
-from jaxmnist.networks import classifier, loop, spreading
+from jaxmnist.networks import loop, spreading
 from jaxmnist.sweeps import folder, programs, running
 
 sweep_module = importlib.import_module("jaxmnist.sweeps.sweep")
@@ -454,12 +454,12 @@ def test_predictions_replace_no_picture_of_a_person(tmp_path, write, monkeypatch
 
 def test_a_benchmark_replaces_no_measurement(tmp_path, monkeypatch, capsys):
     monkeypatch.syspath_prepend(EXPERIMENTS)
-    benchmark = importlib.import_module("benchmark")
+    benchmark = importlib.import_module("benchmark.compare")
     monkeypatch.setattr(benchmark.common.DataOptions, "load", lambda options: pytest.fail("began"))
     for name in ("benchmark.json", "benchmark.png", "benchmark.svg"):
         folder = tmp_path / name
         put(folder / name, b"measured")
-        monkeypatch.setattr(sys, "argv", ["benchmark.py", "--output-dir", str(folder)])
+        monkeypatch.setattr(sys, "argv", ["benchmark", "--output-dir", str(folder)])
         with pytest.raises(SystemExit):
             benchmark.main()
         err = capsys.readouterr().err
