@@ -1,7 +1,7 @@
 """What the benchmark times: the same runs trained by this package and by its peers, as their users would write them.
 
 Every peer starts from data in its own form. `train` is timed separately from `evaluate`, which computes the test
-accuracy of each run once. The peers in `peers_torch.py` and `peers_tf.py` are left out if their library is not installed.
+accuracy of each run once. The peers in `peers_torch.py` and `peers_tf.py` are left out without their library.
 """
 
 import functools
