@@ -2,15 +2,15 @@
 
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import xarray as xr
 
-from jaxmnist import checks
-from jaxmnist.analysis.result_checks import check
-from jaxmnist.analysis.results import axes, label, table
+from jaxmnist.analysis.arguments import IsResult, check_result
+from jaxmnist.analysis.results import hyperparameters, label, table
+from jaxmnist.checks import PATH, Where, checked_by, is_sequence, reason, shown
 from jaxmnist.host.files import (
     FORMAT,
     check_folder,
@@ -24,6 +24,7 @@ from jaxmnist.host.files import (
 FILE_NAME, TABLE_NAME = "results.nc", "results.csv"
 
 
+@checked_by(result=IsResult(), folder=PATH)
 def save(result: xr.Dataset, folder: str | os.PathLike) -> None:
     """Writes `results.nc` (everything) and `results.csv` (a row per run) into a folder, each atomically.
 
@@ -35,8 +36,6 @@ def save(result: xr.Dataset, folder: str | os.PathLike) -> None:
       ValueError: it is no result, or the folder holds files of these names that jaxmnist did not write.
       OSError: the folder cannot be written.
     """
-    check(result)
-    checks.path("folder", folder)
     folder = Path(folder)
     check_folder(folder)
     for name in (FILE_NAME, TABLE_NAME):
@@ -54,7 +53,12 @@ def write(result: xr.Dataset, folder: str | os.PathLike) -> None:
     write_atomically(Path(folder) / FILE_NAME, lambda path: Path(path).write_bytes(content))
 
 
-def merge(files: Iterable[str | os.PathLike]) -> xr.Dataset:
+def _are_files(value: object) -> bool:
+    return is_sequence(value) and all(map(PATH.accepts, value))
+
+
+@checked_by(files=Where("a sequence of files or folders", _are_files))
+def merge(files: Sequence[str | os.PathLike]) -> xr.Dataset:
     """Returns the result of a whole sweep from those of its shards.
 
     Args:
@@ -63,11 +67,6 @@ def merge(files: Iterable[str | os.PathLike]) -> xr.Dataset:
     Raises:
       ValueError: a shard is missing, there twice or not finished, or the shards are not of one sweep.
     """
-    if isinstance(files, str | os.PathLike) or not isinstance(files, Iterable):
-        checks.raise_invalid("files", files, "a sequence of files or folders")
-    files = list(files)
-    for file in files:
-        checks.path("files", file)
     paths = [Path(file) for file in files]
     for path in paths:
         # Beside a name with a typing error may lie a result that nobody has asked for.
@@ -95,7 +94,7 @@ def merge(files: Iterable[str | os.PathLike]) -> xr.Dataset:
     whole = xr.concat(parts, "run", combine_attrs="override").sortby("row")
     if not np.array_equal(whole["row"], np.arange(first["num_runs"])):
         raise ValueError("the shards do not hold each run once")
-    runs = {name: whole[name].values for name in axes(parts[0])}
+    runs = {name: whole[name].values for name in hyperparameters(parts[0])}
     values = {str(name): array.values for name, array in whole.data_vars.items()}
     steps = whole["step"].values.tolist() if "step" in whole else ()
     attrs = {name: value for name, value in first.items() if name not in ("shard", "plan_crc32", "axes")}
@@ -105,17 +104,17 @@ def merge(files: Iterable[str | os.PathLike]) -> xr.Dataset:
 def _num_shards(shard: object) -> int:
     found = re.fullmatch(r"\d{1,9}/(\d{1,9})", str(shard))
     if not found:
-        raise ValueError(f"the shard {checks.shown(shard)} is not I/N, such as 3/16")
+        raise ValueError(f"the shard {shown(shard)} is not I/N, such as 3/16")
     return int(found[1])
 
 
+@checked_by(folder=PATH)
 def load_results(folder: str | os.PathLike) -> xr.Dataset:
     """Returns the result that `save` wrote into a folder.
 
     Raises:
       ValueError: there is none, it is damaged, or a later version has written it.
     """
-    checks.path("folder", folder)
     path = Path(folder) / FILE_NAME
     if not path.is_file():
         raise ValueError(f"{folder} has no {FILE_NAME}; it is not the output folder of a finished sweep")
@@ -124,9 +123,9 @@ def load_results(folder: str | os.PathLike) -> xr.Dataset:
         result = xr.load_dataset(path, engine="h5netcdf", decode_times=False)
         found = result.attrs.get("format", FORMAT)
         if not isinstance(found, int | np.integer) or found <= FORMAT:
-            check(result, [str(name) for name in result.data_vars])
+            check_result(result, [str(name) for name in result.data_vars])
     except Exception as error:  # of broken files, h5py and xarray raise whatever their parsing runs into
-        raise ValueError(f"{path} is damaged, or was not written by jaxmnist: {checks.reason(error)}") from None
+        raise ValueError(f"{path} is damaged, or was not written by jaxmnist: {reason(error)}") from None
     check_format(found, path)
     return result
 

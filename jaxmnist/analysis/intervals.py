@@ -1,12 +1,12 @@
 """Confidence intervals."""
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from jaxmnist import checks
+from jaxmnist.checks import Numbers, Whole, checked_by
 
 CONFIDENCE = 0.95
 
@@ -27,6 +27,19 @@ class Interval(NamedTuple):
     kind: str
 
 
+FRACTIONS = Numbers("a sequence of fractions in [0, 1], or nan,", lambda x: np.isnan(x) | ((x >= 0) & (x <= 1)))
+
+
+def half_width(deviation: npt.ArrayLike, count: npt.ArrayLike) -> Any:
+    """Returns half the width of the 95 % t interval of a mean (Student 1908), from a standard deviation and a count."""
+    from scipy import stats
+
+    count = np.asarray(count, np.float64)
+    with np.errstate(invalid="ignore"):
+        return stats.t.ppf((1 + CONFIDENCE) / 2, count - 1) / np.sqrt(count) * np.asarray(deviation)
+
+
+@checked_by(accuracies=FRACTIONS, num_images=Whole(1))
 def interval(accuracies: npt.ArrayLike, num_images: int) -> Interval:
     """Returns the 95 % interval of an accuracy: Student's t over the seeds, or Wilson's over the images for one seed.
 
@@ -39,9 +52,7 @@ def interval(accuracies: npt.ArrayLike, num_images: int) -> Interval:
     """
     from scipy import stats
 
-    checks.whole("num_images", num_images, 1)
-    allowed = "a sequence of fractions in [0, 1], or nan,"
-    values = checks.numbers_of("accuracies", accuracies, allowed, lambda x: np.isnan(x) | ((x >= 0) & (x <= 1)))
+    values = np.asarray(accuracies, np.float64)
     mean = float(values.mean())
     if len(values) == 1:
         if math.isnan(mean):
@@ -50,6 +61,6 @@ def interval(accuracies: npt.ArrayLike, num_images: int) -> Interval:
         return Interval(
             mean, float(wilson.low), float(wilson.high), f"Wilson interval over {num_images} images, 1 seed"
         )
-    half_width = float(stats.t.ppf((1 + CONFIDENCE) / 2, len(values) - 1) * stats.sem(values))
-    low, high = max(mean - half_width, 0.0), min(mean + half_width, 1.0)
+    width = float(half_width(values.std(ddof=1), len(values)))
+    low, high = max(mean - width, 0.0), min(mean + width, 1.0)
     return Interval(mean, low, high, f"t interval over {len(values)} seeds")

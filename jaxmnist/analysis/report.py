@@ -11,8 +11,8 @@ import pandas as pd
 import xarray as xr
 
 from jaxmnist.analysis import results, statistics
+from jaxmnist.analysis.arguments import NEEDED, SETTINGS, WORDS, check_result
 from jaxmnist.analysis.intervals import Interval, interval
-from jaxmnist.analysis.result_checks import NEEDED, SETTINGS, WORDS, check
 from jaxmnist.checks import Number, Optional, Where, checked_by
 
 NUM_SHOWN = 5
@@ -35,7 +35,7 @@ NOISE_TABLE = Optional(
 
 def check_report(given: SimpleNamespace) -> None:
     """Raises ValueError if a result lacks what its report or its figures need."""
-    check(given.result, SETTINGS, (*WORDS, "num_validation", "num_test"))
+    check_result(given.result, SETTINGS, (*WORDS, "num_validation", "num_test"))
 
 
 @checked_by(check_report, result=RESULT, target=TARGET, noise=NOISE_TABLE)
@@ -102,9 +102,9 @@ def _choice(result: xr.Dataset) -> Iterator[str]:
 
 def has_maps(result: xr.Dataset) -> bool:
     """Returns whether the settings of a result differ in nothing but learning rate and batch size, both numbers."""
-    names = results.axes(result)
+    names = results.hyperparameters(result)
     are_numbers = all(name in names and result[name].dtype.kind in "iuf" for name in MAP_NAMES)
-    return are_numbers and set(results.wide_axes(result)) <= set(MAP_NAMES)
+    return are_numbers and set(results.varied(result)) <= set(MAP_NAMES)
 
 
 def has_steps_to_target(result: xr.Dataset) -> bool:
@@ -150,7 +150,7 @@ def final_accuracies(result: xr.Dataset) -> str:
       result: as `sweep` returns it; its settings differ in the learning rate only.
     """
     after, lines = f"after {result.attrs['num_steps']} steps", []
-    rates = results.axes(result)["learning_rate"]
+    rates = results.hyperparameters(result)["learning_rate"]
     rows = results.table(result)
     for rate in rates:
         at_rate = rows[rows["learning_rate"] == rate]

@@ -7,16 +7,24 @@ validation split. Accuracies are fractions, losses nats per example.
 import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 import xarray as xr
 
-from jaxmnist import checks
-from jaxmnist.analysis.intervals import CONFIDENCE, Interval, interval
-from jaxmnist.analysis.result_checks import SETTINGS, check, typed_axes
-from jaxmnist.data.dataset import SPLIT_NAMES
+from jaxmnist.analysis.arguments import (
+    SETTINGS,
+    SEVERAL_METRICS,
+    SEVERAL_SPLITS,
+    IsResult,
+    axis_values,
+    check_result,
+    varied,
+)
+from jaxmnist.analysis.intervals import Interval, half_width, interval
+from jaxmnist.checks import STRING, Choice, checked_by
 
 METRICS = ("validation_accuracy", "validation_loss", "test_accuracy", "test_loss", "diverged_step", "pruned_step")
 STEPS = ("diverged_step", "pruned_step")
@@ -83,32 +91,32 @@ def label(
     return xr.Dataset(variables, coords, attrs | typed)
 
 
-def axes(result: xr.Dataset) -> dict[str, list]:
+def hyperparameters(result: xr.Dataset) -> dict[str, list]:
     """Returns the hyperparameters of a result, `seed` among them, with those of their values that it has, as typed."""
-    typed = typed_axes(result)
+    typed = axis_values(result)
     held = {name: set(np.atleast_1d(result[name].values).tolist()) for name in typed}
     return {name: [value for value in values if value in held[name]] for name, values in typed.items()}
 
 
 def with_all_dims(result: xr.Dataset) -> xr.Dataset:
     """Returns the result with a dim for each hyperparameter of which one value was selected, as in `.sel(seed=0)`."""
-    return result.expand_dims([name for name in axes(result) if result[name].ndim == 0])
+    return result.expand_dims([name for name in hyperparameters(result) if result[name].ndim == 0])
 
 
+@checked_by(result=IsResult(present=METRICS))
 def table(result: xr.Dataset) -> pd.DataFrame:
     """Returns one row per run in the order of the runs: hyperparameters, seed, then the metrics.
 
     Raises:
       ValueError: it is no result.
     """
-    check(result, [name for name in METRICS if name in result] if isinstance(result, xr.Dataset) else ())
-    names = list(axes(result))
+    names = list(hyperparameters(result))
     result = with_all_dims(result)
     metrics = result[[name for name in METRICS if name in result]]
     if "run" in result.dims:
         frame = metrics.to_dataframe().reset_index(drop=True)
     else:
-        frame = metrics.sel(axes(result)).to_dataframe(dim_order=names).reset_index()
+        frame = metrics.sel(hyperparameters(result)).to_dataframe(dim_order=names).reset_index()
     for name in STEPS:
         if name in frame:
             frame[name] = frame[name].astype("Int64")
@@ -122,6 +130,17 @@ def by_run(result: xr.Dataset, runs: Mapping[str, np.ndarray]) -> dict[str, np.n
     return {str(name): array.transpose("run", ...).values for name, array in result.data_vars.items()}
 
 
+def _check_curves(given: SimpleNamespace) -> None:
+    columns = [f"recorded_{split}_{metric}" for split in as_list(given.splits) for metric in as_list(given.metrics)]
+    check_result(given.result, [*columns, "diverged_step"])
+
+
+def as_list(given: str | Sequence[str]) -> list[str]:
+    """Returns names of which one may have been given by itself."""
+    return [given] if isinstance(given, str) else list(given)
+
+
+@checked_by(_check_curves, result=IsResult(), splits=SEVERAL_SPLITS, metrics=SEVERAL_METRICS)
 def curve_table(
     result: xr.Dataset, splits: str | Sequence[str] = ("test",), metrics: str | Sequence[str] = ("accuracy",)
 ) -> pd.DataFrame:
@@ -144,20 +163,14 @@ def curve_table(
     Raises:
       ValueError: the result has no such curve.
     """
-    from scipy import stats
-
-    splits, metrics = ([given] if isinstance(given, str) else given for given in (splits, metrics))
-    checks.choices("splits", splits, SPLIT_NAMES)
-    checks.choices("metrics", metrics, ("accuracy", "loss"))
-    columns = [f"{split}_{metric}" for split in splits for metric in metrics]
-    check(result, [*(f"recorded_{column}" for column in columns), "diverged_step"])
+    columns = [f"{split}_{metric}" for split in as_list(splits) for metric in as_list(metrics)]
     rows = table(result)
     steps = result["step"].values
     curves = {column: _curves(result, f"recorded_{column}") for column in columns}
     # The loss of step s is that of the parameters which s - 1 steps had left.
     first = rows["diverged_step"].astype(float).to_numpy() - 1
     has_diverged = steps >= np.where(np.isnan(first), math.inf, first)[:, None]
-    names = wide_axes(result)
+    names = varied(result)
     parts = []
     for setting, places in _by_setting(rows, names):
         num_seeds = len(places)
@@ -168,16 +181,10 @@ def curve_table(
             part[f"{column}_mean"] = values.mean(axis=0)
             part[f"{column}_std"] = deviation
             part[f"{column}_min"], part[f"{column}_max"] = values.min(axis=0), values.max(axis=0)
-            t = stats.t.ppf((1 + CONFIDENCE) / 2, num_seeds - 1) if num_seeds > 1 else math.nan
-            part[f"{column}_half_width"] = t * deviation / math.sqrt(num_seeds)
+            part[f"{column}_half_width"] = half_width(deviation, num_seeds)
         part["num_diverged"] = has_diverged[places].sum(axis=0)
         parts.append(part)
     return pd.concat(parts, ignore_index=True)
-
-
-def wide_axes(result: xr.Dataset) -> list[str]:
-    """Returns the hyperparameters, without the seed, of which a result has several values."""
-    return [name for name, axis in axes(result).items() if name != "seed" and len(axis) > 1]
 
 
 def _curves(result: xr.Dataset, name: str) -> np.ndarray:
@@ -185,7 +192,7 @@ def _curves(result: xr.Dataset, name: str) -> np.ndarray:
     curves = with_all_dims(result)[name].astype(np.float64)
     if "run" in curves.dims:
         return curves.transpose("run", "step").values
-    typed = axes(result)
+    typed = hyperparameters(result)
     return curves.sel(typed).transpose(*typed, "step").values.reshape(-1, curves.sizes["step"])
 
 
@@ -198,6 +205,7 @@ def _by_setting(rows: pd.DataFrame, names: list[str]) -> Iterator[tuple[dict, np
         yield dict(zip(names, values, strict=True)), np.array(of_setting)
 
 
+@checked_by(result=IsResult(SETTINGS))
 def settings(result: xr.Dataset) -> pd.DataFrame:
     """Returns one row per setting, best first.
 
@@ -210,10 +218,7 @@ def settings(result: xr.Dataset) -> pd.DataFrame:
     Raises:
       ValueError: it is no result, or none of its runs has ended.
     """
-    from scipy import stats
-
-    check(result, SETTINGS)
-    names = [name for name in axes(result) if name != "seed"]
+    names = [name for name in hyperparameters(result) if name != "seed"]
     rows = table(result)
     if "finished" in result:
         rows = rows[rows["validation_loss"].notna() | rows["diverged_step"].notna()]
@@ -233,9 +238,7 @@ def settings(result: xr.Dataset) -> pd.DataFrame:
     by_setting = rows.groupby(names, sort=False).agg(**aggregations).reset_index()
     counts = by_setting["num_seeds"].to_numpy(float)
     for column in columns:
-        with np.errstate(invalid="ignore"):
-            width = stats.t.ppf((1 + CONFIDENCE) / 2, counts - 1) / np.sqrt(counts)
-        by_setting[f"{column}_half_width"] = width * by_setting[f"{column}_std"]
+        by_setting[f"{column}_half_width"] = half_width(by_setting[f"{column}_std"], counts)
     by_setting["_diverged"] = by_setting["num_diverged"] > 0
     by_setting["_steps"] = (
         by_setting["pruned_step"].astype(float).fillna(math.inf) if "pruned_step" in rows else math.inf
@@ -248,6 +251,10 @@ def settings(result: xr.Dataset) -> pd.DataFrame:
     return order.drop(columns=["_diverged", "_steps"]).reset_index(drop=True)
 
 
+CHOSEN = IsResult(SETTINGS, ("num_validation", "num_test"))
+
+
+@checked_by(result=CHOSEN)
 def best(result: xr.Dataset) -> Best | None:
     """Returns the setting of the highest mean validation accuracy, or None where every setting diverged.
 
@@ -256,18 +263,18 @@ def best(result: xr.Dataset) -> Best | None:
     Raises:
       ValueError: as `settings`.
     """
-    check(result, SETTINGS, ("num_validation", "num_test"))
     ranked = settings(result)
     if ranked["num_diverged"].iloc[0] > 0:
         return None
     # Column by column: a row as a whole would turn batch sizes into floats.
-    setting = {name: ranked[name].iloc[:1].tolist()[0] for name in axes(result) if name != "seed"}
+    values = hyperparameters(result)
+    setting = {name: ranked[name].iloc[:1].tolist()[0] for name in values if name != "seed"}
     rows = table(result)
     chosen = rows[np.logical_and.reduce([rows[name] == value for name, value in setting.items()])]
     edges = [
         name
         for name, value in setting.items()
-        if len(axes(result)[name]) > 1 and value in (min(axes(result)[name]), max(axes(result)[name]))
+        if len(values[name]) > 1 and value in (min(values[name]), max(values[name]))
     ]
     return Best(
         setting,
@@ -277,6 +284,11 @@ def best(result: xr.Dataset) -> Best | None:
     )
 
 
+def _check_name(given: SimpleNamespace) -> None:
+    Choice(tuple(name for name in hyperparameters(given.result) if name != "seed")).check("name", given.name)
+
+
+@checked_by(_check_name, result=CHOSEN, name=STRING)
 def best_of_each(result: xr.Dataset, name: str) -> dict[Any, Best | None]:
     """Returns, for each value of one hyperparameter, the best setting among those that have it; as `best` chooses.
 
@@ -285,8 +297,6 @@ def best_of_each(result: xr.Dataset, name: str) -> dict[Any, Best | None]:
     Raises:
       ValueError: as `settings`, or there is no such hyperparameter.
     """
-    check(result, SETTINGS, ("num_validation", "num_test"))
-    checks.choice("name", name, [each for each in axes(result) if each != "seed"])
     result = with_all_dims(result)
     dim = "run" if "run" in result.dims else name
-    return {value: best(result.isel({dim: (result[name] == value).values})) for value in axes(result)[name]}
+    return {value: best(result.isel({dim: (result[name] == value).values})) for value in hyperparameters(result)[name]}

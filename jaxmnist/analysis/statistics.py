@@ -6,16 +6,17 @@ Shapes: S settings, E recorded steps.
 
 import math
 from collections.abc import Sequence
+from types import SimpleNamespace
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 import xarray as xr
 
-from jaxmnist import checks
-from jaxmnist.analysis import intervals, results
-from jaxmnist.analysis.result_checks import check, check_numbers
-from jaxmnist.data.dataset import SPLIT_NAMES
+from jaxmnist.analysis import results
+from jaxmnist.analysis.arguments import ANY_SPLIT, METRIC, SETTINGS, TARGET, IsResult, IsTable, check_result
+from jaxmnist.analysis.intervals import half_width
+from jaxmnist.checks import Choice, Number, Numbers, Whole, checked_by
 
 SIGNIFICANCE = 0.05
 # Within this share of log(classes), a loss is that of a guess at random.
@@ -49,6 +50,7 @@ def holm(p_values: np.ndarray) -> np.ndarray:
     return corrected
 
 
+@checked_by(result=IsResult(SETTINGS))
 def ties(result: xr.Dataset) -> pd.DataFrame:
     """Returns one row per setting, best first, as `results.settings`, with how it compares with the best.
 
@@ -62,7 +64,7 @@ def ties(result: xr.Dataset) -> pd.DataFrame:
     from scipy import stats
 
     ranked = results.settings(result)
-    names = [name for name in results.axes(result) if name != "seed"]
+    names = [name for name in results.hyperparameters(result) if name != "seed"]
     rows = results.table(result).set_index(names)
     accuracy = rows.groupby([*names, "seed"])["validation_accuracy"].mean().unstack("seed")
     accuracy = accuracy.reindex(pd.MultiIndex.from_frame(ranked[names]) if len(names) > 1 else ranked[names[0]])
@@ -85,6 +87,15 @@ def ties(result: xr.Dataset) -> pd.DataFrame:
     return ranked.assign(p_value=p_values, is_tied=is_tied)
 
 
+def _check_budget(given: SimpleNamespace) -> None:
+    needed = ("num_train",) if given.budget == "epochs" else ()
+    check_result(given.result, (f"recorded_{given.split}_accuracy", "diverged_step"), needed)
+
+
+@checked_by(
+    _check_budget, result=IsResult(numbers=("batch_size",)), budget=Choice(("steps", "examples", "epochs")),
+    amount=Number("a number above 0", lambda value: value > 0), split=ANY_SPLIT,
+)  # fmt: skip
 def at_budget(result: xr.Dataset, budget: str, amount: float, split: str = "validation") -> xr.DataArray:
     """Returns the accuracy of every run once it has used up a budget.
 
@@ -100,13 +111,7 @@ def at_budget(result: xr.Dataset, budget: str, amount: float, split: str = "vali
     Raises:
       ValueError: the budget is another one, the amount is not above 0, or there is no curve.
     """
-    checks.choice("split", split, SPLIT_NAMES)
-    checks.choice("budget", budget, ("steps", "examples", "epochs"))
-    checks.number(f"amount of the budget {budget}", amount, "a number above 0", lambda value: value > 0)
     curves = _curves(result, f"recorded_{split}_accuracy")
-    check_numbers(result, "batch_size")
-    if budget == "epochs":
-        check(result, (), ("num_train",))
     examples = amount * (result.attrs["num_train"] if budget == "epochs" else 1)
     batch_size = result["batch_size"]
     allowed = xr.full_like(batch_size, amount, float) if budget == "steps" else examples / batch_size
@@ -124,8 +129,6 @@ def budgets(result: xr.Dataset) -> dict[str, float]:
     Of steps all; of examples as many as the smallest batch size has seen; of epochs the largest round number that at
     at least half of the batch sizes have reached.
     """
-    check(result, ("recorded_validation_accuracy",), ("num_train",))
-    check_numbers(result, "batch_size")
     steps = int(result["step"].max())
     batch_sizes = np.unique(result["batch_size"].values)
     epochs = steps * float(np.median(batch_sizes)) / result.attrs["num_train"]
@@ -138,6 +141,11 @@ def _round_down(value: float) -> float:
     return float(f"{max(digit for digit in (1, 2, 5) if digit * power <= value * (1 + 1e-9)) * power:.1g}")
 
 
+def _check_target(given: SimpleNamespace) -> None:
+    check_result(given.result, (f"recorded_validation_{given.metric}", "diverged_step"))
+
+
+@checked_by(_check_target, result=IsResult(), target=TARGET, metric=METRIC)
 def steps_to_target(result: xr.Dataset, target: float, metric: str = "accuracy") -> xr.DataArray:
     """Returns the first recorded step at which a run's validation accuracy or loss reaches a target; nan for never.
 
@@ -149,13 +157,12 @@ def steps_to_target(result: xr.Dataset, target: float, metric: str = "accuracy")
     Raises:
       ValueError: another metric, or no curve.
     """
-    checks.choice("metric", metric, ("accuracy", "loss"))
-    checks.number("target", target, "a finite number")
     curves = _curves(result, f"recorded_validation_{metric}")
     there = curves >= target if metric == "accuracy" else curves <= target
     return result["step"].where(there).min("step")
 
 
+@checked_by(result=IsResult(("recorded_validation_accuracy", "diverged_step")))
 def default_target(result: xr.Dataset) -> float:
     """Returns the highest accuracy, in half points, that some learning rate of every batch size reaches with all seeds.
 
@@ -174,6 +181,7 @@ def default_target(result: xr.Dataset) -> float:
     return math.floor(highest / TARGET_STEP + 1e-6) * TARGET_STEP
 
 
+@checked_by(_check_target, result=IsResult(), target=TARGET, metric=METRIC)
 def target_table(result: xr.Dataset, target: float, metric: str = "accuracy") -> pd.DataFrame:
     """Returns one row per batch size and learning rate: how many steps the target takes.
 
@@ -183,8 +191,6 @@ def target_table(result: xr.Dataset, target: float, metric: str = "accuracy") ->
     Raises:
       ValueError: as `steps_to_target`, or the result is no grid of learning rates and batch sizes alone.
     """
-    from scipy import stats
-
     steps = steps_to_target(result, target, metric)
     others = [name for name in steps.dims if name not in ("batch_size", "learning_rate", "seed")]
     if len(steps.dims) != len(others) + 3 or any(steps.sizes[name] > 1 for name in others):
@@ -196,29 +202,38 @@ def target_table(result: xr.Dataset, target: float, metric: str = "accuracy") ->
             values = steps.sel(batch_size=size, learning_rate=rate).values
             num_reached = int(np.isfinite(values).sum())
             mean = float(values.mean())
-            half_width = math.nan
+            width = math.nan
             if num_reached == len(values) > 1:
-                half_width = float(stats.t.ppf((1 + intervals.CONFIDENCE) / 2, len(values) - 1) * stats.sem(values))
-            rows.append((size, rate, len(values), num_reached, mean, half_width, mean * size))
+                width = float(half_width(values.std(ddof=1), len(values)))
+            rows.append((size, rate, len(values), num_reached, mean, width, mean * size))
     columns = ["batch_size", "learning_rate", "num_seeds", "num_reached", "steps", "half_width", "examples"]
     return pd.DataFrame(rows, columns=columns)
 
 
+@checked_by(table=IsTable("target_table", ("batch_size", "steps")))
 def best_rates(table: pd.DataFrame) -> pd.DataFrame:
     """Returns of a `target_table` the row with the fewest steps of each batch size that reaches the target.
 
     Raises:
       ValueError: it is no such table.
     """
-    if not isinstance(table, pd.DataFrame) or not {"batch_size", "steps"} <= set(table):
-        checks.raise_invalid("table", table, "a table as target_table returns it")
-    for name in ("batch_size", "steps"):
-        if table[name].dtype.kind not in "iuf":
-            raise ValueError(f"table has a {name} of {table[name].dtype}; numbers are needed")
     reached = table[table["steps"].notna()]
     return reached.loc[reached.groupby("batch_size")["steps"].idxmin()].reset_index(drop=True)
 
 
+POSITIVE = Numbers("a sequence of finite numbers above 0", lambda x: np.isfinite(x) & (x > 0))
+
+
+def _check_points(given: SimpleNamespace) -> None:
+    sizes, taken = len(given.batch_sizes), len(given.steps)
+    if taken != sizes:
+        raise ValueError(f"steps are {taken} numbers; one for each of the {sizes} batch_sizes is needed")
+    if len(np.unique(given.batch_sizes)) < 3:
+        listed = np.asarray(given.batch_sizes).tolist()
+        raise ValueError(f"batch_sizes {listed} are too few: 3 that reach the target are needed for a law")
+
+
+@checked_by(_check_points, batch_sizes=POSITIVE, steps=POSITIVE)
 def fit_scaling(batch_sizes: Sequence[float], steps: Sequence[float]) -> Scaling:
     """Returns the law of steps against batch size: least squares of the relative errors, neither term below 0.
 
@@ -231,11 +246,7 @@ def fit_scaling(batch_sizes: Sequence[float], steps: Sequence[float]) -> Scaling
     """
     from scipy.optimize import nnls
 
-    sizes, taken = _positive("batch_sizes", batch_sizes), _positive("steps", steps)
-    if len(taken) != len(sizes):
-        raise ValueError(f"steps are {len(taken)} numbers; one for each of the {len(sizes)} batch_sizes is needed")
-    if len(np.unique(sizes)) < 3:
-        raise ValueError(f"batch_sizes {sizes.tolist()} are too few: 3 that reach the target are needed for a law")
+    sizes, taken = np.asarray(batch_sizes, np.float64), np.asarray(steps, np.float64)
     design = np.stack([1 / taken, 1 / (sizes * taken)], axis=1)
     (least_steps, least_examples), _ = nnls(design, np.ones(len(sizes)))
     is_flat = least_steps * sizes.max() <= 1e-9 * least_examples
@@ -243,11 +254,7 @@ def fit_scaling(batch_sizes: Sequence[float], steps: Sequence[float]) -> Scaling
     return Scaling(float(least_steps), float(least_examples), float(critical))
 
 
-def _positive(name: str, values: Sequence[float]) -> np.ndarray:
-    allowed = "a sequence of finite numbers above 0"
-    return checks.numbers_of(name, values, allowed, lambda x: np.isfinite(x) & (x > 0))
-
-
+@checked_by(result=IsResult(("recorded_validation_loss", "diverged_step"), ("num_classes",)))
 def is_dead(result: xr.Dataset) -> xr.DataArray:
     """Returns which runs are dead: they have moved, and now give every image the same answer.
 
@@ -261,13 +268,13 @@ def is_dead(result: xr.Dataset) -> xr.DataArray:
       ValueError: there is no such curve.
     """
     curves = _curves(result, "recorded_validation_loss")
-    check(result, ("diverged_step",), ("num_classes",))
     guess = math.log(result.attrs["num_classes"])
     near = abs(curves - guess) <= DEAD_TOLERANCE * guess
     late = result["step"] >= result["step"].max() / 2
     return (near | ~late).all("step") & (~near).any("step") & result["diverged_step"].isnull()
 
 
+@checked_by(result=results.CHOSEN, num_train=Whole(1))
 def refined(result: xr.Dataset, num_train: int) -> dict[str, list]:
     """Returns the axes of a grid around the best setting: as many values, between the neighbours of the best one.
 
@@ -280,9 +287,8 @@ def refined(result: xr.Dataset, num_train: int) -> dict[str, list]:
     Raises:
       ValueError: no setting is chosen, or the result is no grid.
     """
-    checks.whole("num_train", num_train, 1)
     chosen = results.best(result)
-    for name in results.axes(result):
+    for name in results.hyperparameters(result):
         if result[name].dtype.kind not in "iuf":
             raise ValueError(
                 f"result has values of {name} that are no numbers; between them there is nothing to refine"
@@ -317,5 +323,4 @@ def _unevenness(points: np.ndarray) -> float:
 
 
 def _curves(result: xr.Dataset, name: str) -> xr.DataArray:
-    check(result, (name, "diverged_step"))
     return results.with_all_dims(result)[name]

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxmnist import checks
+from jaxmnist.checks import PATH, checked_by
 
 SIZE = 28
 BOX = 20
@@ -35,6 +35,7 @@ MIN_STROKE, STROKE = 1.3, 2.4
 DOTS = 0.02
 
 
+@checked_by(path=PATH)
 def read_digit(path: str | Path) -> np.ndarray:
     """Returns one digit as the network expects it: `[28, 28]` uint8, light on dark.
 
@@ -49,7 +50,6 @@ def read_digit(path: str | Path) -> np.ndarray:
     Raises:
       ValueError: the file is no picture, is larger than 50 million pixels, or shows nothing.
     """
-    checks.path("path", path)
     return centre(_read(Path(path)), str(path))
 
 

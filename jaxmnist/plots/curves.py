@@ -4,8 +4,10 @@ A line is a mean over seeds, with a band around it; lines differ in colour, ligh
 where a run of its setting diverges, and the figure says so: what comes after describes no mean over all runs.
 """
 
+import itertools
 import textwrap
 from collections.abc import Hashable, Iterable, Mapping, Sequence
+from types import SimpleNamespace
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -14,12 +16,21 @@ import xarray as xr
 from matplotlib import ticker
 from matplotlib.axes import Axes
 
-from jaxmnist import checks
 from jaxmnist.analysis import results
-from jaxmnist.analysis.result_checks import SETTINGS, WORDS, check, check_numbers
+from jaxmnist.analysis.arguments import (
+    ANY_SPLIT,
+    CHOOSING_SPLIT,
+    SETTINGS,
+    WORDS,
+    IsResult,
+    check_result,
+    check_shown,
+    varied,
+)
+from jaxmnist.checks import FLAG, STRING, Choice, Choices, Where, checked_by
 from jaxmnist.core.optimizers import OWNERS
 from jaxmnist.data.dataset import SPLIT_NAMES
-from jaxmnist.plots.style import LABELS, Figure, check_shown, house_style, line_style, log_ticks
+from jaxmnist.plots.style import LABELS, Figure, house_style, line_style, log_ticks
 
 LATE_SHARE, MIN_LATE_POINTS = 0.2, 8
 MANY_POINTS = 8
@@ -43,6 +54,21 @@ class _Line(NamedTuple):
     split: str
 
 
+BAND = Choice(tuple(BANDS))
+
+
+def _check_log_axes(given: SimpleNamespace) -> None:
+    steps = given.result.coords.get("step", np.ones(1))
+    if given.log_log and not (steps > 0).any():
+        raise ValueError("log_log is True, but the result records no step above 0, where its axes begin")
+
+
+def _check_accuracy(given: SimpleNamespace) -> None:
+    check_result(given.result, (f"recorded_{given.split}_accuracy", "diverged_step"))
+    _check_log_axes(given)
+
+
+@checked_by(_check_accuracy, result=IsResult((), WORDS), split=ANY_SPLIT, log_log=FLAG, band=BAND)
 def accuracy_curve(result: xr.Dataset, split: str = "test", *, log_log: bool = False, band: Band = "std") -> Figure:
     """Returns accuracy against training steps, one line per setting, as the original notebook drew it.
 
@@ -57,8 +83,6 @@ def accuracy_curve(result: xr.Dataset, split: str = "test", *, log_log: bool = F
     Raises:
       ValueError: there is no such curve.
     """
-    checks.choice("split", split, SPLIT_NAMES)
-    _check_style(result, log_log, band)
     table = results.curve_table(result, split)
     lines = [_Line(label, rows, split) for label, rows in _settings(result, table)]
     with house_style():
@@ -79,6 +103,16 @@ def accuracy_curve(result: xr.Dataset, split: str = "test", *, log_log: bool = F
     return figure
 
 
+def _check_learning(given: SimpleNamespace) -> None:
+    pairs = itertools.product(results.as_list(given.splits), results.as_list(given.metrics))
+    check_result(given.result, [*(f"recorded_{split}_{metric}" for split, metric in pairs), "diverged_step"])
+    _check_log_axes(given)
+
+
+@checked_by(
+    _check_learning, result=IsResult((), WORDS), splits=Choices(SPLIT_NAMES), metrics=Choices(("accuracy", "loss")),
+    log_log=FLAG, band=BAND,
+)  # fmt: skip
 def learning_curves(
     result: xr.Dataset,
     splits: Sequence[str] = ("train", "validation", "test"),
@@ -103,9 +137,6 @@ def learning_curves(
     Raises:
       ValueError: there is no such curve.
     """
-    checks.choices("splits", splits, SPLIT_NAMES)
-    checks.choices("metrics", metrics, ("accuracy", "loss"))
-    _check_style(result, log_log, band)
     table = results.curve_table(result, splits, metrics)
     settings = _settings(result, table)
     is_single = len(settings) == 1
@@ -139,6 +170,22 @@ def learning_curves(
     return figure
 
 
+def _are_settings(value: object) -> bool:
+    return isinstance(value, Mapping) and all(
+        best is None or (isinstance(best, results.Best) and "learning_rate" in best.setting) for best in value.values()
+    )
+
+
+def _check_rates(given: SimpleNamespace) -> None:
+    names = [name for name in results.hyperparameters(given.result) if name not in ("seed", "learning_rate")]
+    Choice(tuple(names)).check("by", given.by)
+    check_shown(given.result, given.by, "learning_rate")
+
+
+@checked_by(
+    _check_rates, result=IsResult(SETTINGS, WORDS, ("learning_rate",)), by=STRING,
+    chosen=Where("a setting for each value, as best_of_each returns them,", _are_settings), split=CHOOSING_SPLIT,
+)  # fmt: skip
 def rate_curve(
     result: xr.Dataset, by: str, chosen: Mapping[Any, results.Best | None], split: str = "validation"
 ) -> Figure:
@@ -156,18 +203,8 @@ def rate_curve(
     Raises:
       ValueError: something else differs, too.
     """
-    checks.choice("split", split, ("validation", "test"))
-    check(result, SETTINGS, WORDS)
-    names = [name for name in results.axes(result) if name not in ("seed", "learning_rate")]
-    checks.choice("by", by, names)
-    check_numbers(result, "learning_rate")
-    if not isinstance(chosen, Mapping) or not all(
-        best is None or (isinstance(best, results.Best) and "learning_rate" in best.setting) for best in chosen.values()
-    ):
-        checks.raise_invalid("chosen", chosen, f"a setting for each {by}, as best_of_each returns them,")
-    check_shown(result, by, "learning_rate")
     table = results.settings(result).sort_values("learning_rate")
-    values = results.axes(result)[by]
+    values = results.hyperparameters(result)[by]
     with house_style():
         figure = Figure(figsize=(7.2, 4.2), layout="constrained")
         axes = figure.subplots()
@@ -204,18 +241,9 @@ def rate_curve(
     return figure
 
 
-def _check_style(result: xr.Dataset, log_log: bool, band: Band) -> None:
-    """Raises ValueError where a figure of curves cannot be of this kind, or its result not be named."""
-    checks.flag("log_log", log_log)
-    checks.choice("band", band, tuple(BANDS))
-    check(result, (), WORDS)
-    if log_log and "step" in result.coords and not (result["step"] > 0).any():
-        raise ValueError("log_log is True, but the result records no step above 0, where its axes begin")
-
-
 def _settings(result: xr.Dataset, table: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
     """Returns the label and the rows of each setting."""
-    names = results.wide_axes(result)
+    names = varied(result)
     if not names:
         return [("", table)]
     groups: Iterable[tuple[Hashable, pd.DataFrame]] = table.groupby(names, sort=False)
@@ -374,7 +402,7 @@ def _is_one_setting(lines: list[_Line]) -> bool:
 
 def _write_caption(figure: Figure, result: xr.Dataset, notes: Iterable[str]) -> None:
     """Writes under a figure the model, the optimizer, the hyperparameters that all lines share, and what is said."""
-    held = results.axes(result)
+    held = results.hyperparameters(result)
     common = [_words(name, axis[0]) for name, axis in held.items() if name != "seed" and len(axis) == 1]
     if "optimizer" in held:
         owners = {_words(name, held[name][0]): owner for name, owner in OWNERS.items() if name in held}

@@ -4,6 +4,7 @@ Each title names the data set, the split and the budget; each caption the model,
 and the interval. Every function returns a matplotlib `Figure`; none trains, and none shows.
 """
 
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,14 +12,13 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 
-from jaxmnist import checks
 from jaxmnist.analysis import intervals, results, statistics
-from jaxmnist.analysis.result_checks import SETTINGS, WORDS, check, check_numbers
+from jaxmnist.analysis.arguments import CHOOSING_SPLIT, SETTINGS, WORDS, IsResult
+from jaxmnist.checks import checked_by
 from jaxmnist.plots.style import (
     DIVERGED_COLOR,
     Figure,
     caption,
-    check_shown,
     colormap,
     extend,
     house_style,
@@ -30,7 +30,6 @@ from jaxmnist.plots.style import (
 )
 
 MAX_LABELLED_CELLS = 64
-SPLITS = ("validation", "test")
 NEEDED = (*WORDS, "num_validation", "num_test")
 
 
@@ -52,6 +51,19 @@ class _Map(NamedTuple):
     dead: np.ndarray
 
 
+PLANE = ("learning_rate", "batch_size")
+DRAWN = IsResult(SETTINGS, NEEDED, PLANE, PLANE)
+
+
+def _check_map(given: SimpleNamespace) -> None:
+    missing = sorted({"learning_rate", "batch_size", "seed"} - set(results.with_all_dims(given.result).dims))
+    if missing:
+        raise ValueError(
+            f"a map shows a full grid over learning_rate and batch_size, not a result without the dims {missing}"
+        )
+
+
+@checked_by(_check_map, result=DRAWN, split=CHOOSING_SPLIT)
 def heatmap(result: xr.Dataset, split: str = "validation") -> Figure:
     """Returns the mean accuracy over seeds as a map of learning rate by batch size.
 
@@ -68,8 +80,6 @@ def heatmap(result: xr.Dataset, split: str = "validation") -> Figure:
     Raises:
       ValueError: the result has other long dims.
     """
-    checks.choice("split", split, SPLITS)
-    check(result, SETTINGS, NEEDED)
     shown = _map(result, split)
     labelled = shown.share.size <= MAX_LABELLED_CELLS
     with house_style():
@@ -139,6 +149,7 @@ def _draw_guides(axes: Axes, result: xr.Dataset, x_edges: np.ndarray) -> str:
     return "lines from the smallest batch's best: linear (dashed) and square-root (dotted) scaling"
 
 
+@checked_by(result=DRAWN, split=CHOOSING_SPLIT)
 def scatter(result: xr.Dataset, split: str = "test") -> Figure:
     """Returns the original notebook's scatter: one dot per setting, coloured by its mean accuracy over seeds.
 
@@ -149,10 +160,6 @@ def scatter(result: xr.Dataset, split: str = "test") -> Figure:
     Raises:
       ValueError: the settings differ in something else.
     """
-    checks.choice("split", split, SPLITS)
-    check(result, SETTINGS, NEEDED)
-    check_numbers(result, "learning_rate", "batch_size")
-    check_shown(result, "learning_rate", "batch_size")
     table = results.settings(result)
     table = table[::-1]  # the best are drawn last, over the others
     sane = (table["num_diverged"] == 0).to_numpy()
@@ -182,9 +189,7 @@ def scatter(result: xr.Dataset, split: str = "test") -> Figure:
 
 def _map(result: xr.Dataset, split: str) -> _Map:
     result = results.with_all_dims(result)
-    others = [name for name in results.axes(result) if name not in ("learning_rate", "batch_size", "seed")]
-    check_numbers(result, "learning_rate", "batch_size")
-    check_shown(result, "learning_rate", "batch_size")
+    others = [name for name in results.hyperparameters(result) if name not in ("learning_rate", "batch_size", "seed")]
     missing = sorted({"learning_rate", "batch_size", "seed"} - set(result.dims))
     if missing:
         raise ValueError(f"result has no dim {', '.join(missing)}; a grid over learning_rate and batch_size is needed")
@@ -219,7 +224,9 @@ def _map_figure(result: xr.Dataset):
 
 
 def _mean_words(result: xr.Dataset, half_width: np.ndarray) -> str:
-    mean = f"mean over {seeds_words(result)}" if len(results.axes(result)["seed"]) > 1 else seeds_words(result)
+    mean = (
+        f"mean over {seeds_words(result)}" if len(results.hyperparameters(result)["seed"]) > 1 else seeds_words(result)
+    )
     if np.isnan(half_width).all():
         return mean
     return f"{mean}, 95 % interval ±{np.nanmedian(half_width):.1f} points (median cell)"

@@ -2,18 +2,34 @@
 
 import numbers
 from collections.abc import Iterable, Mapping, Sequence
+from types import SimpleNamespace
 
 import matplotlib as mpl
 import numpy as np
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
-from jaxmnist import checks
+from jaxmnist.checks import STRING, Array, Strings, Where, checked_by, is_sequence, raise_invalid
 from jaxmnist.data.dataset import check_labels
 from jaxmnist.plots.style import COLORMAP, Figure, house_style
 
 NUM_PLACES = 25
 
 
+ROW_NAMES = ("seed", "step", "validation_loss", "validation_accuracy")
+
+
+def _are_rows(value: object) -> bool:
+    # A loss of nan or infinity is what a diverged run has.
+    return is_sequence(value) and all(
+        isinstance(row, Mapping) and _are_numbers(map(row.get, ROW_NAMES)) for row in value
+    )
+
+
+def _are_numbers(values: Iterable) -> bool:
+    return all(isinstance(value, numbers.Real) and not isinstance(value, bool) for value in values)
+
+
+@checked_by(rows=Where(f"a sequence of mappings with numbers for {', '.join(ROW_NAMES)}", _are_rows), title=STRING)
 def training_curves(rows: Sequence[Mapping[str, float]], title: str) -> Figure:
     """Returns loss and error on validation against training steps, on logarithmic axes, one line per seed.
 
@@ -22,15 +38,8 @@ def training_curves(rows: Sequence[Mapping[str, float]], title: str) -> Figure:
       title: of the figure.
 
     Raises:
-      ValueError: an argument is none of these.
+      ValueError: an argument is not as described above.
     """
-    checks.text("title", title)
-    names = ("seed", "step", "validation_loss", "validation_accuracy")
-    # A loss of nan or infinity is what a diverged run has.
-    if not checks.is_sequence(rows) or not all(
-        isinstance(row, Mapping) and _are_numbers(map(row.get, names)) for row in rows
-    ):
-        checks.raise_invalid("rows", rows, f"a sequence of mappings with numbers for {', '.join(names)}")
     panels = (("validation_loss", "validation loss (nats)"), ("validation_accuracy", "validation error (%)"))
     with house_style():
         figure = Figure(figsize=(7.2, 3.6), layout="constrained")
@@ -50,6 +59,16 @@ def training_curves(rows: Sequence[Mapping[str, float]], title: str) -> Figure:
     return figure
 
 
+LABELS = Where("an integer array of labels", lambda value: np.asarray(value, object).size > 0)
+
+
+def _check_confusion(given: SimpleNamespace) -> None:
+    num_classes, labels = len(given.class_names), np.asarray(given.labels)
+    check_labels("labels", labels, labels.size, num_classes)
+    check_labels("predicted", np.asarray(given.predicted), len(labels), num_classes)
+
+
+@checked_by(_check_confusion, labels=LABELS, predicted=LABELS, class_names=Strings(), title=STRING)
 def confusion(labels: np.ndarray, predicted: np.ndarray, class_names: Sequence[str], title: str) -> Figure:
     """Returns the confusion matrix: how many images of each class were taken for which; the diagonal is not coloured.
 
@@ -60,15 +79,9 @@ def confusion(labels: np.ndarray, predicted: np.ndarray, class_names: Sequence[s
       title: of the figure.
 
     Raises:
-      ValueError: an argument is none of these.
+      ValueError: an argument is not as described above.
     """
-    checks.texts("class_names", class_names)
-    checks.text("title", title)
-    num_classes = len(class_names)
-    labels = np.asarray(labels)
-    check_labels("labels", labels, labels.size, num_classes)
-    predicted = np.asarray(predicted)
-    check_labels("predicted", predicted, len(labels), num_classes)
+    num_classes, labels, predicted = len(class_names), np.asarray(labels), np.asarray(predicted)
     counts = np.zeros((num_classes, num_classes), int)
     np.add.at(counts, (labels, predicted), 1)
     wrong = np.ma.masked_array(counts, mask=np.eye(num_classes, dtype=bool))
@@ -89,6 +102,35 @@ def confusion(labels: np.ndarray, predicted: np.ndarray, class_names: Sequence[s
     return figure
 
 
+SHARES = Array("a float array [N, K] of numbers in [0, 1]", "f", (None, None))
+
+
+def _check_probabilities(given: SimpleNamespace) -> None:
+    shape = len(given.images), len(given.class_names)
+
+    def are_shares(values):  # nan is what a diverged network gives
+        return bool((np.isnan(values) | ((values >= 0) & (values <= 1 + 1e-5))).all())
+
+    words = f"a float array [{shape[0]}, {shape[1]}] of numbers in [0, 1]"
+    Array(words, "f", shape, is_allowed=are_shares).check("probabilities", given.probabilities)
+
+
+def _check_mistakes(given: SimpleNamespace) -> None:
+    if len(given.images) > NUM_PLACES or given.images.shape[-1] not in (1, 3, 4):
+        raise_invalid("images", given.images, f"at most {NUM_PLACES} images of 1, 3 or 4 channels")
+    check_labels("labels", given.labels, len(given.images), len(given.class_names))
+    _check_probabilities(given)
+
+
+def _check_names(given: SimpleNamespace) -> None:
+    Strings(len(given.images)).check("names", given.names)
+    _check_probabilities(given)
+
+
+@checked_by(
+    _check_mistakes, images=Array("a uint8 array [N, H, W, C], N from 1 on,", "u", (None,) * 4), labels=LABELS,
+    probabilities=SHARES, class_names=Strings(), title=STRING,
+)  # fmt: skip
 def mistakes(
     images: np.ndarray, labels: np.ndarray, probabilities: np.ndarray, class_names: Sequence[str], title: str
 ) -> Figure:
@@ -102,15 +144,8 @@ def mistakes(
       title: of the figure.
 
     Raises:
-      ValueError: an argument is none of these.
+      ValueError: an argument is not as described above.
     """
-    checks.texts("class_names", class_names)
-    checks.text("title", title)
-    checks.array("images", images, "a uint8 array [N, H, W, C], N from 1 on,", "u", None, None, None, None)
-    if len(images) > NUM_PLACES or images.shape[-1] not in (1, 3, 4):
-        checks.raise_invalid("images", images, f"at most {NUM_PLACES} images of 1, 3 or 4 channels")
-    check_labels("labels", labels, len(images), len(class_names))
-    _check_probabilities(probabilities, len(images), len(class_names))
     with house_style():
         figure = Figure(figsize=(7.2, 8.2), layout="constrained")
         for axes in figure.subplots(5, NUM_PLACES // 5).flat:
@@ -131,6 +166,10 @@ def mistakes(
     return figure
 
 
+@checked_by(
+    _check_names, images=Array("a uint8 array [N, H, W], N from 1 on,", "u", (None,) * 3), probabilities=SHARES,
+    class_names=Strings(), names=Strings(),
+)  # fmt: skip
 def predictions(
     images: np.ndarray, probabilities: np.ndarray, class_names: Sequence[str], names: Sequence[str]
 ) -> Figure:
@@ -143,12 +182,8 @@ def predictions(
       names: `[N]`, a title for each.
 
     Raises:
-      ValueError: an argument is none of these.
+      ValueError: an argument is not as described above.
     """
-    checks.array("images", images, "a uint8 array [N, H, W], N from 1 on,", "u", None, None, None)
-    checks.texts("class_names", class_names)
-    checks.texts("names", names, len(images))
-    _check_probabilities(probabilities, len(images), len(class_names))
     with house_style():
         figure = Figure(figsize=(7.2, 2.0 * len(images)), layout="constrained")
         rows = figure.subplots(len(images), 2, squeeze=False, width_ratios=(1, 3))
@@ -163,6 +198,13 @@ def predictions(
     return figure
 
 
+KERNEL = Array(
+    "a float array [height, width, C, F] of finite numbers", "f", (None,) * 4,
+    is_allowed=lambda values: bool(np.isfinite(values).all()),
+)  # fmt: skip
+
+
+@checked_by(kernel=KERNEL, title=STRING)
 def filters(kernel: np.ndarray, title: str) -> Figure:
     """Returns the kernels of a convolution, one picture each, the first input channel.
 
@@ -171,17 +213,8 @@ def filters(kernel: np.ndarray, title: str) -> Figure:
       title: of the figure.
 
     Raises:
-      ValueError: an argument is none of these.
+      ValueError: an argument is not as described above.
     """
-    checks.array(
-        "kernel",
-        kernel,
-        "a float array [height, width, C, F] of finite numbers",
-        "f",
-        *[None] * 4,
-        is_allowed=lambda values: bool(np.isfinite(values).all()),
-    )
-    checks.text("title", title)
     num_filters = kernel.shape[-1]
     columns = min(8, num_filters)
     rows = -(-num_filters // columns)
@@ -196,20 +229,6 @@ def filters(kernel: np.ndarray, title: str) -> Figure:
         figure.colorbar(picture, ax=grid, label="weight", shrink=0.8)
         figure.suptitle(title, x=0.01, ha="left", fontsize=11)
     return figure
-
-
-def _are_numbers(values: Iterable) -> bool:
-    return all(isinstance(value, numbers.Real) and not isinstance(value, bool) for value in values)
-
-
-def _check_probabilities(probabilities: np.ndarray, num_images: int, num_classes: int) -> None:
-    """Raises ValueError where these are no probabilities; nan is what a diverged network gives."""
-    allowed = f"a float array [{num_images}, {num_classes}] of numbers in [0, 1]"
-
-    def is_share(values):
-        return bool((np.isnan(values) | ((values >= 0) & (values <= 1 + 1e-5))).all())
-
-    checks.array("probabilities", probabilities, allowed, "f", num_images, num_classes, is_allowed=is_share)
 
 
 def _log_locator(low: float, high: float) -> MaxNLocator | LogLocator:

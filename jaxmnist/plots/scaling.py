@@ -4,6 +4,7 @@ Every function returns a matplotlib `Figure` and none trains.
 """
 
 import math
+from types import SimpleNamespace
 
 import matplotlib as mpl
 import numpy as np
@@ -12,15 +13,14 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 
-from jaxmnist import checks
 from jaxmnist.analysis import statistics
-from jaxmnist.analysis.result_checks import WORDS, check, check_numbers
+from jaxmnist.analysis.arguments import WORDS, IsResult, IsTable
+from jaxmnist.checks import STRING, Number, Optional, Where, checked_by, is_number
 from jaxmnist.plots.style import (
     COLORMAP,
     DIVERGED_COLOR,
     Figure,
     caption,
-    check_shown,
     colormap,
     house_style,
     lower_fence,
@@ -36,6 +36,20 @@ BUDGET_WORDS = {
 }
 
 
+def _check_grid(given: SimpleNamespace) -> None:
+    if not {"learning_rate", "batch_size"} <= set(given.result.dims):
+        raise ValueError("result is not of a grid; one over learning_rate, batch_size and seed is needed")
+
+
+CURVES = ("recorded_validation_accuracy", "diverged_step")
+PLANE = ("learning_rate", "batch_size")
+GRID = IsResult(CURVES, WORDS, PLANE, PLANE)
+
+
+@checked_by(
+    _check_grid,
+    result=IsResult(CURVES, (*WORDS, "num_train"), PLANE, PLANE),
+)
 def budget_maps(result: xr.Dataset) -> Figure:
     """Returns the validation accuracy at equal steps, equal examples and equal epochs, in one scale of colours.
 
@@ -47,7 +61,6 @@ def budget_maps(result: xr.Dataset) -> Figure:
     Raises:
       ValueError: there are no curves, or the settings differ in another hyperparameter.
     """
-    _check_grid(result)
     amounts = statistics.budgets(result)
     others = [name for name in result["diverged_step"].dims if name not in ("batch_size", "learning_rate")]
     maps = {
@@ -78,6 +91,7 @@ def budget_maps(result: xr.Dataset) -> Figure:
     return figure
 
 
+@checked_by(_check_grid, result=GRID, target=Number("an accuracy between 0 and 1", lambda value: 0 < value < 1))
 def target_maps(result: xr.Dataset, target: float) -> Figure:
     """Returns how many steps a validation accuracy takes: a map, and against batch size at the best learning rates.
 
@@ -88,8 +102,6 @@ def target_maps(result: xr.Dataset, target: float) -> Figure:
     Raises:
       ValueError: as `budget_maps`.
     """
-    _check_grid(result)
-    checks.number("target", target, "an accuracy between 0 and 1", lambda value: 0 < value < 1)
     table = statistics.target_table(result, target)
     with house_style():
         figure = Figure(figsize=(10.5, 3.9), layout="constrained")
@@ -121,6 +133,14 @@ def target_maps(result: xr.Dataset, target: float) -> Figure:
     return figure
 
 
+def _is_size(value: object) -> bool:
+    return value == math.inf if isinstance(value, float) and math.isinf(value) else is_number(value) and value >= 0
+
+
+@checked_by(
+    table=IsTable("noise_scale_along_training", ("step", "noise_scale"), can_be_empty=False),
+    critical_batch_size=Optional(Where("a number from 0 on", _is_size)), result=IsResult((), WORDS), setting=STRING,
+)  # fmt: skip
 def noise_curve(table: pd.DataFrame, critical_batch_size: float | None, result: xr.Dataset, setting: str) -> Figure:
     """Returns the gradient noise scale along training, beside the critical batch size that was observed.
 
@@ -133,16 +153,6 @@ def noise_curve(table: pd.DataFrame, critical_batch_size: float | None, result: 
     Raises:
       ValueError: an argument is none of these.
     """
-    if not isinstance(table, pd.DataFrame) or not {"step", "noise_scale"} <= set(table) or not len(table):
-        checks.raise_invalid("table", table, "a table as noise_scale_along_training returns it")
-    for name in ("step", "noise_scale"):
-        if table[name].dtype.kind not in "iuf":
-            raise ValueError(f"table has a {name} of {table[name].dtype}; numbers are needed")
-    is_infinite = isinstance(critical_batch_size, float) and critical_batch_size == math.inf
-    if critical_batch_size is not None and not is_infinite:
-        checks.number("critical_batch_size", critical_batch_size, "a number from 0 on", lambda value: value >= 0)
-    checks.text("setting", setting)
-    check(result, (), WORDS)
     with house_style():
         figure = Figure(figsize=(7.2, 4.2), layout="constrained")
         axes = figure.subplots()
@@ -156,15 +166,6 @@ def noise_curve(table: pd.DataFrame, critical_batch_size: float | None, result: 
         axes.set_title(f"{result.attrs['dataset']}, training split, {setting}", loc="left")
         caption(figure, result, "simple noise scale, McCandlish et al. 2018, equations A.2 and A.3; 1 seed")
     return figure
-
-
-def _check_grid(result: xr.Dataset) -> None:
-    """Raises ValueError where a result is no grid of two axes, seeds, and recorded validation curves."""
-    check(result, ("recorded_validation_accuracy", "diverged_step"), WORDS)
-    check_numbers(result, "learning_rate", "batch_size")
-    check_shown(result, "learning_rate", "batch_size")
-    if not {"learning_rate", "batch_size"} <= set(result.dims):
-        raise ValueError("result is of no grid; one over learning_rate, batch_size and seed is needed")
 
 
 def _hatch(axes: Axes, x_edges: np.ndarray, y_edges: np.ndarray, where: np.ndarray) -> None:

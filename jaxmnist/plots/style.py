@@ -64,16 +64,6 @@ def house_style() -> contextlib.AbstractContextManager[None]:
     return matplotlib.style.context(["default", STYLE])
 
 
-def check_shown(result: xr.Dataset, *names: str) -> None:
-    """Raises ValueError if settings differ in a hyperparameter that is not among those that a figure shows."""
-    hidden = [name for name in results.wide_axes(result) if name not in names]
-    if hidden:
-        raise ValueError(
-            f"result has several values of {', '.join(hidden)}, but the figure shows only {' and '.join(names)}; "
-            "select one value of every other hyperparameter"
-        )
-
-
 def set_scale(
     axes: Axes, which: str, name: str, values: np.ndarray, max_ticks: int = MAX_TICKS
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -144,7 +134,7 @@ def extend(accuracy: np.ma.MaskedArray) -> str:
 
 def seeds_words(result: xr.Dataset) -> str:
     """Returns the number of seeds in words."""
-    count = len(results.axes(result)["seed"])
+    count = len(results.hyperparameters(result)["seed"])
     return f"{count} seed" + "s" * (count > 1)
 
 
@@ -155,7 +145,7 @@ def title(axes: Axes, result: xr.Dataset, split: str) -> None:
 
 def caption(figure: Figure, result: xr.Dataset, *notes: str) -> None:
     """Writes model, optimizer, hyperparameters of one value and the notes below the figure."""
-    fixed = {name: axis[0] for name, axis in results.axes(result).items() if len(axis) == 1}
+    fixed = {name: axis[0] for name, axis in results.hyperparameters(result).items() if len(axis) == 1}
     shown = (f"{name} {value:g}" if isinstance(value, float) else f"{name} {value}" for name, value in fixed.items())
     of_setting = [words for name, words in zip(fixed, shown, strict=True) if name not in ("seed", *LABELS)]
     parts = [result.attrs["model"].split("(")[0], result.attrs["optimizer"], *of_setting, *filter(None, notes)]

@@ -10,7 +10,7 @@ import optax
 import xarray as xr
 
 from jaxmnist import checks
-from jaxmnist.analysis import result_checks, results
+from jaxmnist.analysis import arguments, results
 from jaxmnist.core import optimizers, training
 from jaxmnist.core.arguments import MODULE
 from jaxmnist.core.models import MODELS
@@ -59,7 +59,7 @@ def rerun(
     Raises:
       ValueError: no run, or more than one, has these values; or what the sweep used cannot be made from its name.
     """
-    result_checks.check(result, (), (*result_checks.WORDS, "num_steps"))
+    arguments.check_result(result, (), (*arguments.WORDS, "num_steps"))
     if dataset is not None:
         DATASET.check("dataset", dataset)
     if model is not None:
@@ -108,7 +108,7 @@ def rerun(
 def _find(result: xr.Dataset, values: dict[str, Any]) -> tuple[dict[str, Any], int]:
     """Returns all hyperparameters of the one run with these values, and how many steps it trained for."""
     rows = results.table(result)
-    names = list(results.axes(result))
+    names = list(results.hyperparameters(result))
     unknown = sorted(set(values) - set(names))
     if unknown:
         raise ValueError(f"{unknown[0]} is not a hyperparameter of this result, which has {', '.join(names)}")

@@ -155,7 +155,7 @@ def test_curve_table_has_every_setting_in_the_order_typed(swept):
 
 
 def test_a_sample_has_the_curves_of_its_grid(swept):
-    names = [name for name in results.axes(swept)]
+    names = [name for name in results.hyperparameters(swept)]
     sample = swept.stack(run=names).reset_index("run").transpose("run", ...)
     by = ["learning_rate", "batch_size", "step"]
     tables = (jm.curve_table(result, "test").sort_values(by, ignore_index=True) for result in (swept, sample))

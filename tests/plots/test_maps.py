@@ -12,7 +12,8 @@ from test_scaling import curved
 from test_statistics import make_curves
 
 import jaxmnist as jm
-from jaxmnist.analysis import results
+from jaxmnist import checks
+from jaxmnist.analysis import arguments, results
 from jaxmnist.plots.style import Figure
 from jaxmnist.studies import boundary_figures
 
@@ -286,3 +287,25 @@ def test_dead_settings_are_marked_whatever_the_order_of_dims():
     figure = jm.heatmap(result)
     assert [text.get_position() for text in figure.axes[0].texts if "dead" in text.get_text()] == [(0.3, 20)]
     assert "stuck at log(classes)" in figure.get_supxlabel().replace("\n", " ")
+
+
+def test_a_heat_map_checks_once_and_parses_the_axes_once(monkeypatch):
+    rates, sizes = [0.1 * 1.2**i for i in range(20)], list(range(8, 168, 8))
+    result = grid_result(rates, sizes)
+    calls = {"checks": 0, "parses": 0}
+
+    def counted(name, function):
+        def count(*args, **kwargs):
+            calls[name] += 1
+            return function(*args, **kwargs)
+
+        return count
+
+    for kind in (checks.Kind, checks.Optional, arguments.IsResult):
+        monkeypatch.setattr(kind, "check", counted("checks", kind.check))
+    for name in ("check_result", "check_shown", "_check_axes"):
+        monkeypatch.setattr(arguments, name, counted("checks", getattr(arguments, name)))
+    monkeypatch.setattr(arguments.json, "loads", counted("parses", arguments.json.loads))
+    arguments._parse.cache_clear()
+    jm.heatmap(result)
+    assert 1 <= calls["checks"] <= 20 and calls["parses"] == 1

@@ -1,0 +1,166 @@
+"""What the functions of results may be given, as data: what makes a data set a result."""
+
+import dataclasses
+import functools
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from jaxmnist.checks import Choice, Choices, Kind, Number, is_whole, raise_invalid, shown
+from jaxmnist.data.dataset import SPLIT_NAMES
+
+WORDS = ("dataset", "budget", "model", "optimizer")
+NUMBERS = ("num_train", "num_validation", "num_test", "num_classes", "num_steps")
+SETTINGS = ("validation_accuracy", "validation_loss", "test_accuracy", "diverged_step")
+NEEDED = "a result as sweep returns it"
+
+
+@functools.lru_cache(maxsize=64)
+def _parse(text: str) -> Any:
+    return json.loads(text)
+
+
+def axis_values(result: xr.Dataset) -> dict[str, list]:
+    """Returns the hyperparameters of a result, and their values in the order in which they were typed."""
+    return _parse(result.attrs["axes"])
+
+
+def _check_axes(result: xr.Dataset) -> dict[str, list]:
+    """Returns the hyperparameters of a result and their values, or raises ValueError if it is not a result."""
+    if not isinstance(result, xr.Dataset):
+        raise_invalid("result", result, NEEDED)
+    try:
+        axes = _parse(result.attrs["axes"])
+    except (KeyError, TypeError, ValueError, RecursionError):
+        raise ValueError(f"result has no axes among its attributes; {NEEDED} is needed") from None
+    if not isinstance(axes, dict) or "seed" not in axes:
+        raise ValueError(f"result has the axes {shown(axes)}; {NEEDED} is needed, with seed among them")
+    for name, values in axes.items():
+        # A dimension without a coordinate counts from 0, which is not a hyperparameter.
+        coord = result[name] if name in result.coords else None
+        if not isinstance(values, list) or coord is None or coord.ndim > 1 or coord.dtype.kind not in "biufUOT":
+            raise ValueError(f"result has no values of its axis {name}; {NEEDED} is needed")
+        if coord.dtype.kind == "O" and not all(isinstance(value, str) for value in coord.values.ravel()):
+            raise ValueError(f"result has objects as values of its axis {name}; {NEEDED} is needed")
+        held = set(np.atleast_1d(coord.values).tolist())
+        if not all(isinstance(value, bool | int | float | str) for value in values) or not held <= set(values):
+            raise ValueError(f"result has other values of its axis {name} than it says; {NEEDED} is needed")
+    return axes
+
+
+def varied(result: xr.Dataset) -> list[str]:
+    """Returns the hyperparameters, without the seed, of which a result has several values."""
+    return [name for name in axis_values(result) if name != "seed" and len(np.unique(result[name].values)) > 1]
+
+
+def check_result(result: xr.Dataset, variables: Sequence[str] = (), attributes: Sequence[str] = ()) -> None:
+    """Raises ValueError where a result has not what is needed of it.
+
+    Args:
+      result: of a sweep.
+      variables: names of its variables; those that begin with `recorded_` are curves.
+      attributes: names among `WORDS` and `NUMBERS`.
+    """
+    axes = _check_axes(result)
+    run_dims = {"run"} if "run" in result.dims else {name for name in axes if result[name].ndim}
+    if "run" in result.dims and any(result[name].dims not in (("run",), ()) for name in axes):
+        raise ValueError(f"result has axes of another shape than its runs; {NEEDED} is needed")
+    for name in variables:
+        dims = run_dims | ({"step"} if name.startswith("recorded_") else set())
+        if name not in result.data_vars:
+            more = ": record it in a sweep with num_evaluations above 1" if name.startswith("recorded_") else ""
+            raise ValueError(f"result has no {name}, which is needed{more}")
+        found = result[name]
+        if found.dtype.kind not in "fiub" or set(found.dims) != dims or not found.size:
+            raise ValueError(f"result has a {name} of {found.dtype} over {found.dims}; numbers over {dims} are needed")
+        if "step" in dims and ("step" not in result.coords or result["step"].dtype.kind not in "iuf"):
+            raise ValueError(f"result has no steps at which {name} was recorded; {NEEDED} is needed")
+    for name in attributes:
+        value = result.attrs.get(name)
+        if name in WORDS and not isinstance(value, str):
+            raise ValueError(f"result has the {name} {shown(value)} among its attributes; a string is needed")
+        if name in NUMBERS and not (is_whole(value) and value >= 1):
+            raise ValueError(
+                f"result has the {name} {shown(value)} among its attributes; a whole number from 1 on is needed"
+            )
+
+
+@dataclasses.dataclass(frozen=True)
+class IsResult(Kind):
+    """A result that holds what is needed of it.
+
+    Attributes:
+      variables: names of variables; those that begin with `recorded_` are curves.
+      attributes: names among `WORDS` and `NUMBERS`.
+      numbers: hyperparameters that have to be numbers, as the axes of a figure are.
+      shown: the only hyperparameters, besides the seed, of which there may be several values; empty for any.
+      present: names of variables that have to be in order if they are there.
+    """
+
+    variables: tuple[str, ...] = ()
+    attributes: tuple[str, ...] = ()
+    numbers: tuple[str, ...] = ()
+    shown: tuple[str, ...] = ()
+    present: tuple[str, ...] = ()
+    words = NEEDED
+
+    def check(self, name: str, value: Any) -> None:
+        present = [each for each in self.present if isinstance(value, xr.Dataset) and each in value]
+        check_result(value, (*self.variables, *present), self.attributes)
+        axes = axis_values(value)
+        for each in self.numbers:
+            if each not in axes or value[each].dtype.kind not in "iuf":
+                raise ValueError(f"result has no numbers as {each}, which is needed")
+        if self.shown:
+            check_shown(value, *self.shown)
+
+
+def check_shown(result: xr.Dataset, *names: str) -> None:
+    """Raises ValueError if settings differ in a hyperparameter that is not among those that a figure shows."""
+    hidden = [name for name in varied(result) if name not in names]
+    if hidden:
+        raise ValueError(
+            f"result has several values of {', '.join(hidden)}, but the figure shows only {' and '.join(names)}; "
+            "select one value of every other hyperparameter"
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class IsTable(Kind):
+    """A table with columns of numbers.
+
+    Attributes:
+      function: the one that returns such tables.
+      columns: that are needed.
+      can_be_empty: whether it may have no row.
+    """
+
+    function: str
+    columns: tuple[str, ...]
+    can_be_empty: bool = True
+
+    @property
+    def words(self) -> str:  # type: ignore[override]
+        return f"a table as {self.function} returns it"
+
+    def check(self, name: str, value: Any) -> None:
+        if (
+            not isinstance(value, pd.DataFrame)
+            or not set(self.columns) <= set(value)
+            or not (self.can_be_empty or len(value))
+        ):
+            raise_invalid(name, value, self.words)
+        for column in self.columns:
+            if value[column].dtype.kind not in "iuf":
+                raise ValueError(f"{name} has a {column} of {value[column].dtype}; numbers are needed")
+
+
+ANY_SPLIT = Choice(SPLIT_NAMES)
+CHOOSING_SPLIT = Choice(("validation", "test"))
+SEVERAL_SPLITS = Choices(SPLIT_NAMES, single=True)
+METRIC, SEVERAL_METRICS = Choice(("accuracy", "loss")), Choices(("accuracy", "loss"), single=True)
+TARGET = Number()
