@@ -114,8 +114,11 @@ def has_steps_to_target(result: xr.Dataset) -> bool:
 
 
 def critical_batch_size(best_rates: pd.DataFrame) -> float | None:
-    """Returns the critical batch size that `fit_scaling` finds, in examples, or None for fewer than 3 batch sizes."""
-    if len(best_rates) < MIN_POINTS_OF_A_LAW:
+    """Returns the critical batch size that `fit_scaling` finds, in examples, or None where it has nothing to fit.
+
+    It needs 3 batch sizes that reach the target, none of them before the first step.
+    """
+    if len(best_rates) < MIN_POINTS_OF_A_LAW or (best_rates["steps"] <= 0).any():
         return None
     return statistics.fit_scaling(best_rates["batch_size"].tolist(), best_rates["steps"].tolist()).critical_batch_size
 

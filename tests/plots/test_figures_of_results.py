@@ -1,0 +1,21 @@
+import pandas as pd
+from results_for_tests import make_result
+
+import jaxmnist as jm
+
+
+def test_a_grid_with_curves_has_all_figures():
+    noise = pd.DataFrame({"step": [0, 5], "noise_scale": [3.0, 5.0]})
+    found = jm.figures(make_result(), 0.5, noise)
+    assert list(found)[:5] == ["scatter", "heatmap", "budgets", "steps_to_target", "noise_scale"]
+
+
+def test_figures_need_what_they_show():
+    result = make_result()
+    without = result.drop_vars([name for name in result.data_vars if name.startswith("recorded_")])
+    assert list(jm.figures(without)) == ["scatter", "heatmap"]
+
+
+def test_curves_are_drawn_where_lines_can_be_told_apart():
+    result = make_result().isel(batch_size=[0])
+    assert {"learning_curves", "test_accuracy"} <= jm.figures(result).keys()
