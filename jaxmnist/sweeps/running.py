@@ -3,9 +3,7 @@
 Shapes: R runs, G groups of a program, P runs of a group, N images, L steps of a segment, E recorded steps.
 """
 
-import contextlib
 import itertools
-import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
@@ -16,12 +14,14 @@ from jax.sharding import Mesh
 from jaxmnist.core import training
 from jaxmnist.core.state import NEVER, State
 from jaxmnist.data.dataset import SPLIT_NAMES, Dataset, Split
+from jaxmnist.host.checkpoints import Checkpoints
+from jaxmnist.host.loop import run_segments
 from jaxmnist.sweeps import planning, programs
-from jaxmnist.sweeps.folder import Outcome, SweepFolder
+from jaxmnist.sweeps.folder import Outcome
 from jaxmnist.sweeps.job import Job
+from jaxmnist.sweeps.sizes import step_flops
 
 # Of a program's time, as far as the progress bar is concerned; the rest is evaluation.
-SECONDS_PER_CHECKPOINT = 10.0
 TRAINING_SHARE = 0.95
 
 
@@ -38,15 +38,26 @@ def put(mesh: Mesh, dataset: Dataset) -> Data:
     return Data(*(programs.on_every_device(mesh, getattr(dataset, split)) for split in SPLIT_NAMES))
 
 
+class Watch(NamedTuple):
+    """What accompanies the training of a program.
+
+    Attributes:
+      report: is called with the step after each segment.
+      checkpoints: where states are saved along the way, and restored from; None for nowhere.
+      is_interrupted: whether to save the states after this segment and to stop.
+    """
+
+    report: Callable[[int], None] = lambda step: None
+    checkpoints: Checkpoints | None = None
+    is_interrupted: Callable[[], bool] = lambda: False
+
+
 def run_program(
     job: Job,
     program: planning.Program,
     data: Data,
     mesh: Mesh,
-    report: Callable[[int], None] = lambda step: None,
-    kept: SweepFolder | None = None,
-    index: int = 0,
-    is_stopped: Callable[[], bool] = lambda: False,
+    watch: Watch = Watch(),  # noqa: B008 (it is a constant)
 ) -> Outcome:
     """Trains one program and returns its results, `[G, P]` each, and curves, `[G, P, E]`.
 
@@ -55,50 +66,41 @@ def run_program(
       program: some of its runs.
       data: on the devices.
       mesh: the devices.
-      report: is called with the step after each segment.
-      kept: where to save states along the way, and to look for those of an interrupted training.
-      index: the program's number there.
-      is_stopped: whether to save the states after this segment and to raise KeyboardInterrupt.
+      watch: what accompanies the training.
     """
     num_groups = len(program.seed)
     program = planning.filled(program, mesh.size)
     recorded_steps = planning.recorded_steps(job.num_steps, job.num_evaluations)
-    recipe = programs.Recipe(job.model, job.optimizer, program.static, mesh)
-    numbers = programs.inputs(mesh, job.arrays, program)
-    initial = programs.init(recipe, numbers, data.train.images)
+    spec = programs.ProgramSpec(job.model, job.optimizer, program.static, mesh)
+    inputs = programs.make_inputs(mesh, job.arrays, program)
+    first, states = 0, programs.init(spec, inputs, data.train.images)
     shape = (*program.rows.shape, len(recorded_steps))
     curves = {name: np.full(shape, np.nan, np.float32) for name in _curve_names(job)}
-    first = 0
-    with contextlib.ExitStack() as stack:
-        checkpoints = None
-        if kept is not None and kept.has_states(index):
-            checkpoints = stack.enter_context(kept.checkpoints(index))
-            saved = checkpoints.restore({"states": initial, "curves": curves})
-            if saved is not None:
-                first, tree, _ = saved
-                initial, curves = tree["states"], {name: np.array(curve) for name, curve in tree["curves"].items()}
-        last_save = time.monotonic()
-        boundaries = planning.segments(job.num_steps, job.num_evaluations, programs.step_flops(program, initial))
-        later = [step for step in boundaries if step > first]
-        for step, states in train(recipe, numbers, program, data.train, initial, [first, *later]):
-            jax.block_until_ready(states.step)
-            if step in recorded_steps:
-                for split in job.record:
-                    metrics = _evaluate(recipe, numbers, states, getattr(data, split))
-                    for metric, values in metrics._asdict().items():
-                        curves[f"recorded_{split}_{metric}"][..., recorded_steps.index(step)] = values
-            report(step)
-            stops = is_stopped()
-            due = time.monotonic() - last_save > SECONDS_PER_CHECKPOINT and step < job.num_steps
-            if kept is not None and first < step and (due or stops):
-                checkpoints = checkpoints or stack.enter_context(kept.checkpoints(index))
-                checkpoints.save(step, {"states": states, "curves": curves})
-                last_save = time.monotonic()
-            if stops:
-                raise KeyboardInterrupt(f"saved at step {step}: the same call goes on from there")
+    saved = watch.checkpoints.restore({"states": states, "curves": curves}) if watch.checkpoints is not None else None
+    if saved is not None:
+        first, tree, _ = saved
+        states, curves = tree["states"], {name: np.array(curve) for name, curve in tree["curves"].items()}
+
+    def evaluate(step, states):
+        jax.block_until_ready(states.step)
+        for split in job.record if step in recorded_steps else ():
+            metrics = _evaluate(spec, inputs, states, getattr(data, split))
+            for metric, values in metrics._asdict().items():
+                curves[f"recorded_{split}_{metric}"][..., recorded_steps.index(step)] = values
+
+    def save(step, states):
+        # After the last segment the results themselves are saved, unless Ctrl-C was pressed.
+        if watch.checkpoints is not None and (step < job.num_steps or watch.is_interrupted()):
+            watch.checkpoints.save(step, {"states": states, "curves": curves})
+
+    boundaries = planning.segments(job.num_steps, job.num_evaluations, step_flops(program, states))
+    segments = train(spec, inputs, program, data.train, states, [first, *(step for step in boundaries if step > first)])
+    states = run_segments(
+        segments, evaluate=evaluate, report=watch.report, save=save, is_interrupted=watch.is_interrupted
+    )
     outcome: Outcome = dict(curves)
     for split in ("validation", "test"):
-        metrics = _evaluate(recipe, numbers, states, getattr(data, split))
+        metrics = _evaluate(spec, inputs, states, getattr(data, split))
         outcome |= {f"{split}_{metric}": np.asarray(values) for metric, values in metrics._asdict().items()}
     outcome["diverged_step"] = _diverged_steps(states, outcome["validation_loss"], job.num_steps)
     return {name: values[:num_groups] for name, values in outcome.items()}
@@ -116,9 +118,9 @@ def _curve_names(job: Job) -> list[str]:
     return [f"recorded_{split}_{metric}" for split in job.record for metric in training.Metrics._fields]
 
 
-def _evaluate(recipe: programs.Recipe, numbers: programs.Inputs, states: State, split: Split):
+def _evaluate(spec: programs.ProgramSpec, inputs: programs.ProgramInputs, states: State, split: Split):
     """Returns the metrics of all runs on a split, waiting for them where Ctrl-C is heard, as numpy does not."""
-    metrics = programs.evaluate(recipe, numbers, states.params, split)
+    metrics = programs.evaluate(spec, inputs, states.params, split)
     jax.block_until_ready(metrics.loss)
     return metrics
 
@@ -130,8 +132,8 @@ def _diverged_steps(states: State, losses: np.ndarray, num_steps: int) -> np.nda
 
 
 def train(
-    recipe: programs.Recipe,
-    numbers: programs.Inputs,
+    spec: programs.ProgramSpec,
+    inputs: programs.ProgramInputs,
     program: planning.Program,
     split: Split,
     states: State,
@@ -142,27 +144,25 @@ def train(
     States last until the next are asked for: their memory is used again. The caller waits for them.
 
     Args:
-      recipe: what the program is built from.
-      numbers: the program's numbers, on the devices.
+      spec: what the program is built from.
+      inputs: the program's numbers, on the devices.
       program: its groups divisible by the number of devices.
       split: the training split, on the devices.
       states: those at the first of the boundaries.
       boundaries: ascending steps, as `planning.segments` returns them.
     """
-    orders = programs.Orders(program, len(split.labels))
+    num_train = len(split.labels)
 
     def put_window(segment):
-        return segment, programs.per_group(recipe.mesh, orders.window(*segment))
+        return segment, programs.per_group(spec.mesh, programs.order_window(program, num_train, *segment))
 
     upcoming = map(put_window, itertools.pairwise(boundaries))
     yield boundaries[0], states
     following = next(upcoming, None)
     while following is not None:
         (start, stop), window = following
-        states, _ = programs.advance(
-            recipe, numbers, states, window, split, num_steps=stop - start,
-            padded_batch_sizes=program.padded_batch_sizes, at_once=program.at_once,
-        )  # fmt: skip
+        segment = programs.Segment(stop - start, program.padded_batch_sizes, program.at_once)
+        states, _ = programs.advance(spec, inputs, states, window, split, segment=segment)
         # Made while the devices are busy.
         following = next(upcoming, None)
         yield stop, states
