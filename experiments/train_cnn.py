@@ -26,7 +26,7 @@ from jaxmnist.host.files import remove_if_empty
 from jaxmnist.host.progress import progress_bar
 from jaxmnist.networks import report
 from jaxmnist.networks.classifier import check_model, remove_model
-from jaxmnist.networks.loop import train_run
+from jaxmnist.networks.run import train_run
 
 FIGURES = common.figure_names("curves", "confusion", "mistakes", "filters")
 FILES = ("metrics.csv", report.FILE_NAME, *FIGURES)

@@ -83,6 +83,11 @@ def checked_by(
     return decorate
 
 
+def kinds(function: Callable) -> dict[str, Kind]:
+    """Returns what each argument of a public function may be."""
+    return function.kinds  # type: ignore[attr-defined]
+
+
 @contextlib.contextmanager
 def unchecked() -> Iterator[None]:
     """Lets public functions within the block take their arguments as they are."""

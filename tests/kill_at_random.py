@@ -18,7 +18,7 @@ NUM_EARLY = 3
 # States are saved after each segment, so that many of the kills fall into a save.
 SAVING_ALWAYS = """
 import importlib, os, runpy, sys
-for name in ("sweeps.running", "networks.loop"):
+for name in ("host.loop",):
     importlib.import_module(f"jaxmnist.{name}").SECONDS_PER_CHECKPOINT = 0.0
 importlib.import_module("jaxmnist.sweeps.sweep").SECONDS_PER_REFRESH = 0.0
 sys.argv = sys.argv[1:]

@@ -97,17 +97,17 @@ MUTATIONS = (
     ),
     Mutation(
         "each segment of a long run takes the first examples",
-        "networks/loop.py",
+        "networks/run.py",
         "seed, length, start=start * batch_size)",
         "seed, length, start=0)",
-        "tests/networks/test_loop.py::test_it_trains_as_fit_does",
+        "tests/networks/test_run.py::test_it_trains_as_fit_does",
     ),
     Mutation(
         "what goes on begins to count its steps again",
-        "networks/loop.py",
+        "networks/run.py",
         "boundaries(int(state.step), num_steps",
         "boundaries(0, num_steps",
-        "tests/networks/test_loop.py::test_an_interrupted_run_ends_as_if_it_had_not_been",
+        "tests/networks/test_run.py::test_an_interrupted_run_ends_as_if_it_had_not_been",
     ),
     Mutation(
         "running statistics are trained as if they were parameters",

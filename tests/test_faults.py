@@ -22,9 +22,10 @@ from scripts_for_tests import EXPERIMENTS
 import jaxmnist as jm
 from jaxmnist.analysis import files as result_files
 from jaxmnist.host import files
+from jaxmnist.host import loop as host_loop
 from jaxmnist.host.checkpoints import Checkpoints, saved_states
-from jaxmnist.networks import loop
-from jaxmnist.sweeps import programs, running
+from jaxmnist.networks import run
+from jaxmnist.sweeps import programs
 from jaxmnist.sweeps.folder import SweepFolder, is_unfinished
 
 HERE = Path(__file__).resolve().parent
@@ -36,9 +37,9 @@ sweep_module = importlib.import_module("jaxmnist.sweeps.sweep")
 @pytest.fixture
 def saving_always(monkeypatch):
     """States after each segment, results after each program."""
-    monkeypatch.setattr(running, "SECONDS_PER_CHECKPOINT", 0.0)
+    monkeypatch.setattr(host_loop, "SECONDS_PER_CHECKPOINT", 0.0)
     monkeypatch.setattr(sweep_module, "SECONDS_PER_REFRESH", 0.0)
-    monkeypatch.setattr(loop, "SECONDS_PER_CHECKPOINT", 0.0)
+    monkeypatch.setattr(host_loop, "SECONDS_PER_CHECKPOINT", 0.0)
 
 
 def sweep(tiny, folder=None):
@@ -47,7 +48,7 @@ def sweep(tiny, folder=None):
 
 def train(tiny, folder, warn=pytest.fail):
     numbers = dict(batch_size=5, num_steps=37, evaluation_steps=20)
-    return loop.train_run(MODEL, optax.adam(0.01), tiny, 3, **numbers, folder=folder, warn=warn)[0]
+    return run.train_run(MODEL, optax.adam(0.01), tiny, 3, **numbers, folder=folder, warn=warn)[0]
 
 
 def fill_the_disk(monkeypatch, after):

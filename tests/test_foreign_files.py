@@ -18,9 +18,10 @@ from scripts_for_tests import DATASET, EXPERIMENTS
 
 import jaxmnist as jm
 from jaxmnist.host import files
+from jaxmnist.host import loop as host_loop
 from jaxmnist.host.checkpoints import Checkpoints, saved_states
-from jaxmnist.networks import loop, spreading
-from jaxmnist.sweeps import folder, programs, running
+from jaxmnist.networks import run, spreading
+from jaxmnist.sweeps import folder, programs
 
 sweep_module = importlib.import_module("jaxmnist.sweeps.sweep")
 MODEL = jm.SoftmaxRegression(4)
@@ -81,9 +82,9 @@ def make_classifier():
 @pytest.fixture
 def write(tiny, monkeypatch, capsys, many_segments):
     """A function that lets one of `FUNCTIONS` or `SCRIPTS` write into a folder, saving its states all the time."""
-    monkeypatch.setattr(running, "SECONDS_PER_CHECKPOINT", 0.0)
+    monkeypatch.setattr(host_loop, "SECONDS_PER_CHECKPOINT", 0.0)
     monkeypatch.setattr(sweep_module, "SECONDS_PER_REFRESH", 0.0)
-    monkeypatch.setattr(loop, "SECONDS_PER_CHECKPOINT", 0.0)
+    monkeypatch.setattr(host_loop, "SECONDS_PER_CHECKPOINT", 0.0)
     monkeypatch.syspath_prepend(EXPERIMENTS)
     monkeypatch.setattr(importlib.import_module("common").DataOptions, "load", lambda options: DATASET)
     # Drawing takes most of the time, and other tests look at figures.
@@ -103,7 +104,7 @@ def write(tiny, monkeypatch, capsys, many_segments):
         elif what == "train_run":
             place = folder / "checkpoints" / "seed_0"
             numbers = dict(batch_size=5, num_steps=12, evaluation_steps=6)
-            loop.train_run(MODEL, optax.sgd(0.1), tiny, 0, **numbers, folder=place)
+            run.train_run(MODEL, optax.sgd(0.1), tiny, 0, **numbers, folder=place)
         else:
             script = what.split()[0]
             # What is resumed has its options.

@@ -25,6 +25,7 @@ import optax
 import jaxmnist as jm
 from jaxmnist.host.devices import DEFAULT_BYTES
 from jaxmnist.sweeps import planning
+from jaxmnist.sweeps.job import make_job
 from jaxmnist.sweeps.sweep import plan
 
 from . import peers, report
@@ -141,8 +142,7 @@ def compare_large_sweeps(measured: Measured, options: Options, dataset: jm.Datas
     ours = next(row for row in measured.rows if row.work.startswith(work))
     useful = FLOPS_PER_EXAMPLE * num_steps * float(np.sum(runs["batch_size"]))
     model = jm.SoftmaxRegression(len(dataset.class_names))
-    checked = jm.check(model, optax.sgd, runs, dataset, num_steps)
-    planned = plan(model, optax.sgd, checked, dataset, DEFAULT_BYTES, num_steps)
+    planned = plan(make_job(model, optax.sgd, runs, dataset, num_steps), DEFAULT_BYTES)
     measured.note("programs", len(planned), "")
     measured.note("padded over useful work", planning.padding(planned), "x")
     measured.note("useful work", useful / ours.median / 1e9, "GFLOP/s")

@@ -21,7 +21,9 @@ from jaxmnist.core.state import init_state
 from jaxmnist.host.devices import DEFAULT_BYTES
 from jaxmnist.networks import spreading
 from jaxmnist.sweeps import planning, programs
+from jaxmnist.sweeps.job import make_job
 from jaxmnist.sweeps.running import put, train
+from jaxmnist.sweeps.sizes import step_flops
 from jaxmnist.sweeps.sweep import plan
 
 CNN_BATCH_SIZE = 50
@@ -56,30 +58,30 @@ def softmax_sweep(dataset: jm.Dataset, runs: dict, num_steps: int) -> Peer:
 
     def train_all():
         trained = []
-        for recipe, numbers, program, initial in _begun(model, optax.sgd, runs, dataset, data, num_steps):
-            boundaries = planning.segments(num_steps, 1, programs.step_flops(program, initial))
-            for _, states in train(recipe, numbers, program, data.train, initial, boundaries):
+        for spec, inputs, program, initial in _begun(model, optax.sgd, runs, dataset, data, num_steps):
+            boundaries = planning.segments(num_steps, 1, step_flops(program, initial))
+            for _, states in train(spec, inputs, program, data.train, initial, boundaries):
                 jax.block_until_ready(states.step)
-            trained.append((program.rows, recipe, numbers, states.params))
+            trained.append((program.rows, spec, inputs, states.params))
         return trained
 
     def evaluate(trained):
         accuracies = np.empty(len(runs["seed"]), np.float32)
-        for rows, recipe, numbers, params in trained:
-            accuracies[rows] = programs.evaluate(recipe, numbers, params, data.test).accuracy
+        for rows, spec, inputs, params in trained:
+            accuracies[rows] = programs.evaluate(spec, inputs, params, data.test).accuracy
         return accuracies
 
     return Peer("jaxmnist, sweep", train_all, evaluate)
 
 
 def _begun(model: nn.Module, optimizer: optimizers.OptimizerFactory, runs: dict, dataset, data, num_steps: int):
-    """Yields recipe, numbers, program and initial states of one program of a sweep after another."""
+    """Yields spec, inputs, program and initial states of one program of a sweep after another."""
     mesh = programs.local_mesh()
-    checked = jm.check(model, optimizer, runs, dataset, num_steps)
-    for program in plan(model, optimizer, checked, dataset, DEFAULT_BYTES, num_steps):
-        recipe = programs.Recipe(model, optimizer, program.static, mesh)
-        numbers = programs.inputs(mesh, checked.arrays, program)
-        yield recipe, numbers, program, programs.init(recipe, numbers, data.train.images)
+    job = make_job(model, optimizer, runs, dataset, num_steps)
+    for program in plan(job, DEFAULT_BYTES):
+        spec = programs.ProgramSpec(model, optimizer, program.static, mesh)
+        inputs = programs.make_inputs(mesh, job.arrays, program)
+        yield spec, inputs, program, programs.init(spec, inputs, data.train.images)
 
 
 def fit_per_cell(dataset: jm.Dataset, runs: dict, num_steps: int) -> Peer:
@@ -267,8 +269,8 @@ def cnn_sweep(dataset: jm.Dataset, num_steps: int, num_runs: int) -> Peer:
 
     def go_on():
         for each in in_training:
-            recipe, numbers, program, before = each
-            for _, after in train(recipe, numbers, program, data.train, before, (0, num_steps)):
+            spec, inputs, program, before = each
+            for _, after in train(spec, inputs, program, data.train, before, (0, num_steps)):
                 each[-1] = after
             jax.block_until_ready(after.step)
 

@@ -6,10 +6,13 @@ from pathlib import Path
 
 import jax
 
+from jaxmnist.checks import checked_by
+
 # Beyond it, what each device holds of its own (activations, programs in the cache) was not measured.
 MAX_CPU_DEVICES = 8
 
 
+@checked_by()
 def use_cores() -> None:
     """Makes a device of each CPU core, 8 at most, so that each works on runs of its own in a sweep.
 

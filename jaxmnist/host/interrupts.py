@@ -10,7 +10,7 @@ NOTICE = "Ctrl-C: stops after this segment, once it is saved; a second Ctrl-C st
 
 
 @contextlib.contextmanager
-def patient(enabled: bool = True) -> Iterator[Callable[[], bool]]:
+def defer_interrupt(enabled: bool = True) -> Iterator[Callable[[], bool]]:
     """Keeps the first Ctrl-C for the block to ask after; a second one does what Ctrl-C did before.
 
     A Ctrl-C that the block does not act upon ends it with KeyboardInterrupt after its last line: none is lost.

@@ -12,7 +12,7 @@ def run_segments(
     segments: Iterable[tuple[int, S]],
     *,
     evaluate: Callable[[int, S], None],
-    report: Callable[[int], None],
+    report: Callable[[int, S], None],
     save: Callable[[int, S], None] | None,
     is_interrupted: Callable[[], bool],
     is_last: Callable[[int], bool] = lambda step: False,
@@ -26,7 +26,7 @@ def run_segments(
       segments: the steps at which the host takes over, ascending, each with the state there; the first of them is
         where the work begins, or is resumed.
       evaluate: is called with each step and its state.
-      report: is called with each step, after that.
+      report: is called with each step and its state, after that.
       save: is called with a step and its state if they are to be saved; None if nothing is.
       is_interrupted: whether to save the state of this step, and to stop.
       is_last: whether the state of a step is saved in any case.
@@ -38,7 +38,7 @@ def run_segments(
     for step, state in segments:
         first = step if first is None else first
         evaluate(step, state)
-        report(step)
+        report(step, state)
         stops = is_interrupted()
         is_due = time.monotonic() - last_save > SECONDS_PER_CHECKPOINT
         if save is not None and step > first and (is_due or stops or is_last(step)):

@@ -1,16 +1,14 @@
-"""How many runs there is room for."""
+"""How many runs fit into memory at a time."""
 
 import math
 from typing import NamedTuple
 
-import flax.linen as nn
 import jax
 import numpy as np
 
-from jaxmnist.core import optimizers
-from jaxmnist.data.dataset import SPLIT_NAMES, Dataset
-from jaxmnist.sweeps import programs
-from jaxmnist.sweeps.job import Checked, static_values
+from jaxmnist.data.dataset import SPLIT_NAMES
+from jaxmnist.sweeps.job import Job, static_values
+from jaxmnist.sweeps.sizes import CACHE_BYTES, activation_room, sizes
 
 # States before and after a segment, and gradients and updates between them; measured on CPU.
 COPIES_OF_STATES = 3
@@ -21,8 +19,8 @@ MAX_STATE_BYTES = 2**24
 MAX_RUNS = 2**12
 
 
-class Room(NamedTuple):
-    """How many runs there is room for on one device.
+class Capacity(NamedTuple):
+    """How many runs fit into one device's memory.
 
     Attributes:
       runs: in one program.
@@ -35,46 +33,36 @@ class Room(NamedTuple):
     num_params: int
 
 
-def find_room(
-    model: nn.Module,
-    optimizer: optimizers.OptimizerFactory,
-    checked: Checked,
-    dataset: Dataset,
-    memory: float,
-    num_devices: int,
-) -> Room:
-    """Returns for how many runs at a time each device has room.
+def capacity(job: Job, memory: float, num_devices: int) -> Capacity:
+    """Returns how many runs fit into each device's memory at a time.
 
     Args:
-      model: as `sweep`.
-      optimizer: as `sweep`.
-      checked: the runs.
-      dataset: as `sweep`; the devices hold all of it.
+      job: the sweep, whose whole data set each device holds.
       memory: bytes, of all devices together on CPU, of each one elsewhere.
       num_devices: how many there are.
 
     Raises:
-      ValueError: there is no room for a single run.
+      ValueError: not even a single run fits.
     """
-    first = {name: values[0].item() for name, values in checked.arrays.items() if name not in ("batch_size", "seed")}
-    image_shape = dataset.train.images.shape[1:]
+    first = {name: values[0].item() for name, values in job.arrays.items() if name not in ("batch_size", "seed")}
+    image_shape = job.dataset.train.images.shape[1:]
     largest = [
-        programs.sizes(model, optimizer, tuple((first | dict(values)).items()), image_shape)
-        for values in static_values(checked.arrays, checked.static)
+        sizes(job.model, job.optimizer, tuple((first | dict(values)).items()), image_shape)
+        for values in static_values(job.arrays, job.static)
     ]
     per_run, num_params = max(size.state_bytes for size in largest), max(size.num_params for size in largest)
     on_cpu = jax.default_backend() == "cpu"
-    data = sum(np.asarray(array).nbytes for split in SPLIT_NAMES for array in getattr(dataset, split))
+    data = sum(np.asarray(array).nbytes for split in SPLIT_NAMES for array in getattr(job.dataset, split))
     sharing = num_devices if on_cpu else 1
-    fixed = sharing * (data + programs.activation_room(num_devices))
-    room = int((memory - fixed) / sharing / (COPIES_OF_STATES * per_run))
-    if room < 1:
+    fixed = sharing * (data + activation_room(num_devices))
+    fitting = int((memory - fixed) / sharing / (COPIES_OF_STATES * per_run))
+    if fitting < 1:
         least = fixed + sharing * COPIES_OF_STATES * per_run
         raise ValueError(
             f"memory is {memory / 2**20:.0f} MiB; this sweep needs at least {math.ceil(least / 2**20)} MiB: one run at "
             "a time, the data, and what is computed from them"
         )
     if not on_cpu:
-        return Room(room, math.inf, num_params)
-    runs = min(room, max(MAX_STATE_BYTES // per_run // sharing, 1), MAX_RUNS // sharing)
-    return Room(runs, max(programs.CACHE_BYTES // per_run, 1), num_params)
+        return Capacity(fitting, math.inf, num_params)
+    runs = min(fitting, max(MAX_STATE_BYTES // per_run // sharing, 1), MAX_RUNS // sharing)
+    return Capacity(runs, max(CACHE_BYTES // per_run, 1), num_params)

@@ -12,7 +12,6 @@ from typing import Any
 import jax
 
 from jaxmnist import checks
-from jaxmnist.data.dataset import Dataset
 from jaxmnist.sweeps import planning, programs
 from jaxmnist.sweeps.folder import Outcome
 from jaxmnist.sweeps.job import Job
@@ -28,23 +27,19 @@ def check_installed() -> None:
         raise ValueError("ray is not installed; install it by pip install 'jaxmnist[distributed]'")
 
 
-def run(
-    job: Job, dataset: Dataset, waiting: Iterable[tuple[int, planning.Program]], address: str
-) -> Iterator[tuple[int, Outcome]]:
+def run(job: Job, waiting: Iterable[tuple[int, planning.Program]], address: str) -> Iterator[tuple[int, Outcome]]:
     """Yields the number and the results of each program, as they finish.
 
     Each task asks for the devices that `task_resources` says.
 
     Args:
-      job: the sweep.
-      dataset: is sent to each machine once.
+      job: the sweep; it is sent to each machine once, with its data.
       waiting: programs and their numbers.
       address: of a Ray cluster, or `"local"` to start one on this machine for as long as the sweep runs.
 
     Raises:
       ValueError: Ray is missing, there is no cluster at that address, or none of its nodes has a device.
     """
-    check_installed()
     import ray
 
     was_running = ray.is_initialized()
@@ -54,11 +49,11 @@ def run(
         cpus, gpus = task_resources(ray.nodes())
         task = ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=MAX_RETRIES)(_train)
         # The plan is made for as many cores as this process has devices.
-        shared = ray.put(job), ray.put(dataset), len(jax.local_devices(backend="cpu"))
-        numbers = {task.remote(*shared, program): index for index, program in waiting}
-        while numbers:
-            done, _ = ray.wait(list(numbers), num_returns=1)
-            yield numbers.pop(done[0]), ray.get(done[0])
+        shared = ray.put(job), len(jax.local_devices(backend="cpu"))
+        running = {task.remote(*shared, program): index for index, program in waiting}
+        while running:
+            done, _ = ray.wait(list(running), num_returns=1)
+            yield running.pop(done[0]), ray.get(done[0])
     finally:
         if not was_running:
             ray.shutdown()
@@ -106,11 +101,11 @@ def _connect(address: str) -> None:
         raise ValueError(f"cluster {address!r} cannot be reached: {checks.reason(error)}") from None
 
 
-def _train(job: Job, dataset: Dataset, num_devices: int, program: planning.Program) -> Outcome:
+def _train(job: Job, num_devices: int, program: planning.Program) -> Outcome:
     from jaxmnist.sweeps.running import put, run_program
 
     # A worker that has trained a program before has its devices.
     with contextlib.suppress(RuntimeError):
         jax.config.update("jax_num_cpu_devices", num_devices)
     mesh = programs.local_mesh()
-    return run_program(job, program, put(mesh, dataset), mesh)
+    return run_program(job, program, put(mesh, job.dataset), mesh)

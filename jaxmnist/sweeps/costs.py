@@ -12,16 +12,20 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.sharding import Mesh
 
+from jaxmnist.checks import Whole, checked_by
 from jaxmnist.core import optimizers, training
 from jaxmnist.core.state import init_state
 from jaxmnist.data.dataset import Batch, Dataset
 from jaxmnist.host.devices import available
 from jaxmnist.sweeps import planning, programs
-from jaxmnist.sweeps.job import check
+from jaxmnist.sweeps.arguments import MEMORY, TRAINED, check_evaluations
+from jaxmnist.sweeps.job import Job, make_job
 from jaxmnist.sweeps.running import Data, put
 from jaxmnist.sweeps.runs import Runs
-from jaxmnist.sweeps.sweep import check_memory, plan
+from jaxmnist.sweeps.sizes import step_flops
+from jaxmnist.sweeps.sweep import plan
 
 
 class Cost(NamedTuple):
@@ -56,6 +60,7 @@ class Cost(NamedTuple):
         )
 
 
+@checked_by(check_evaluations, **TRAINED, num_evaluations=Whole(1), memory=MEMORY)
 def estimate(
     model: nn.Module,
     optimizer: optimizers.OptimizerFactory,
@@ -71,10 +76,8 @@ def estimate(
     Raises:
       ValueError: as `sweep`.
     """
-    check_memory(memory)
-    checked = check(model, optimizer, runs, dataset, num_steps, num_evaluations)
-    memory = available() if memory is None else memory
-    planned = plan(model, optimizer, checked, dataset, memory, num_steps)
+    job = make_job(model, optimizer, runs, dataset, num_steps, num_evaluations)
+    planned = plan(job, available() if memory is None else memory)
     mesh = programs.local_mesh()
     data = put(mesh, dataset)
     kinds = Counter(_kind(program) for program in planned)
@@ -83,16 +86,14 @@ def estimate(
     peak = 0
     for kind, count in kinds.items():
         program = planning.filled(examples[kind], mesh.size)
-        recipe = programs.Recipe(model, optimizer, program.static, mesh)
-        numbers = programs.inputs(mesh, checked.arrays, program)
-        compilation_s, each_s, program_bytes = _try(recipe, numbers, program, data, num_steps, num_evaluations)
+        compilation_s, each_s, program_bytes = _try(job, program, data, mesh)
         seconds += compilation_s + count * each_s
         peak = max(peak, program_bytes)
     splits = dataset.train, dataset.validation, dataset.test
     held = sum(np.asarray(array).nbytes for split in splits for array in split)
-    useful = num_steps * float(np.sum(checked.arrays["batch_size"], dtype=np.float64))
+    useful = num_steps * float(np.sum(job.arrays["batch_size"], dtype=np.float64))
     return Cost(
-        num_runs=len(checked.arrays["seed"]),
+        num_runs=len(job.arrays["seed"]),
         num_programs=len(planned),
         num_compilations=len(kinds),
         memory=held + peak,
@@ -106,21 +107,20 @@ def _kind(program: planning.Program) -> tuple:
     return program.padded_batch_sizes, program.at_once, program.rows.shape, program.static
 
 
-def _try(recipe, numbers, program, data: Data, num_steps: int, num_evaluations: int) -> tuple[float, float, int]:
+def _try(job: Job, program: planning.Program, data: Data, mesh: Mesh) -> tuple[float, float, int]:
     """Returns seconds of compilation, seconds of one program without it, and its peak bytes."""
+    spec = programs.ProgramSpec(job.model, job.optimizer, program.static, mesh)
+    inputs = programs.make_inputs(mesh, job.arrays, program)
     begin = time.perf_counter()
-    states = programs.init(recipe, numbers, data.train.images)
-    boundaries = planning.segments(num_steps, num_evaluations, programs.step_flops(program, states))
+    states = programs.init(spec, inputs, data.train.images)
+    boundaries = planning.segments(job.num_steps, job.num_evaluations, step_flops(program, states))
     length = max(stop - start for start, stop in itertools.pairwise(boundaries))
-    orders = programs.Orders(program, len(data.train.labels))
-    window = programs.per_group(recipe.mesh, orders.window(0, length))
-    arguments = (numbers, states, window, data.train)
-    lowered = programs.advance.lower(
-        recipe, *arguments, num_steps=length, padded_batch_sizes=program.padded_batch_sizes, at_once=program.at_once
-    )
-    advance = lowered.compile()
+    window = programs.per_group(mesh, programs.order_window(program, len(data.train.labels), 0, length))
+    arguments = (inputs, states, window, data.train)
+    segment = programs.Segment(length, program.padded_batch_sizes, program.at_once)
+    advance = programs.advance.lower(spec, *arguments, segment=segment).compile()
     evaluate = {
-        name: programs.evaluate.lower(recipe, numbers, states.params, getattr(data, name)).compile()
+        name: programs.evaluate.lower(spec, inputs, states.params, getattr(data, name)).compile()
         for name in ("validation", "test")
     }
     jax.block_until_ready(states.step)
@@ -130,16 +130,16 @@ def _try(recipe, numbers, program, data: Data, num_steps: int, num_evaluations: 
     begin = time.perf_counter()
     states, _ = advance(*arguments)
     jax.block_until_ready(states.step)
-    each_s = (time.perf_counter() - begin) * num_steps / length
+    each_s = (time.perf_counter() - begin) * job.num_steps / length
     for name in evaluate:
         begin = time.perf_counter()
-        jax.block_until_ready(evaluate[name](numbers, states.params, getattr(data, name)))
-        often = num_evaluations + 1 if name == "validation" and num_evaluations > 1 else 0
+        jax.block_until_ready(evaluate[name](inputs, states.params, getattr(data, name)))
+        often = job.num_evaluations + 1 if name == "validation" and job.num_evaluations > 1 else 0
         each_s += (1 + often) * (time.perf_counter() - begin)
-    analyses = [of.memory_analysis() for of in (advance, *evaluate.values())]
+    analyses = [compiled.memory_analysis() for compiled in (advance, *evaluate.values())]
     temporary = max(analysis.temp_size_in_bytes for analysis in analyses if analysis is not None)
     # One window is made while another is in use.
-    return compilation_s, each_s, state_bytes + 2 * window.nbytes + recipe.mesh.size * temporary
+    return compilation_s, each_s, state_bytes + 2 * window.nbytes + mesh.size * temporary
 
 
 def _flops_per_example(model: nn.Module, dataset: Dataset) -> float:

@@ -1,9 +1,9 @@
 """Successive halving: a sweep that gives most of its steps to the settings that do best on the way."""
 
 import math
-import os
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import flax.linen as nn
@@ -13,16 +13,33 @@ import xarray as xr
 from jaxmnist import checks
 from jaxmnist.analysis import files as result_files
 from jaxmnist.analysis import results
+from jaxmnist.checks import Optional, Where, Whole, checked_by, is_ascending, kinds
 from jaxmnist.core import optimizers
 from jaxmnist.data.dataset import Dataset
+from jaxmnist.sweeps.arguments import TRAINED
 from jaxmnist.sweeps.folder import SweepFolder, is_begun
-from jaxmnist.sweeps.job import Job, check, describe
+from jaxmnist.sweeps.job import describe, make_job
 from jaxmnist.sweeps.runs import Runs, hyperparameter_names
 from jaxmnist.sweeps.sweep import sweep
 
 NUM_DEFAULT_RUNGS = 2
 
 
+FACTOR = Whole(2)
+RUNGS = Optional(Where("a sequence of ascending numbers of steps", is_ascending))
+
+
+def _check_halving(given: SimpleNamespace) -> None:
+    for name, value in given.options.items():
+        if name in ("num_evaluations", "record", "shard") and value is not None:
+            raise ValueError(f"{name} is {value!r}; halve takes none: it evaluates at its rungs, of all runs")
+        if name not in kinds(sweep):
+            raise TypeError(f"halve() has no argument {name!r}")
+        kinds(sweep)[name].check(name, value)
+    check_rungs(given.num_steps, given.factor, given.rungs)
+
+
+@checked_by(_check_halving, **TRAINED, factor=FACTOR, rungs=RUNGS)
 def halve(
     model: nn.Module,
     optimizer: optimizers.OptimizerFactory,
@@ -32,7 +49,6 @@ def halve(
     num_steps: int,
     factor: int,
     rungs: Sequence[int] | None = None,
-    folder: str | os.PathLike | None = None,
     **options: Any,
 ) -> xr.Dataset:
     """Returns the results of successive halving (Jamieson & Talwalkar 2016, arXiv:1502.07943).
@@ -50,8 +66,8 @@ def halve(
       num_steps: training steps of the runs that are never pruned.
       factor: of settings, one in this many is kept at each rung; at least 2.
       rungs: ascending steps below `num_steps` at which to prune; default `num_steps` / `factor`^2 and / `factor`.
-      folder: as `sweep`, which returns a finished result too; the rungs are in folders of their own in it.
-      **options: further arguments of `sweep`, but neither `num_evaluations` nor `shard`.
+      **options: further arguments of `sweep`, but neither `num_evaluations`, `record` nor `shard`. The rungs are in
+        folders of their own in `folder`.
 
     Returns:
       As `sweep`, with `pruned_step`: the training steps after which a run was pruned, nan where it was not. The other
@@ -60,16 +76,12 @@ def halve(
     Raises:
       ValueError: as `sweep`, or the factor or the rungs are not as above.
     """
-    arrays, static = check(model, optimizer, runs, dataset, num_steps)
+    folder = options.pop("folder", None)
+    job = make_job(model, optimizer, runs, dataset, num_steps)
+    arrays = job.arrays
     steps = check_rungs(num_steps, factor, rungs)
     stops = [*steps, num_steps]
-    if folder is not None:
-        checks.path("folder", folder)
-    for name in ("num_evaluations", "record", "shard"):
-        if options.get(name) is not None:
-            raise ValueError(f"{name} is {options[name]!r}; halve takes none: it evaluates at its rungs, of all runs")
-    job = Job(model, optimizer, arrays, static, num_steps, 1, ())
-    description = describe(job, dataset) | {"rungs": " ".join(map(str, stops)), "factor": int(factor)}
+    description = describe(job) | {"rungs": " ".join(map(str, stops)), "factor": int(factor)}
     if folder is not None:
         finished = _finished_result(Path(folder), stops, description)
         if finished is not None:
@@ -77,12 +89,12 @@ def halve(
     stages = []
     rows = np.arange(len(arrays["seed"]))
     for stage, stop in enumerate(stops):
-        of_stage = {name: values[rows] for name, values in arrays.items()}
+        stage_runs = {name: values[rows] for name, values in arrays.items()}
         place = _rung_folder(Path(folder), stop) if folder is not None else None
-        result = sweep(model, optimizer, of_stage, dataset, num_steps=stop, folder=place, **options)
+        result = sweep(model, optimizer, stage_runs, dataset, num_steps=stop, folder=place, **options)
         stages.append((stop, rows, result))
         if stage < len(steps):
-            rows = rows[survivors(of_stage, result, factor)]
+            rows = rows[survivors(stage_runs, result, factor)]
     merged = _merge(arrays, stages, description)
     if folder is not None:
         result_files.save(merged, folder)
@@ -95,9 +107,7 @@ def check_rungs(num_steps: int, factor: int, rungs: Sequence[int] | None) -> lis
     Raises:
       ValueError: the factor is below 2, or rungs are not ascending whole numbers between 0 and `num_steps`.
     """
-    if not checks.is_whole(factor) or factor < 2:
-        shown = checks.shown(factor)
-        raise ValueError(f"halving is {shown}; factor is a whole number: one setting in 2 or more is kept")
+    FACTOR.check("factor", factor)
     if rungs is None:
         default = {num_steps // factor**power for power in range(1, NUM_DEFAULT_RUNGS + 1)} - {0}
         return sorted(default)
@@ -148,8 +158,8 @@ def _merge(arrays: Runs, stages: list[tuple[int, np.ndarray, xr.Dataset]], descr
     num_runs = len(arrays["seed"])
     values = {name: np.full(num_runs, np.nan) for name in results.METRICS}
     for stop, rows, result in stages:
-        of_stage = results.by_run(result, {name: column[rows] for name, column in arrays.items()})
-        for name, column in of_stage.items():
+        stage_runs = results.by_run(result, {name: column[rows] for name, column in arrays.items()})
+        for name, column in stage_runs.items():
             values[name][rows] = column
         values["pruned_step"][rows] = stop if stop < stages[-1][0] else np.nan
     return results.label(arrays, values, (), description)

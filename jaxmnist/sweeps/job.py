@@ -16,13 +16,14 @@ import numpy as np
 from jax.extend import core
 
 from jaxmnist import checks
-from jaxmnist.checks import MAX_STEPS
+from jaxmnist.checks import Choices, Whole, checked_by
 from jaxmnist.core import optimizers
-from jaxmnist.core.arguments import MODULE
 from jaxmnist.core.model import UnsupportedModel, named
-from jaxmnist.data.dataset import DATASET, SPLIT_NAMES, Dataset
+from jaxmnist.data.dataset import SPLIT_NAMES, Dataset
 from jaxmnist.host.files import FORMAT
-from jaxmnist.sweeps import fingerprint, programs
+from jaxmnist.sweeps import fingerprint
+from jaxmnist.sweeps.arguments import TRAINED, check_evaluations
+from jaxmnist.sweeps.configure import LOSS_NAMES, configure, model_fields
 from jaxmnist.sweeps.planning import Static
 from jaxmnist.sweeps.runs import Runs, check_runs, hyperparameter_names
 
@@ -43,13 +44,14 @@ class Checked(NamedTuple):
 
 
 class Job(NamedTuple):
-    """What every program of a sweep needs to know beside its runs and the data.
+    """What is trained, on what, and what of it is recorded: the one value that a sweep's functions pass on.
 
     Attributes:
       model: a linen module from images to logits.
       optimizer: an optax factory.
       arrays: the checked runs.
       static: names that programs are built with.
+      dataset: what is trained and evaluated on.
       num_steps: training steps.
       num_evaluations: how often along training to evaluate.
       record: the splits on which that is recorded.
@@ -59,11 +61,13 @@ class Job(NamedTuple):
     optimizer: optimizers.OptimizerFactory
     arrays: dict[str, np.ndarray]
     static: tuple[str, ...]
+    dataset: Dataset
     num_steps: int
-    num_evaluations: int
-    record: tuple[str, ...]
+    num_evaluations: int = 1
+    record: tuple[str, ...] = ()
 
 
+@checked_by(check_evaluations, **TRAINED, num_evaluations=Whole(1), record=Choices(SPLIT_NAMES, least=0))
 def check(
     model: nn.Module,
     optimizer: optimizers.OptimizerFactory,
@@ -78,23 +82,35 @@ def check(
     Raises:
       ValueError: as `sweep`.
     """
-    MODULE.check("model", model)
-    checks.function("optimizer", optimizer)
-    DATASET.check("dataset", dataset)
-    checks.whole("num_steps", num_steps, 1, MAX_STEPS, "2**31 - 1")
-    checks.whole("num_evaluations", num_evaluations, 1, num_steps, f"num_steps, {num_steps},")
-    checks.choices("record", record, SPLIT_NAMES, least=0)
+    job = make_job(model, optimizer, runs, dataset, num_steps, num_evaluations, record)
+    return Checked(job.arrays, job.static)
+
+
+def make_job(
+    model: nn.Module,
+    optimizer: optimizers.OptimizerFactory,
+    runs: Runs,
+    dataset: Dataset,
+    num_steps: int,
+    num_evaluations: int = 1,
+    record: Sequence[str] = (),
+) -> Job:
+    """Returns the job of a sweep, once everything that can be known before training has been checked.
+
+    Raises:
+      ValueError: as `sweep`.
+    """
     arrays = check_runs(runs, len(dataset.train.labels))
     reserved = RESERVED_NAMES & set(arrays)
     if reserved:
         raise ValueError(f"{min(reserved)} cannot be a hyperparameter: results use that name for something else")
     names = hyperparameter_names(arrays)
-    of_optimizer = [name for name in names if name not in programs.model_fields(model) | programs.LOSS_NAMES]
+    optimizer_names = [name for name in names if name not in model_fields(model) | LOSS_NAMES]
     try:
-        inspect.signature(optimizer).bind(**dict.fromkeys(of_optimizer))
+        inspect.signature(optimizer).bind(**dict.fromkeys(optimizer_names))
     except TypeError as error:
         raise ValueError(
-            f"optimizer {_called(optimizer)} does not take the hyperparameters {of_optimizer}: {error}"
+            f"optimizer {_called(optimizer)} does not take the hyperparameters {optimizer_names}: {error}"
         ) from None
     smoothing = arrays.get("label_smoothing", np.zeros(1))
     if smoothing.dtype.kind not in "iuf" or not ((smoothing >= 0) & (smoothing <= 1)).all():
@@ -102,7 +118,7 @@ def check(
     static = _static_names(model, optimizer, arrays, dataset)
     for values in static_values(arrays, static):
         _check_static(model, optimizer, arrays, values, dataset)
-    return Checked(arrays, static)
+    return Job(model, optimizer, arrays, static, dataset, num_steps, num_evaluations, tuple(record))
 
 
 def static_values(arrays: Runs, static: tuple[str, ...]) -> list[Static]:
@@ -175,7 +191,7 @@ def _check_static(model, optimizer, arrays, values: Static, dataset) -> None:
 def _trace(model, optimizer, fixed: Static, traced: tuple[str, ...], image_shape) -> core.ClosedJaxpr:
     """Returns the program of one run, with a value of each hyperparameter, some of which are traced."""
     return fingerprint.trace_run(
-        lambda values: programs.configure(model, optimizer, {**dict(fixed), **values}), traced, image_shape
+        lambda values: configure(model, optimizer, {**dict(fixed), **values}), traced, image_shape
     )
 
 
@@ -187,10 +203,10 @@ def _called(optimizer) -> str:
     return getattr(optimizer, "__name__", type(optimizer).__name__)
 
 
-def describe(job: Job, dataset: Dataset) -> dict:
+def describe(job: Job) -> dict:
     """Returns what a result says of itself beside its numbers: numbers and strings."""
-    model, arrays = job.model, job.arrays
-    fields = {name: getattr(model, name) for name in sorted(programs.model_fields(model))}
+    model, arrays, dataset = job.model, job.arrays, job.dataset
+    fields = {name: getattr(model, name) for name in sorted(model_fields(model))}
     axes = ", ".join(f"{name} ({len(np.unique(values))} values)" for name, values in arrays.items())
     values_crc32 = zlib.crc32(b"".join(name.encode() + values.tobytes() for name, values in arrays.items()))
     return {
@@ -204,7 +220,7 @@ def describe(job: Job, dataset: Dataset) -> dict:
         "model": f"{type(model).__name__}({', '.join(f'{name}={value}' for name, value in fields.items())})",
         "model_fields": json.dumps(fields, default=str),
         "optimizer": _called(job.optimizer),
-        "computation_sha256": _computation(job, dataset),
+        "computation_sha256": _computation(job),
         "budget": f"equal steps: {job.num_steps}",
         "num_steps": job.num_steps,
         "num_evaluations": job.num_evaluations,
@@ -218,11 +234,13 @@ def describe(job: Job, dataset: Dataset) -> dict:
     }
 
 
-def _computation(job: Job, dataset: Dataset) -> str:
+def _computation(job: Job) -> str:
     """Returns what tells sweeps apart that train otherwise under the same names: SHA-256 of all traced programs."""
     sha = hashlib.sha256()
     for values in static_values(job.arrays, job.static):
-        traced = _trace(job.model, job.optimizer, *_split_values(job.arrays, values), dataset.train.images.shape[1:])
+        traced = _trace(
+            job.model, job.optimizer, *_split_values(job.arrays, values), job.dataset.train.images.shape[1:]
+        )
         sha.update(fingerprint.digest(traced).encode())
     return sha.hexdigest()
 

@@ -9,11 +9,13 @@ import math
 import zlib
 from collections import defaultdict
 from collections.abc import Sequence
+from types import SimpleNamespace
 from typing import NamedTuple
 
 import numpy as np
 
-from jaxmnist import checks
+from jaxmnist.checks import FLAG, MAX_STEPS, Choices, Where, Whole, checked_by, is_sequence
+from jaxmnist.sweeps.arguments import LIMIT, RUNS
 from jaxmnist.sweeps.runs import Runs, Value, check_runs, hyperparameter_names
 
 MAX_PADDING = 2.0
@@ -55,6 +57,15 @@ class Program(NamedTuple):
     static: Static = ()
 
 
+def _check_plan(given: SimpleNamespace) -> None:
+    arrays = check_runs(given.runs, MAX_STEPS)
+    Choices(tuple(hyperparameter_names(arrays)), least=0).check("static", given.static)
+
+
+@checked_by(
+    _check_plan, runs=RUNS, static=Where("a sequence of names", is_sequence), max_runs=LIMIT, max_group=LIMIT,
+    num_devices=Whole(1), max_padding=LIMIT, mixed=FLAG,
+)  # fmt: skip
 def plan(
     runs: Runs,
     *,
@@ -84,13 +95,6 @@ def plan(
     Raises:
       ValueError: a number is out of range, or the runs have no such names.
     """
-    arrays = check_runs(runs, checks.MAX_STEPS)
-    checks.choices("static", static, hyperparameter_names(arrays), least=0)
-    checks.whole("num_devices", num_devices, 1)
-    checks.flag("mixed", mixed)
-    for name, value in (("max_runs", max_runs), ("max_group", max_group), ("max_padding", max_padding)):
-        if not (isinstance(value, float) and value == math.inf):
-            checks.number(name, value, "a number from 1 on", lambda number: number >= 1)
     most = max(int(min(max_runs, MANY)), 1)
     longest = max(int(min(max_group, most)), 1)
     parts = defaultdict(list)

@@ -11,6 +11,7 @@ import xarray as xr
 
 from jaxmnist import checks
 from jaxmnist.analysis import arguments, results
+from jaxmnist.checks import FUNCTION, Optional, checked_by
 from jaxmnist.core import optimizers, training
 from jaxmnist.core.arguments import MODULE
 from jaxmnist.core.models import MODELS
@@ -19,8 +20,8 @@ from jaxmnist.core.state import init_state
 from jaxmnist.data import loading
 from jaxmnist.data.dataset import DATASET, Dataset
 from jaxmnist.data.order import example_order
-from jaxmnist.sweeps import programs
-from jaxmnist.sweeps.job import check
+from jaxmnist.sweeps.configure import configure
+from jaxmnist.sweeps.job import make_job
 
 
 class Run(NamedTuple):
@@ -39,6 +40,10 @@ class Run(NamedTuple):
     test: training.Metrics
 
 
+@checked_by(
+    result=arguments.IsResult((), (*arguments.WORDS, "num_steps")), dataset=Optional(DATASET), model=Optional(MODULE),
+    optimizer=Optional(FUNCTION),
+)  # fmt: skip
 def rerun(
     result: xr.Dataset,
     *,
@@ -59,13 +64,6 @@ def rerun(
     Raises:
       ValueError: no run, or more than one, has these values; or what the sweep used cannot be made from its name.
     """
-    arguments.check_result(result, (), (*arguments.WORDS, "num_steps"))
-    if dataset is not None:
-        DATASET.check("dataset", dataset)
-    if model is not None:
-        MODULE.check("model", model)
-    if optimizer is not None:
-        checks.function("optimizer", optimizer)
     setting, num_steps = _find(result, values)
     attrs = result.attrs
     if model is None:
@@ -83,9 +81,9 @@ def rerun(
             raise ValueError(f"the optimizer of this result, {attrs['optimizer']}, is not one of {known}: give it")
         optimizer = OPTIMIZERS[attrs["optimizer"]]
     dataset = dataset or loading.load(attrs["dataset"])
-    check(model, optimizer, {name: np.array([value]) for name, value in setting.items()}, dataset, num_steps)
+    make_job(model, optimizer, {name: np.array([value]) for name, value in setting.items()}, dataset, num_steps)
     seed, batch_size = setting.pop("seed"), setting.pop("batch_size")
-    configured = programs.configure(model, optimizer, setting)
+    configured = configure(model, optimizer, setting)
     split = jax.device_put(dataset.train)
     order = example_order(len(dataset.train.labels), seed, num_steps * batch_size)
 
@@ -100,7 +98,7 @@ def rerun(
     state, losses = train(split, order)
     evaluate = jax.jit(training.evaluate, static_argnums=0)
     validation, test = (
-        evaluate(configured.model, state.params, jax.device_put(of)) for of in (dataset.validation, dataset.test)
+        evaluate(configured.model, state.params, jax.device_put(split)) for split in (dataset.validation, dataset.test)
     )
     return Run(state.params, losses, validation, test)
 

@@ -96,7 +96,11 @@ def run_program(
     boundaries = planning.segments(job.num_steps, job.num_evaluations, step_flops(program, states))
     segments = train(spec, inputs, program, data.train, states, [first, *(step for step in boundaries if step > first)])
     states = run_segments(
-        segments, evaluate=evaluate, report=watch.report, save=save, is_interrupted=watch.is_interrupted
+        segments,
+        evaluate=evaluate,
+        report=lambda step, states: watch.report(step),
+        save=save,
+        is_interrupted=watch.is_interrupted,
     )
     outcome: Outcome = dict(curves)
     for split in ("validation", "test"):

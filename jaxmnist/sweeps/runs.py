@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 
 from jaxmnist import checks
-from jaxmnist.checks import MAX_SEED, shown
+from jaxmnist.checks import MAX_SEED, SEED, Number, Where, Whole, checked_by, is_mapping, shown
 
 Runs = Mapping[str, np.ndarray]
 Value = float | int | bool | str
@@ -42,6 +42,7 @@ class Distribution:
         return np.clip(drawn, self.low, self.high)
 
 
+@checked_by(low=Number(), high=Number())
 def uniform(low: float, high: float) -> Distribution:
     """Returns the uniform distribution on `[low, high]`, for `sample`.
 
@@ -51,6 +52,7 @@ def uniform(low: float, high: float) -> Distribution:
     return _distribution("uniform", low, high, logarithmic=False)
 
 
+@checked_by(low=Number(), high=Number())
 def loguniform(low: float, high: float) -> Distribution:
     """Returns the distribution on `[low, high]` whose logarithm is uniform, for `sample`.
 
@@ -70,6 +72,7 @@ def _distribution(name: str, low: float, high: float, logarithmic: bool) -> Dist
     return Distribution(float(low), float(high), logarithmic)
 
 
+@checked_by()
 def grid(**axes: Value | Iterable[Value]) -> dict[str, np.ndarray]:
     """Returns the runs of a full grid: every combination of the axes' values, the last axis fastest.
 
@@ -92,6 +95,7 @@ def grid(**axes: Value | Iterable[Value]) -> dict[str, np.ndarray]:
     return {name: points.reshape(-1) for name, points in zip(values, mesh, strict=True)}
 
 
+@checked_by(num_runs=Whole(1, MAX_RUNS), seed=SEED)
 def sample(num_runs: int, seed: int, /, **axes: Distribution | Value | Iterable[Value]) -> dict[str, np.ndarray]:
     """Returns runs drawn at random (random search; Bergstra & Bengio 2012, JMLR 13:281).
 
@@ -105,8 +109,6 @@ def sample(num_runs: int, seed: int, /, **axes: Distribution | Value | Iterable[
     Raises:
       ValueError: `num_runs` or `seed` is not a whole number in range, or an axis is not as `grid` takes it.
     """
-    checks.whole("num_runs", num_runs, 1, MAX_RUNS)
-    checks.seed(seed)
     if not axes:
         raise ValueError("sample() needs at least one axis, such as learning_rate=loguniform(1e-4, 1)")
     runs = {}
@@ -119,6 +121,7 @@ def sample(num_runs: int, seed: int, /, **axes: Distribution | Value | Iterable[
     return runs
 
 
+@checked_by()
 def union(*parts: Runs) -> dict[str, np.ndarray]:
     """Returns the runs of all parts, in their order; one that is in several of them is there once.
 
@@ -140,6 +143,12 @@ def union(*parts: Runs) -> dict[str, np.ndarray]:
     return {name: column[list(first.values())] for name, column in joined.items()}
 
 
+@checked_by(
+    runs=Where("a mapping of names to arrays, from grid, sample or union,", is_mapping),
+    seeds=Where(
+        "a sequence of distinct whole numbers", lambda value: isinstance(value, Iterable) and not isinstance(value, str)
+    ),
+)
 def with_seeds(runs: Runs, seeds: Iterable[int]) -> dict[str, np.ndarray]:
     """Returns each run once per seed, so that settings drawn at random are compared over the same seeds.
 
@@ -156,8 +165,6 @@ def with_seeds(runs: Runs, seeds: Iterable[int]) -> dict[str, np.ndarray]:
     check_columns("runs", runs)
     if "seed" in runs:
         raise ValueError("the runs have a seed already; with_seeds gives one to runs without")
-    if isinstance(seeds, str) or not isinstance(seeds, Iterable):
-        checks.raise_invalid("seeds", seeds, "a sequence of distinct whole numbers")
     axis = _whole("seeds", _axis("seeds", seeds), 0, MAX_SEED, "2**31 - 1")
     num_runs = len(next(iter(runs.values())))
     _check_count("seeds", num_runs * len(axis))
@@ -175,7 +182,6 @@ def check_runs(runs: Runs, num_train: int) -> dict[str, np.ndarray]:
     Raises:
       ValueError: a name is missing, lengths differ, or a value is out of range.
     """
-    checks.mapping("runs", runs, "a mapping of names to arrays, from grid, sample or union,")
     for name in ("batch_size", "seed"):
         if name not in runs:
             raise ValueError(f"{name} is missing from the runs; add it, for example {name}=[1]")
@@ -198,7 +204,8 @@ def check_columns(argument: str, runs: Runs) -> dict[str, np.ndarray]:
     Raises:
       ValueError: they are not.
     """
-    checks.mapping(argument, runs, "a mapping of names to arrays, from grid, sample or union,")
+    if not is_mapping(runs):
+        checks.raise_invalid(argument, runs, "a mapping of names to arrays, from grid, sample or union,")
     arrays = {}
     for name, values in runs.items():
         try:

@@ -3,28 +3,31 @@
 Shapes: R runs, G groups of a program, P runs of a group, N images, L steps of a segment, E recorded steps.
 """
 
+import contextlib
 import functools
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import flax.linen as nn
 import jax
 import numpy as np
 
-from jaxmnist import checks
+from jaxmnist.checks import FLAG, Whole, checked_by
 from jaxmnist.core import optimizers
 from jaxmnist.data.dataset import Dataset
 from jaxmnist.host.devices import DEFAULT_BYTES, MAX_CPU_DEVICES, available
-from jaxmnist.host.interrupts import patient
+from jaxmnist.host.interrupts import defer_interrupt
 from jaxmnist.host.progress import progress_bar
-from jaxmnist.sweeps import capacity as room
 from jaxmnist.sweeps import planning, programs
+from jaxmnist.sweeps.arguments import CLUSTER, FOLDER, MEMORY, RECORD, SHARD, TRAINED, check_evaluations
+from jaxmnist.sweeps.capacity import capacity
 from jaxmnist.sweeps.folder import Outcome, SweepFolder
-from jaxmnist.sweeps.job import Checked, Job, check, describe
-from jaxmnist.sweeps.running import TRAINING_SHARE, outcome_shapes, put, run_program
+from jaxmnist.sweeps.job import Job, describe, make_job
+from jaxmnist.sweeps.running import TRAINING_SHARE, Watch, outcome_shapes, put, run_program
 from jaxmnist.sweeps.runs import Runs
 
 if TYPE_CHECKING:
@@ -35,6 +38,18 @@ LARGE_FLOPS, LITTLE_PADDING = 1e12, 1.25
 SECONDS_PER_REFRESH = 10.0
 
 
+def _check_sweep(given: SimpleNamespace) -> None:
+    check_evaluations(given)
+    if given.cluster is not None:
+        from jaxmnist.sweeps.cluster import check_installed
+
+        check_installed()
+
+
+@checked_by(
+    _check_sweep, **TRAINED, num_evaluations=Whole(1), record=RECORD, progress=FLAG, folder=FOLDER, memory=MEMORY,
+    cluster=CLUSTER, shard=SHARD,
+)  # fmt: skip
 def sweep(
     model: nn.Module,
     optimizer: optimizers.OptimizerFactory,
@@ -85,28 +100,26 @@ def sweep(
     """
     if record is None:
         record = ("validation",) if num_evaluations != 1 else ()
-    _check_place(progress, folder, memory, cluster, shard)
-    checked = check(model, optimizer, runs, dataset, num_steps, num_evaluations, record)
-    job = Job(model, optimizer, checked.arrays, checked.static, num_steps, num_evaluations, tuple(record))
+    job = make_job(model, optimizer, runs, dataset, num_steps, num_evaluations, record)
     if memory is None:
         memory = available() if shard is None else DEFAULT_BYTES
-    planned = plan(model, optimizer, checked, dataset, memory, num_steps, portable=shard is not None)
-    described = describe(job, dataset)
+    planned = plan(job, memory, portable=shard is not None)
+    description = describe(job)
     if shard is not None:
-        described |= {"shard": f"{shard[0]}/{shard[1]}", "plan_crc32": planning.fingerprint(planned)}
+        description |= {"shard": f"{shard[0]}/{shard[1]}", "plan_crc32": planning.fingerprint(planned)}
         planned = planning.shard(planned, *shard)
-    kept = SweepFolder(Path(folder)) if folder is not None else None
-    if kept is not None:
-        finished = kept.finished_result(described)
+    sweep_folder = SweepFolder(Path(folder)) if folder is not None else None
+    if sweep_folder is not None:
+        finished = sweep_folder.finished_result(description)
         if finished is not None:
             return finished
-        planned = kept.begin(described, planned)
-    collected = Collected(job, planned, described, kept)
-    interruptible = patient(enabled=kept is not None and cluster is None)
-    with interruptible as is_stopped, progress_bar("sweep", collected.total_work, progress) as show:
+        planned = sweep_folder.begin(description, planned)
+    collected = ResultCollector(job, planned, description, sweep_folder)
+    interruptible = defer_interrupt(enabled=sweep_folder is not None and cluster is None)
+    with interruptible as is_interrupted, progress_bar("sweep", collected.total_work, progress) as show:
         waiting = []
         for index, program in enumerate(planned):
-            outcome = kept.outcome(index, outcome_shapes(job, program)) if kept is not None else None
+            outcome = sweep_folder.outcome(index, outcome_shapes(job, program)) if sweep_folder is not None else None
             if outcome is None:
                 waiting.append((index, program))
             else:
@@ -116,48 +129,21 @@ def sweep(
         if cluster is not None:
             from jaxmnist.sweeps import cluster as ray_cluster
 
-            outcomes = ray_cluster.run(job, dataset, waiting, cluster)
+            outcomes = ray_cluster.run(job, waiting, cluster)
         else:
-            outcomes = _run_here(job, dataset, waiting, report, kept, is_stopped)
+            outcomes = _run_here(job, waiting, report, sweep_folder, is_interrupted)
         for index, outcome in outcomes:
-            if kept is not None:
-                kept.finish(index, outcome)
+            if sweep_folder is not None:
+                sweep_folder.finish(index, outcome)
             collected.add(index, outcome)
             report()
         result = collected.result()
-        if kept is not None:
-            kept.end(result)
+        if sweep_folder is not None:
+            sweep_folder.end(result)
     return result
 
 
-def _check_place(progress, folder, memory, cluster, shard) -> None:
-    """Raises ValueError where what decides how a sweep runs, not what, is not as `sweep` takes it."""
-    checks.flag("progress", progress)
-    if folder is not None:
-        checks.path("folder", folder)
-    check_memory(memory)
-    if cluster is not None and (not isinstance(cluster, str) or not cluster):
-        checks.raise_invalid("cluster", cluster, "the address of a cluster, or 'local',")
-    is_shard = isinstance(shard, tuple) and len(shard) == 2 and all(map(checks.is_whole, shard))
-    if shard is not None and not (is_shard and 1 <= shard[0] <= shard[1]):
-        checks.raise_invalid("shard", shard, "two whole numbers (i, n), i from 1 to n,")
-
-
-def check_memory(memory: float | None) -> None:
-    """Raises ValueError where memory is no number of bytes."""
-    if memory is not None:
-        checks.number("memory", memory, "a number of bytes above 0", lambda value: value > 0)
-
-
-def plan(
-    model: nn.Module,
-    optimizer: optimizers.OptimizerFactory,
-    checked: Checked,
-    dataset: Dataset,
-    memory: float,
-    num_steps: int,
-    portable: bool = False,
-) -> list[planning.Program]:
+def plan(job: Job, memory: float, portable: bool = False) -> list[planning.Program]:
     """Returns the programs of a sweep in the order they are trained in: shuffled, so that a part shows the whole.
 
     They are the fewest whose padded work is at most a quarter more than the useful work, or, where that takes further
@@ -169,11 +155,11 @@ def plan(
     """
     on_cpu = jax.default_backend() == "cpu"
     num_devices = MAX_CPU_DEVICES if portable and on_cpu else len(jax.local_devices())
-    most = room.find_room(model, optimizer, checked, dataset, memory, num_devices)
+    most = capacity(job, memory, num_devices)
     # A matrix product forward and one backward: a lower bound, since convolutions use their weights many times.
-    flops = 4.0 * most.num_params * num_steps * float(checked.arrays["batch_size"].sum(dtype=np.float64))
+    flops = 4.0 * most.num_params * job.num_steps * float(job.arrays["batch_size"].sum(dtype=np.float64))
     planned = planning.plan(
-        checked.arrays, static=checked.static, max_runs=most.runs, max_group=most.group, num_devices=num_devices,
+        job.arrays, static=job.static, max_runs=most.runs, max_group=most.group, num_devices=num_devices,
         max_padding=LITTLE_PADDING if on_cpu or flops > LARGE_FLOPS else planning.MAX_PADDING, mixed=on_cpu,
     )  # fmt: skip
     return [planned[index] for index in np.random.default_rng(0).permutation(len(planned))]
@@ -181,26 +167,29 @@ def plan(
 
 def _run_here(
     job: Job,
-    dataset: Dataset,
     waiting: Iterable[tuple[int, planning.Program]],
     report: Callable[..., None],
-    kept: SweepFolder | None,
-    is_stopped: Callable[[], bool],
+    sweep_folder: SweepFolder | None,
+    is_interrupted: Callable[[], bool],
 ) -> Iterator[tuple[int, Outcome]]:
     """Yields the results of one program after another, trained on this process's devices."""
     mesh = programs.local_mesh()
-    data = put(mesh, dataset)
+    data = put(mesh, job.dataset)
     for index, program in waiting:
-        if is_stopped():
+        if is_interrupted():
             raise KeyboardInterrupt
-        yield index, run_program(job, program, data, mesh, functools.partial(report, index), kept, index, is_stopped)
+        states = sweep_folder.checkpoints(index) if sweep_folder is not None else contextlib.nullcontext()
+        with states as checkpoints:
+            watch = Watch(functools.partial(report, index), checkpoints, is_interrupted)
+            outcome = run_program(job, program, data, mesh, watch)
+        yield index, outcome
 
 
-class Collected:
+class ResultCollector:
     """The results of the programs that have ended, and how far the others are."""
 
-    def __init__(self, job: Job, planned: list[planning.Program], description: dict, kept: SweepFolder | None):
-        self._job, self._planned, self._description, self._kept = job, planned, description, kept
+    def __init__(self, job: Job, planned: list[planning.Program], description: dict, sweep_folder: SweepFolder | None):
+        self._job, self._planned, self._description, self._folder = job, planned, description, sweep_folder
         self._values: dict[str, np.ndarray] = {}
         self._finished = np.zeros(len(job.arrays["seed"]), bool)
         self._work = [job.num_steps * planning.useful_examples(program) for program in planned]
@@ -219,8 +208,8 @@ class Collected:
         self._finished[rows] = True
         self._work_done += self._work[index]
         due = time.monotonic() - self._last_refresh > SECONDS_PER_REFRESH
-        if self._kept is not None and due and self._work_done < self.total_work:
-            self._kept.refresh(self.result())
+        if self._folder is not None and due and self._work_done < self.total_work:
+            self._folder.refresh(self.result())
             self._last_refresh = time.monotonic()
 
     def reporter(self, show) -> Callable[..., None]:

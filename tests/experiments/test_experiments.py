@@ -510,9 +510,9 @@ TO_INTERRUPT = (*SMALL_CNN, "--num-steps", 120, "--evaluation-steps", 20, "--mem
 # Runs a script with checkpoints this many seconds apart; Ctrl-C works even where the caller was told to ignore it.
 WITH_CHECKPOINTS = """
 import os, runpy, signal, sys
-import jaxmnist.networks.loop
+import jaxmnist.host.loop
 signal.signal(signal.SIGINT, signal.default_int_handler)
-jaxmnist.networks.loop.SECONDS_PER_CHECKPOINT = float(sys.argv[1])
+jaxmnist.host.loop.SECONDS_PER_CHECKPOINT = float(sys.argv[1])
 sys.argv = sys.argv[2:]
 sys.path.insert(0, os.path.dirname(sys.argv[0]))
 runpy.run_path(sys.argv[0], run_name="__main__")

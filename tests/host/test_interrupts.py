@@ -17,8 +17,8 @@ from scripts_for_tests import EXPERIMENTS
 
 import jaxmnist as jm
 from jaxmnist.host.checkpoints import saved_states
-from jaxmnist.host.interrupts import NOTICE, patient
-from jaxmnist.networks import loop, spreading
+from jaxmnist.host.interrupts import NOTICE, defer_interrupt
+from jaxmnist.networks import run, spreading
 from jaxmnist.sweeps import programs
 
 MODEL = jm.SoftmaxRegression(4)
@@ -55,7 +55,7 @@ def counting(function, events):
 
 
 def test_the_first_press_is_asked_after_and_the_second_raises(capsys):
-    with pytest.raises(KeyboardInterrupt), patient() as is_stopped:
+    with pytest.raises(KeyboardInterrupt), defer_interrupt() as is_stopped:
         assert not is_stopped()
         press()
         assert is_stopped() and capsys.readouterr().err.count(NOTICE) == 1
@@ -65,22 +65,22 @@ def test_the_first_press_is_asked_after_and_the_second_raises(capsys):
 
 def test_a_press_that_nobody_asked_after_is_not_lost():
     done = []
-    with pytest.raises(KeyboardInterrupt), patient():
+    with pytest.raises(KeyboardInterrupt), defer_interrupt():
         press()
         done.append("the rest of the block")
     assert done
-    with pytest.raises(ZeroDivisionError), patient():
+    with pytest.raises(ZeroDivisionError), defer_interrupt():
         press()
         raise ZeroDivisionError
 
 
 def test_where_it_is_not_enabled_nothing_changes():
-    with pytest.raises(KeyboardInterrupt), patient(enabled=False) as is_stopped:
+    with pytest.raises(KeyboardInterrupt), defer_interrupt(enabled=False) as is_stopped:
         assert not is_stopped()
         press()
         pytest.fail("Ctrl-C did not stop")
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    with patient() as is_stopped:
+    with defer_interrupt() as is_stopped:
         press()
         assert not is_stopped()
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -132,10 +132,10 @@ def test_a_sweep_stops_at_once_at_the_second_press_or_without_a_folder(tiny, tmp
 @pytest.mark.parametrize("at", [1, 3, 4])
 def test_a_long_run_saves_the_segment_and_goes_on(tiny, tmp_path, monkeypatch, at):
     numbers = dict(batch_size=5, num_steps=37, evaluation_steps=20)
-    whole, _ = loop.train_run(MODEL, optax.adam(0.01), tiny, 3, **numbers, folder=tmp_path / "whole")
+    whole, _ = run.train_run(MODEL, optax.adam(0.01), tiny, 3, **numbers, folder=tmp_path / "whole")
     fit = counting(spreading.fit, {at: press})
     monkeypatch.setattr(spreading, "fit", fit)
-    call = functools.partial(loop.train_run, MODEL, optax.adam(0.01), tiny, 3, **numbers, folder=tmp_path / "parts")
+    call = functools.partial(run.train_run, MODEL, optax.adam(0.01), tiny, 3, **numbers, folder=tmp_path / "parts")
     with pytest.raises(KeyboardInterrupt):
         call()
     assert [int(path.stem) for path in saved_states(tmp_path / "parts")] == [min(10 * at, 37)]

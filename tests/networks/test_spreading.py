@@ -8,7 +8,7 @@ from conftest import run_on_devices
 
 import jaxmnist as jm
 from jaxmnist.core import training
-from jaxmnist.networks import loop, spreading
+from jaxmnist.networks import run, spreading
 
 MODEL = jm.CNN((2, 8), (3, 3), (1, 2), hidden_size=8, num_classes=4)
 NUMBERS = dict(batch_size=8, num_steps=25, evaluation_steps=10, augment=jm.Affine(5, 0.1, 1))
@@ -24,18 +24,19 @@ import optax
 from conftest import make_tiny
 from test_spreading import MODEL, NUMBERS
 
-from jaxmnist.networks import loop, spreading
+from jaxmnist.host import loop as host_loop
+from jaxmnist.networks import run, spreading
 
 warnings.simplefilter("error")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 spreading.MIN_DIVIDED_SIZE, spreading.IMAGES_AT_ONCE = 8, 3
-loop.SECONDS_PER_CHECKPOINT = 0.0
+host_loop.SECONDS_PER_CHECKPOINT = 0.0
 folder, count = Path(sys.argv[1]), int(sys.argv[2])
 tiny = make_tiny()
 assert [spreading.mesh_for(batch_size).size for batch_size in (1, 6, 7, 8)] == [1, {2: 2, 4: 3}[count], 1, count]
 
 def train(name, **keywords):
-    return loop.train_run(MODEL, optax.adam(0.01), tiny, 3, **NUMBERS, folder=folder / name, **keywords)
+    return run.train_run(MODEL, optax.adam(0.01), tiny, 3, **NUMBERS, folder=folder / name, **keywords)
 
 class Interruption(Exception):
     pass
@@ -77,7 +78,7 @@ def test_devices_share_one_run_and_give_the_numbers_of_one(tiny, tmp_path, count
     saved = np.load(tmp_path / "trained.npz")
 
     for folder in ("alone", "one device goes on"):
-        state, rows = loop.train_run(MODEL, optax.adam(0.01), tiny, 3, **NUMBERS, folder=tmp_path / folder)
+        state, rows = run.train_run(MODEL, optax.adam(0.01), tiny, 3, **NUMBERS, folder=tmp_path / folder)
         for position, leaf in enumerate(jax.tree.leaves(state.params)):
             np.testing.assert_allclose(leaf, saved[f"arr_{position}"], rtol=1e-3, atol=1e-5)
         np.testing.assert_allclose([row["validation_loss"] for row in rows], saved["losses"], rtol=1e-4)

@@ -347,7 +347,7 @@ def test_resuming_what_is_finished_trains_nothing(drawn):
 def test_a_killed_sequence_goes_on_to_the_same_results(drawn, tmp_path):
     whole, _, _ = drawn
     # States are saved after each segment, so that the kill falls into a picture.
-    patch = "import importlib; importlib.import_module('jaxmnist.sweeps.running').SECONDS_PER_CHECKPOINT = 0.0"
+    patch = "import importlib; importlib.import_module('jaxmnist.host.loop').SECONDS_PER_CHECKPOINT = 0.0"
     code = f"{patch}; import runpy, sys; sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0], run_name='__main__')"
     script = str(EXPERIMENTS / "trainability_boundary.py")
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(EXPERIMENTS), *sys.path]), "HOME": str(tmp_path)}

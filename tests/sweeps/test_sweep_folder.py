@@ -9,7 +9,7 @@ import xarray as xr
 
 import jaxmnist as jm
 from jaxmnist.host import files
-from jaxmnist.sweeps import running
+from jaxmnist.host import loop as host_loop
 from jaxmnist.sweeps.folder import SweepFolder, is_begun, is_unfinished
 
 # The package's attribute of that name is the function.
@@ -52,7 +52,7 @@ def interrupt(monkeypatch, at):
 
 
 def test_an_interrupted_sweep_ends_as_if_it_had_not_been(tiny, tmp_path, monkeypatch):
-    monkeypatch.setattr(running, "SECONDS_PER_CHECKPOINT", 0.0)
+    monkeypatch.setattr(host_loop, "SECONDS_PER_CHECKPOINT", 0.0)
     whole = sweep(tiny, tmp_path / "whole")
     csv = (tmp_path / "whole" / "results.csv").read_bytes()
     total = interrupt(monkeypatch, 10**9)
@@ -76,7 +76,7 @@ def test_an_interrupted_sweep_ends_as_if_it_had_not_been(tiny, tmp_path, monkeyp
 def test_it_goes_on_from_a_step_where_no_segment_ends_any_more(tiny, tmp_path, monkeypatch):
     whole = sweep(tiny, None)
     with monkeypatch.context() as context, pytest.raises(InterruptionError):
-        context.setattr(running, "SECONDS_PER_CHECKPOINT", 0.0)
+        context.setattr(host_loop, "SECONDS_PER_CHECKPOINT", 0.0)
         interrupt(context, 5)
         sweep(tiny, tmp_path)
     monkeypatch.setattr("jaxmnist.sweeps.planning.SEGMENT_FLOPS", 1e10)

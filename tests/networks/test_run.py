@@ -6,7 +6,8 @@ import optax
 import pytest
 
 import jaxmnist as jm
-from jaxmnist.networks import loop
+from jaxmnist.host import loop as host_loop
+from jaxmnist.networks import run
 
 MODEL = jm.CNN((2, 3), (3, 3), (1,), hidden_size=8, num_classes=4)
 NUMBERS = dict(batch_size=5, num_steps=37, evaluation_steps=15, augment=jm.Affine(5, 0.1, 1))
@@ -17,8 +18,8 @@ class InterruptionError(Exception):
 
 
 def test_an_interrupted_run_ends_as_if_it_had_not_been(tiny, tmp_path, monkeypatch):
-    monkeypatch.setattr(loop, "SECONDS_PER_CHECKPOINT", 0.0)
-    whole, rows = loop.train_run(MODEL, optax.adam(0.01), tiny, 3, **NUMBERS, folder=tmp_path / "whole")
+    monkeypatch.setattr(host_loop, "SECONDS_PER_CHECKPOINT", 0.0)
+    whole, rows = run.train_run(MODEL, optax.adam(0.01), tiny, 3, **NUMBERS, folder=tmp_path / "whole")
     assert [row["step"] for row in rows] == [0, 15, 30, 37]
 
     def interrupt(at):
@@ -30,11 +31,11 @@ def test_an_interrupted_run_ends_as_if_it_had_not_been(tiny, tmp_path, monkeypat
 
     for at in (0, 10, 15, 30):
         with pytest.raises(InterruptionError):
-            loop.train_run(
+            run.train_run(
                 MODEL, optax.adam(0.01), tiny, 3, **NUMBERS, folder=tmp_path / "parts", report=interrupt(at)
             )  # fmt: skip
     steps = []
-    parts, resumed_rows = loop.train_run(
+    parts, resumed_rows = run.train_run(
         MODEL, optax.adam(0.01), tiny, 3, **NUMBERS, folder=tmp_path / "parts",
         report=lambda step, rows, loss: steps.append(step),
     )  # fmt: skip
@@ -45,9 +46,9 @@ def test_an_interrupted_run_ends_as_if_it_had_not_been(tiny, tmp_path, monkeypat
 
 
 def test_a_finished_run_is_not_trained_again(tiny, tmp_path):
-    first, rows = loop.train_run(MODEL, optax.adam(0.01), tiny, 0, **NUMBERS, folder=tmp_path)
+    first, rows = run.train_run(MODEL, optax.adam(0.01), tiny, 0, **NUMBERS, folder=tmp_path)
     steps = []
-    second, again = loop.train_run(
+    second, again = run.train_run(
         MODEL, optax.adam(0.01), tiny, 0, **NUMBERS, folder=tmp_path, report=lambda step, rows, loss: steps.append(step)
     )
     assert steps == [37] and again == rows
@@ -75,7 +76,7 @@ def test_another_run_does_not_go_on_from_a_state(tiny, tmp_path, given, words):
             altered[0, 0, 0] ^= 1
             dataset = dataclasses.replace(tiny, **{split: getattr(tiny, split)._replace(images=altered)})
         numbers = {**NUMBERS, "num_steps": 3} | changed
-        loop.train_run(model, optimizer or optax.adam(0.01), dataset, seed, **numbers, folder=tmp_path)
+        run.train_run(model, optimizer or optax.adam(0.01), dataset, seed, **numbers, folder=tmp_path)
 
     train()
     with pytest.raises(ValueError, match=f"the training in .* is another one: its {words}"):
@@ -83,7 +84,7 @@ def test_another_run_does_not_go_on_from_a_state(tiny, tmp_path, given, words):
 
 
 def test_it_trains_as_fit_does(tiny, tmp_path):
-    trained, _ = loop.train_run(MODEL, optax.sgd(0.1), tiny, 1, **NUMBERS, folder=tmp_path)
+    trained, _ = run.train_run(MODEL, optax.sgd(0.1), tiny, 1, **NUMBERS, folder=tmp_path)
     state = jm.init_state(MODEL, optax.sgd(0.1), 1, tiny.train.images)
     order = jax.numpy.asarray(jm.example_order(len(tiny.train.labels), 1, 37 * 5))
     state, _ = jm.fit(
@@ -99,13 +100,13 @@ def damage(path):
 
 @pytest.mark.parametrize(("damaged", "first_step"), [((37,), 30), ((37, 30), 0)])
 def test_a_damaged_state_is_named_and_the_one_before_is_used(tiny, tmp_path, monkeypatch, damaged, first_step):
-    monkeypatch.setattr(loop, "SECONDS_PER_CHECKPOINT", 0.0)
-    whole, rows = loop.train_run(MODEL, optax.adam(0.01), tiny, 3, **NUMBERS, folder=tmp_path)
+    monkeypatch.setattr(host_loop, "SECONDS_PER_CHECKPOINT", 0.0)
+    whole, rows = run.train_run(MODEL, optax.adam(0.01), tiny, 3, **NUMBERS, folder=tmp_path)
     for step in damaged:
         damage(tmp_path / f"{step}.npz")
     steps, sentences = [], []
     for _ in range(2):
-        again, resumed_rows = loop.train_run(
+        again, resumed_rows = run.train_run(
             MODEL, optax.adam(0.01), tiny, 3, **NUMBERS, folder=tmp_path,
             report=lambda step, rows, loss: steps.append(step), warn=sentences.append,
         )  # fmt: skip
@@ -117,13 +118,13 @@ def test_a_damaged_state_is_named_and_the_one_before_is_used(tiny, tmp_path, mon
 
 
 def test_the_first_diverged_step_is_carried_out(tiny, tmp_path):
-    state, rows = loop.train_run(MODEL, optax.sgd(1e12), tiny, 0, **NUMBERS, folder=tmp_path)
+    state, rows = run.train_run(MODEL, optax.sgd(1e12), tiny, 0, **NUMBERS, folder=tmp_path)
     assert 1 < state.diverged_step < 37 and np.isnan(rows[-1]["validation_accuracy"])
 
 
 def test_boundaries_are_few_at_a_time_and_the_same_from_each_of_them():
-    steps = list(loop.boundaries(0, 47, 15))
+    steps = list(run.boundaries(0, 47, 15))
     assert steps == [0, 10, 15, 20, 30, 40, 45, 47]
     for index, first in enumerate(steps):
-        assert list(loop.boundaries(first, 47, 15)) == steps[index:]
-    assert list(loop.boundaries(2**31 - 8, 2**31 - 1, 2**31 - 3)) == [2**31 - 8, 2**31 - 3, 2**31 - 1]
+        assert list(run.boundaries(first, 47, 15)) == steps[index:]
+    assert list(run.boundaries(2**31 - 8, 2**31 - 1, 2**31 - 3)) == [2**31 - 8, 2**31 - 3, 2**31 - 1]

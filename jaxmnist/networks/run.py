@@ -1,0 +1,161 @@
+"""One long run: segments of `fit`, looks at the accuracy, checkpoints, and going on from them.
+
+Shapes: N images of a split, H x W x C an image.
+"""
+
+import functools
+import heapq
+import itertools
+import math
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from jaxmnist.checks import FUNCTION, PATH, SEED, Whole, checked_by
+from jaxmnist.core import training
+from jaxmnist.core.arguments import AUGMENTATION, MODULE, TRANSFORMATION
+from jaxmnist.core.state import State, init_state
+from jaxmnist.data.dataset import DATASET, Dataset, Split
+from jaxmnist.data.order import example_order
+from jaxmnist.host.checkpoints import Checkpoints
+from jaxmnist.host.interrupts import defer_interrupt
+from jaxmnist.host.loop import run_segments
+from jaxmnist.networks import spreading
+from jaxmnist.sweeps.fingerprint import checksums, digest, refuse_another, trace_run
+
+STEPS_PER_SEGMENT = 10
+
+
+@checked_by(
+    model=MODULE, optimizer=TRANSFORMATION, dataset=DATASET, seed=SEED, batch_size=Whole(1), num_steps=Whole(1),
+    evaluation_steps=Whole(1), folder=PATH, augment=AUGMENTATION, report=FUNCTION, warn=FUNCTION,
+)  # fmt: skip
+def train_run(
+    model: nn.Module,
+    optimizer: optax.GradientTransformation,
+    dataset: Dataset,
+    seed: int,
+    *,
+    batch_size: int,
+    num_steps: int,
+    evaluation_steps: int,
+    folder: Path,
+    augment: training.Augmentation | None = None,
+    report: Callable[[int, list[dict[str, float]], float], None] = lambda step, rows, loss: None,
+    warn: Callable[[str], None] = warnings.warn,
+) -> tuple[State, list[dict[str, float]]]:
+    """Trains one run and saves its state along the way; a run whose folder holds a state resumes from there.
+
+    A run that was interrupted, at whatever moment, ends with the same parameters, bit for bit, as one that was not. If
+    the newest state in the folder cannot be read, it resumes from the one before, or else starts again. The first
+    Ctrl-C lets the segment end and saves it; a second one stops at once.
+
+    Args:
+      model: a linen module from images to logits.
+      optimizer: an optax gradient transformation.
+      dataset: what to train on, and whose validation split is evaluated.
+      seed: of initial parameters, order of examples, dropout and augmentation.
+      batch_size: examples per step.
+      num_steps: training steps.
+      evaluation_steps: steps between evaluations; the first is before training, the last after it.
+      folder: where the states are kept; this run's alone.
+      augment: as in `training.fit`.
+      report: is called after each segment with the step, all rows so far and the last batch loss (nan at the start).
+      warn: is called with a sentence if a state in the folder cannot be read.
+
+    Returns:
+      The final state, on one device, and one row for each evaluation: `step`, `seconds` since the start (compilation
+      included, and the time before an interruption), `training_accuracy` and `training_loss` on the next batch without
+      dropout, `validation_accuracy`, `validation_loss`.
+
+    Raises:
+      ValueError: the folder holds the state of another run.
+    """
+    mesh = spreading.mesh_for(batch_size)
+    validation = spreading.put(mesh, dataset.validation)
+    order = functools.partial(_order, len(dataset.train.labels), seed, batch_size)
+    rows: list[dict[str, float]] = []
+    description = _described(model, optimizer, dataset, augment) | {"seed": int(seed), "batch_size": int(batch_size)}
+    begin = time.monotonic()
+
+    def check_notes(notes):
+        known = notes if isinstance(notes, dict) else {}  # an earlier version recorded the rows alone
+        refuse_another(f"the training in {folder}", known.get("run", {}), description)
+
+    def evaluate(step, reached):
+        jax.block_until_ready(reached.state.step)
+        is_known = rows and rows[-1]["step"] >= step
+        if is_known or not (step % evaluation_steps == 0 or step == num_steps):
+            return
+        row = {"step": step, "seconds": time.monotonic() - begin}
+        next_batch = Split(*(field[order(step, step + 1)] for field in dataset.train))
+        for name, split in (("training", next_batch), ("validation", validation)):
+            metrics = spreading.evaluate(mesh, model, reached.state.params, split)
+            jax.block_until_ready(metrics.loss)  # where Ctrl-C is heard, as in float() it is not
+            row |= {f"{name}_accuracy": float(metrics.accuracy), f"{name}_loss": float(metrics.loss)}
+        rows.append(row)
+
+    with defer_interrupt() as is_interrupted, Checkpoints(folder) as checkpoints:
+        state = spreading.put(mesh, init_state(model, optimizer, seed, dataset.train.images))
+        saved = checkpoints.restore(state, warn, check_notes)
+        if saved is not None:
+            _, state, notes = saved
+            rows[:] = notes["rows"]
+            begin = time.monotonic() - rows[-1]["seconds"]
+        fit = functools.partial(spreading.fit, mesh, model, optimizer, augment=augment)
+        reached = run_segments(
+            _segments(fit, state, spreading.put(mesh, dataset.train), order, (num_steps, evaluation_steps)),
+            evaluate=evaluate,
+            report=lambda step, reached: report(step, rows, float(reached.loss)),
+            save=lambda step, reached: checkpoints.save(step, reached.state, {"run": description, "rows": rows}),
+            is_interrupted=is_interrupted,
+            is_last=lambda step: step == num_steps,
+        )
+    return jax.device_put(reached.state, mesh.devices[0]), rows
+
+
+class _Reached(NamedTuple):
+    """The state at the end of a segment, and the last batch loss before it."""
+
+    state: State
+    loss: float | jax.Array
+
+
+def _segments(fit, state: State, split: Split, order, steps: tuple[int, int]) -> Iterator[tuple[int, _Reached]]:
+    """Yields the steps at which the host takes over, and what has been reached there."""
+    first = int(state.step)
+    yield first, _Reached(state, math.nan)
+    for start, stop in itertools.pairwise(boundaries(first, *steps)):
+        rows = jnp.asarray(order(start, stop))
+        state, losses = fit(state, split, rows, len(rows) // (stop - start), num_steps=stop - start)
+        yield stop, _Reached(state, losses[-1])
+
+
+def _order(num_examples: int, seed: int, batch_size: int, start: int, stop: int) -> np.ndarray:
+    """Returns the examples of the steps from `start` to `stop`."""
+    return example_order(num_examples, seed, (stop - start) * batch_size, start=start * batch_size)
+
+
+def _described(model, optimizer, dataset: Dataset, augment) -> dict:
+    """Returns what is trained and on what, in numbers that are the same in every process."""
+    traced = trace_run(lambda values: (model, optimizer, {}), (), dataset.train.images.shape[1:], augment)
+    return checksums(dataset) | {"computation_sha256": digest(traced)}
+
+
+def boundaries(first: int, num_steps: int, evaluation_steps: int) -> Iterator[int]:
+    """Yields `first` and the later steps at which the host takes over, the last one `num_steps`.
+
+    They depend on the numbers alone, never on where an interruption fell: `first` is one of them.
+    """
+    multiples = (range(-(-first // every) * every, num_steps, every) for every in (STEPS_PER_SEGMENT, evaluation_steps))
+    for step, _ in itertools.groupby(heapq.merge(*multiples)):
+        yield step
+    yield num_steps

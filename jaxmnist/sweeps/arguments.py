@@ -1,0 +1,49 @@
+"""What the functions of sweeps may be given, as data."""
+
+import math
+
+from jaxmnist.checks import (
+    FLAG,
+    FUNCTION,
+    MAX_STEPS,
+    PATH,
+    Choices,
+    Kind,
+    Number,
+    Optional,
+    Where,
+    Whole,
+    is_mapping,
+    is_number,
+    is_whole,
+)
+from jaxmnist.core.arguments import MODULE
+from jaxmnist.data.dataset import DATASET, SPLIT_NAMES
+
+RUNS = Where("a mapping of names to arrays, from grid, sample or union,", is_mapping)
+NUM_STEPS = Whole(1, MAX_STEPS, "2**31 - 1")
+MEMORY = Optional(Number("a number of bytes above 0", lambda value: value > 0))
+CLUSTER = Optional(Where("the address of a cluster, or 'local',", lambda value: isinstance(value, str) and bool(value)))
+# From 1 on, or infinite.
+LIMIT = Where(
+    "a number from 1 on",
+    lambda value: (is_number(value) and value >= 1) or (isinstance(value, float) and value == math.inf),
+)
+
+
+def _is_shard(value: object) -> bool:
+    return isinstance(value, tuple) and len(value) == 2 and all(map(is_whole, value)) and 1 <= value[0] <= value[1]
+
+
+SHARD = Optional(Where("two whole numbers (i, n), i from 1 to n,", _is_shard))
+# What every function that trains runs takes.
+TRAINED: dict[str, Kind] = dict(model=MODULE, optimizer=FUNCTION, runs=RUNS, dataset=DATASET, num_steps=NUM_STEPS)
+RECORD = Optional(Choices(SPLIT_NAMES, least=0))
+FOLDER = Optional(PATH)
+PROGRESS = FLAG
+
+
+def check_evaluations(given) -> None:
+    """Raises ValueError if there are more evaluations than steps."""
+    most = int(given.num_steps)
+    Whole(1, most, f"num_steps, {most},").check("num_evaluations", given.num_evaluations)
