@@ -6,6 +6,16 @@ import sys
 import tempfile
 from pathlib import Path
 
+# jax reads these variables when it is imported; workers and the scripts that tests start inherit them.
+if "PYTEST_XDIST_WORKER" not in os.environ:
+    # What one of them has compiled, the others find.
+    _COMPILED = tempfile.TemporaryDirectory()
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = _COMPILED.name
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+    # Fast tests compile longer than they compute. `.ci/run` runs them optimized too; slow tests are always optimized.
+    if "slow" not in "".join(sys.argv).replace("not slow", ""):
+        os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
+
 import jax
 import numpy as np
 import pytest
@@ -15,9 +25,6 @@ import jaxmnist as jm
 jax.config.update("jax_numpy_rank_promotion", "raise")
 # A script whose `main` runs in this process must not choose its number of devices.
 jax.devices()
-# Scripts find what earlier ones have compiled. This process has read the variable before: it compiles, and is counted.
-_COMPILED = tempfile.TemporaryDirectory()
-os.environ["JAX_COMPILATION_CACHE_DIR"] = _COMPILED.name
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
@@ -87,6 +94,6 @@ def no_home(tmp_path, monkeypatch) -> Path:
 
 @pytest.fixture(autouse=True)
 def _compile_here():
-    """A script whose `main` ran in this process has told jax where to keep what is compiled."""
+    """A script whose `main` ran in this process may have told jax to keep what is compiled elsewhere, or nowhere."""
     yield
-    jax.config.update("jax_compilation_cache_dir", None)
+    jax.config.update("jax_compilation_cache_dir", os.environ["JAX_COMPILATION_CACHE_DIR"])

@@ -37,6 +37,13 @@ SCRIPTS = {
     "trainability_boundary": ("--resolution", 8, "--num-steps", 4, "--frames", 2),
     "train_cnn": (*NETWORK, "--num-steps", 12, "--evaluation-steps", 6, "--members", 2),
 }
+
+
+def all_but(*slow: str) -> list:
+    """Returns the names of `SCRIPTS`, `slow` ones marked: each script is among the others, with other options."""
+    return [pytest.param(what, marks=pytest.mark.slow if what in slow else ()) for what in SCRIPTS]
+
+
 FUNCTIONS = ("sweep", "halve", "save", "save_model", "train_run")
 # Names that nothing of ours has, hidden ones and near ones among them.
 OTHER_NAMES = (
@@ -170,7 +177,7 @@ def files_below(folder: Path) -> dict[str, bytes]:
     }
 
 
-@pytest.mark.parametrize("what", [*FUNCTIONS, *SCRIPTS])
+@pytest.mark.parametrize("what", [*FUNCTIONS, *all_but("sweep_grid halving", "accuracy_vs_steps comparing")])
 def test_files_of_other_names_stay_and_are_in_nobodys_way(tmp_path, write, what):
     write(what, tmp_path / "clean")
     for index, place in enumerate(PLACES):
@@ -217,7 +224,7 @@ def test_a_file_in_the_place_of_ours_is_refused_before_training(tmp_path, writte
         assert (folder / path).readlink() == outside
 
 
-@pytest.mark.parametrize("what", [*FUNCTIONS, *SCRIPTS])
+@pytest.mark.parametrize("what", [*FUNCTIONS, *all_but("sweep_grid", "accuracy_vs_steps comparing")])
 def test_files_of_any_names_survive_whatever_is_called(tmp_path, write, capsys, what):
     generator = np.random.default_rng(len(what))
     refused = 0
@@ -243,7 +250,7 @@ def test_files_of_any_names_survive_whatever_is_called(tmp_path, write, capsys, 
     assert refused < 6
 
 
-@pytest.mark.parametrize("what", SCRIPTS)
+@pytest.mark.parametrize("what", all_but("sweep_grid halving", "accuracy_vs_steps comparing"))
 def test_a_script_may_be_started_again_and_replaces_nothing_else_unless_told_to(
     tmp_path, write, refusal, monkeypatch, capsys, what
 ):
@@ -286,7 +293,7 @@ def test_a_script_may_be_started_again_and_replaces_nothing_else_unless_told_to(
     assert second["config.json"] != first["config.json"]
 
 
-@pytest.mark.parametrize("what", SCRIPTS)
+@pytest.mark.parametrize("what", all_but("accuracy_vs_steps comparing"))
 def test_what_was_interrupted_is_replaced_only_when_told_to(tmp_path, write, refusal, monkeypatch, what):
     class InterruptionError(Exception):
         pass

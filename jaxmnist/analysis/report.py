@@ -5,40 +5,29 @@ Settings are chosen on the validation split; test accuracies are reported and ch
 
 import math
 from collections.abc import Iterator, Sequence
-from types import SimpleNamespace
 
 import pandas as pd
 import xarray as xr
 
 from jaxmnist.analysis import results, statistics
-from jaxmnist.analysis.arguments import NEEDED, SETTINGS, WORDS, check_result
+from jaxmnist.analysis.arguments import SETTINGS, WORDS, IsResult, IsTable
 from jaxmnist.analysis.intervals import Interval, interval
-from jaxmnist.checks import Number, Optional, Where, checked_by
+from jaxmnist.checks import Number, Optional, checked_by
+from jaxmnist.data.dataset import SPLIT_NAMES
 
 NUM_SHOWN = 5
 MAP_NAMES = ("learning_rate", "batch_size")
 MIN_POINTS_OF_A_LAW = 3
-RESULT = Where(NEEDED, lambda value: isinstance(value, xr.Dataset))
-TARGET = Optional(Number("an accuracy between 0 and 1", lambda value: 0 < value < 1))
-NOISE_TABLE = Optional(
-    Where(
-        "a table as noise_scale_along_training returns it",
-        lambda value: (
-            isinstance(value, pd.DataFrame)
-            and len(value)
-            and {"step", "noise_scale"} <= set(value)
-            and all(value[name].dtype.kind in "iuf" for name in ("step", "noise_scale"))
-        ),
-    )
+RESULT = IsResult(
+    SETTINGS,
+    (*WORDS, "num_train", "num_validation", "num_test"),
+    present=tuple(f"recorded_{split}_{metric}" for split in SPLIT_NAMES for metric in ("accuracy", "loss")),
 )
+TARGET = Optional(Number("an accuracy between 0 and 1", lambda value: 0 < value < 1))
+NOISE_TABLE = Optional(IsTable("noise_scale_along_training", ("step", "noise_scale"), can_be_empty=False))
 
 
-def check_report(given: SimpleNamespace) -> None:
-    """Raises ValueError if a result lacks what its report or its figures need."""
-    check_result(given.result, SETTINGS, (*WORDS, "num_validation", "num_test"))
-
-
-@checked_by(check_report, result=RESULT, target=TARGET, noise=NOISE_TABLE)
+@checked_by(result=RESULT, target=TARGET, noise=NOISE_TABLE)
 def report(result: xr.Dataset, target: float | None = None, noise: pd.DataFrame | None = None) -> str:
     """Returns a report of a result: its best settings, the chosen one with its test accuracy, and what to be wary of.
 

@@ -161,7 +161,7 @@ def save_model(folder: str | Path, classifier: Classifier, seeds: Sequence[int])
         with ocp.StandardCheckpointer() as checkpointer:
             for seed, params in zip(seeds, classifier.params, strict=True):
                 checkpointer.save(place / f"params_{seed}", {"params": params})
-    except Exception as error:  # orbax raises many kinds where a disk is full
+    except Exception as error:  # if a disk is full, orbax raises many kinds of errors
         raise OSError(f"the model cannot be saved in {folder}: {checks.reason(error)}") from None
     # Written last: if it is there, the parameters are complete.
     write_text(place / DESCRIPTION, json.dumps(_description(classifier, seeds), indent=2) + "\n")

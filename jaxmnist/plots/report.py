@@ -8,7 +8,6 @@ from jaxmnist.analysis.report import (
     NOISE_TABLE,
     RESULT,
     TARGET,
-    check_report,
     critical_batch_size,
     has_maps,
     has_steps_to_target,
@@ -24,7 +23,7 @@ from jaxmnist.plots.style import Figure
 MAX_CURVES = 8
 
 
-@checked_by(check_report, result=RESULT, target=TARGET, noise=NOISE_TABLE)
+@checked_by(result=RESULT, target=TARGET, noise=NOISE_TABLE)
 def figures(result: xr.Dataset, target: float | None = None, noise: pd.DataFrame | None = None) -> dict[str, Figure]:
     """Returns the figures that a result has, by name.
 
