@@ -13,7 +13,7 @@ import jaxmnist as jm
 PACKAGE = Path(jm.__file__).parent
 ROOT = PACKAGE.parent
 # Each wing may import those before it, and itself; `plots` alone is kept from `sweeps`, since figures never train.
-ORDER = ("checks", "host", "data", "core", "analysis", "sweeps", "plots", "networks", "studies")
+ORDER = ("values", "checks", "host", "data", "core", "analysis", "sweeps", "plots", "networks", "studies")
 FORBIDDEN = {("plots", "sweeps")}
 MAX_FILE_LINES, MAX_SCRIPT_LINES = 350, 200
 MAX_FUNCTION_LINES, MAX_SCRIPT_FUNCTION_LINES = 60, 50
@@ -45,6 +45,14 @@ def imported_wings(path: Path) -> set[str]:
             names = [ast.literal_eval(node.args[0])]
         found |= {name.split(".")[1] for name in names if name.startswith("jaxmnist.")}
     return found
+
+
+def length(function: ast.FunctionDef) -> int:
+    """Returns how many lines a function has, its docstring not counted: that is as long as it must be."""
+    first = function.body[0]
+    documented = ast.get_docstring(function) is not None
+    docstring = first.end_lineno - first.lineno + 1 if documented else 0
+    return function.end_lineno - function.lineno + 1 - docstring
 
 
 def functions(path: Path):
@@ -115,8 +123,8 @@ def test_rooms_are_small(path):
     is_script = path.parent.name == "experiments"
     assert len(path.read_text().splitlines()) <= (MAX_SCRIPT_LINES if is_script else MAX_FILE_LINES)
     for function in functions(path):
-        length = function.end_lineno - function.lineno + 1
-        assert length <= (MAX_SCRIPT_FUNCTION_LINES if is_script else MAX_FUNCTION_LINES), f"{function.name}: {length}"
+        most = MAX_SCRIPT_FUNCTION_LINES if is_script else MAX_FUNCTION_LINES
+        assert length(function) <= most, f"{function.name} has {length(function)} lines"
         arguments = function.args
         count = len(arguments.args) + len(arguments.kwonlyargs) + len(arguments.posonlyargs)
         if function.name not in MANY_ARGUMENTS and path.is_relative_to(PACKAGE):

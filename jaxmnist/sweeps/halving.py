@@ -13,7 +13,7 @@ import xarray as xr
 from jaxmnist import checks
 from jaxmnist.analysis import files as result_files
 from jaxmnist.analysis import results
-from jaxmnist.checks import Optional, Where, Whole, checked_by, is_ascending, kinds
+from jaxmnist.checks import Optional, Where, Whole, checked_by, is_ascending, is_sequence, kinds
 from jaxmnist.core import optimizers
 from jaxmnist.data.dataset import Dataset
 from jaxmnist.sweeps.arguments import TRAINED
@@ -26,16 +26,17 @@ NUM_DEFAULT_RUNGS = 2
 
 
 FACTOR = Whole(2)
-RUNGS = Optional(Where("a sequence of ascending numbers of steps", is_ascending))
+SWEEP_KINDS = kinds(sweep)
+RUNGS = Optional(Where("a sequence of ascending numbers of steps", is_sequence))
 
 
 def _check_halving(given: SimpleNamespace) -> None:
     for name, value in given.options.items():
         if name in ("num_evaluations", "record", "shard") and value is not None:
             raise ValueError(f"{name} is {value!r}; halve takes none: it evaluates at its rungs, of all runs")
-        if name not in kinds(sweep):
+        if name not in SWEEP_KINDS:
             raise TypeError(f"halve() has no argument {name!r}")
-        kinds(sweep)[name].check(name, value)
+        SWEEP_KINDS[name].check(name, value)
     check_rungs(given.num_steps, given.factor, given.rungs)
 
 
@@ -111,19 +112,12 @@ def check_rungs(num_steps: int, factor: int, rungs: Sequence[int] | None) -> lis
     if rungs is None:
         default = {num_steps // factor**power for power in range(1, NUM_DEFAULT_RUNGS + 1)} - {0}
         return sorted(default)
-    steps = list(rungs) if checks.is_sequence(rungs) else []
-    if (
-        not steps
-        or not all(map(checks.is_whole, steps))
-        or steps != sorted(set(steps))
-        or steps[0] < 1
-        or steps[-1] >= num_steps
-    ):
+    if not is_ascending(rungs) or rungs[0] < 1 or rungs[-1] >= num_steps:
         raise ValueError(
             f"rungs are {checks.shown(rungs)}; they are ascending numbers of steps from 1 to below num_steps, "
             f"{num_steps}"
         )
-    return steps
+    return list(rungs)
 
 
 def survivors(runs: Runs, result: xr.Dataset, factor: int) -> np.ndarray:

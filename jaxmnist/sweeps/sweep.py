@@ -69,34 +69,33 @@ def sweep(
 
     Args:
       model: a linen module from images to logits.
-      optimizer: an optax factory such as `optax.sgd`, or any function that returns a gradient transformation. It is
-        called inside the compiled program, with a run's values of every name in `runs` but `batch_size`, `seed`,
-        `label_smoothing` and the names of fields of the model (`dropout_rate` of a `CNN`), which are set there. Numbers
-        are traced float32 where that is possible; those that decide a shape or a branch (`hidden_size`, `nesterov`)
-        make a program for each of their values.
-      runs: name to `[R]` values, from `jaxmnist.grid`, `sample` or `union`; with `batch_size` and `seed`.
-      dataset: what to train and evaluate on, from `jaxmnist.load`.
+      optimizer: an optax factory such as `optax.sgd`, or any function that returns a gradient transformation; `runs`
+        says what it is called with. Numbers are traced float32 if that is possible; those that decide a shape or a
+        branch (`hidden_size`, `nesterov`) make a program for each of their values.
+      runs: name to `[R]` values, from `jm.grid`, `sample` or `union`: `batch_size`, `seed`, fields of the model
+        (`dropout_rate` of a `CNN`), `label_smoothing`, and for all other names keywords of the optimizer.
+      dataset: what to train and evaluate on, from `jm.load`.
       num_steps: training steps of every run (the budget is equal steps).
-      num_evaluations: how often along training to evaluate, evenly, beside step 0.
-      record: the splits, of `"train"`, `"validation"` and `"test"`, on which these evaluations are recorded, as the
-        curves `recorded_*` with a dim `step`; default validation where there is more than one evaluation.
+      num_evaluations: how often to evaluate along training, evenly, apart from step 0.
+      record: the splits, of `"train"`, `"validation"` and `"test"`, whose evaluations are recorded as the curves
+        `recorded_*` with a dim `step`; default validation if there is more than one evaluation.
       progress: whether to show a bar on standard error.
-      folder: where to write `results.nc` and `results.csv`, along the way too, and what going on after an interruption
-        needs: the same call then goes on from there, to the same numbers, bit for bit. The first Ctrl-C then lets the
+      folder: where to write `results.nc` and `results.csv`, and, along the way, the state needed to resume: after an
+        interruption the same call resumes from there, to the same numbers, bit for bit. The first Ctrl-C then lets the
         segment end and saves it; a second one stops at once.
-      memory: bytes that data, states and what is computed may take; default the smaller of 3 GiB and half of what is
-        free (3 GiB with `shard`, so that all machines make the same plan).
+      memory: bytes for data, states and activations; default the smaller of 3 GiB and half of what is free (3 GiB with
+        `shard`, so that all machines make the same plan).
       cluster: trains the programs as tasks of Ray: the address of a cluster, or `"local"` to start one here.
-      shard: `(i, n)` trains the i-th of n parts of the programs, counted from 1; `jaxmnist.merge` unites them.
+      shard: `(i, n)` trains the i-th of n parts of the programs, counted from 1; `jm.merge` unites them.
 
     Returns:
-      A data set with one dim per hyperparameter, sorted, where the runs are a full grid, and one dim `run` where
-      not; the variables are `validation_accuracy`, `validation_loss`, `test_accuracy`, `test_loss` (accuracies
-      as fractions, losses in nats) and `diverged_step` (nan where a run did not diverge).
+      A data set with one dim per hyperparameter, sorted, if the runs are a full grid, and otherwise one dim `run`. The
+      variables are `validation_accuracy`, `test_accuracy` (fractions), `validation_loss`, `test_loss` (nats) and
+      `diverged_step` (nan if a run did not diverge).
 
     Raises:
-      ValueError: bad runs, numbers of steps or evaluations, or hyperparameters that the optimizer does not take; too
-        little memory for a single run; a shard that does not exist; a folder that holds another sweep.
+      ValueError: an argument is not as described above, the runs do not fit the model, the optimizer or the memory, or
+        the folder holds another sweep.
     """
     if record is None:
         record = ("validation",) if num_evaluations != 1 else ()
@@ -114,33 +113,10 @@ def sweep(
         if finished is not None:
             return finished
         planned = sweep_folder.begin(description, planned)
-    collected = ResultCollector(job, planned, description, sweep_folder)
+    collector = ResultCollector(job, planned, description, sweep_folder)
     interruptible = defer_interrupt(enabled=sweep_folder is not None and cluster is None)
-    with interruptible as is_interrupted, progress_bar("sweep", collected.total_work, progress) as show:
-        waiting = []
-        for index, program in enumerate(planned):
-            outcome = sweep_folder.outcome(index, outcome_shapes(job, program)) if sweep_folder is not None else None
-            if outcome is None:
-                waiting.append((index, program))
-            else:
-                collected.add(index, outcome)
-        report = collected.reporter(show)
-        report()
-        if cluster is not None:
-            from jaxmnist.sweeps import cluster as ray_cluster
-
-            outcomes = ray_cluster.run(job, waiting, cluster)
-        else:
-            outcomes = _run_here(job, waiting, report, sweep_folder, is_interrupted)
-        for index, outcome in outcomes:
-            if sweep_folder is not None:
-                sweep_folder.finish(index, outcome)
-            collected.add(index, outcome)
-            report()
-        result = collected.result()
-        if sweep_folder is not None:
-            sweep_folder.end(result)
-    return result
+    with interruptible as is_interrupted, progress_bar("sweep", collector.total_work, progress) as show:
+        return _run_all(collector, collector.reporter(show), cluster, is_interrupted)
 
 
 def plan(job: Job, memory: float, portable: bool = False) -> list[planning.Program]:
@@ -163,6 +139,29 @@ def plan(job: Job, memory: float, portable: bool = False) -> list[planning.Progr
         max_padding=LITTLE_PADDING if on_cpu or flops > LARGE_FLOPS else planning.MAX_PADDING, mixed=on_cpu,
     )  # fmt: skip
     return [planned[index] for index in np.random.default_rng(0).permutation(len(planned))]
+
+
+def _run_all(
+    collector: "ResultCollector", report: Callable[..., None], cluster: str | None, is_interrupted: Callable[[], bool]
+) -> "xr.Dataset":
+    """Returns the results of all programs; those whose results are in the folder are not trained again."""
+    waiting = collector.waiting()
+    report()
+    if cluster is not None:
+        from jaxmnist.sweeps import cluster as ray_cluster
+
+        outcomes = ray_cluster.run(collector.job, waiting, cluster)
+    else:
+        outcomes = _run_here(collector.job, waiting, report, collector.folder, is_interrupted)
+    for index, outcome in outcomes:
+        if collector.folder is not None:
+            collector.folder.finish(index, outcome)
+        collector.add(index, outcome)
+        report()
+    result = collector.result()
+    if collector.folder is not None:
+        collector.folder.end(result)
+    return result
 
 
 def _run_here(
@@ -189,7 +188,7 @@ class ResultCollector:
     """The results of the programs that have ended, and how far the others are."""
 
     def __init__(self, job: Job, planned: list[planning.Program], description: dict, sweep_folder: SweepFolder | None):
-        self._job, self._planned, self._description, self._folder = job, planned, description, sweep_folder
+        self.job, self._planned, self._description, self.folder = job, planned, description, sweep_folder
         self._values: dict[str, np.ndarray] = {}
         self._finished = np.zeros(len(job.arrays["seed"]), bool)
         self._work = [job.num_steps * planning.useful_examples(program) for program in planned]
@@ -198,6 +197,18 @@ class ResultCollector:
         self._rows = np.unique(np.concatenate([program.rows.ravel() for program in planned]))
         self._last_refresh = time.monotonic()
         self.total_work = sum(self._work)
+
+    def waiting(self) -> list[tuple[int, planning.Program]]:
+        """Returns the programs that have not ended, with their numbers; takes the results of the others."""
+        waiting = []
+        for index, program in enumerate(self._planned):
+            shapes = outcome_shapes(self.job, program)
+            outcome = self.folder.outcome(index, shapes) if self.folder is not None else None
+            if outcome is None:
+                waiting.append((index, program))
+            else:
+                self.add(index, outcome)
+        return waiting
 
     def add(self, index: int, outcome: Outcome) -> None:
         """Takes the results of a program that has ended; brings the folder's file up to date now and then."""
@@ -208,8 +219,8 @@ class ResultCollector:
         self._finished[rows] = True
         self._work_done += self._work[index]
         due = time.monotonic() - self._last_refresh > SECONDS_PER_REFRESH
-        if self._folder is not None and due and self._work_done < self.total_work:
-            self._folder.refresh(self.result())
+        if self.folder is not None and due and self._work_done < self.total_work:
+            self.folder.refresh(self.result())
             self._last_refresh = time.monotonic()
 
     def reporter(self, show) -> Callable[..., None]:
@@ -220,8 +231,8 @@ class ResultCollector:
             text = f"{self._finished.sum()}/{len(self._rows)} runs"
             running = 0.0
             if index is not None:
-                text += f", program {index + 1}/{num_programs}, step {step}/{self._job.num_steps}"
-                running = TRAINING_SHARE * self._work[index] * step / self._job.num_steps
+                text += f", program {index + 1}/{num_programs}, step {step}/{self.job.num_steps}"
+                running = TRAINING_SHARE * self._work[index] * step / self.job.num_steps
             show(self._work_done + running, text, self.result if index is None and self._values else None)
 
         return report
@@ -230,7 +241,7 @@ class ResultCollector:
         """Returns the labelled results; those of runs that have not ended are nan, and `finished` says which."""
         from jaxmnist.analysis import results
 
-        job = self._job
+        job = self.job
         rows = self._rows
         values = dict(self._values)
         if not self._finished[rows].all():

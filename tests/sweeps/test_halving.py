@@ -105,7 +105,7 @@ def test_a_halving_describes_itself_as_the_sweep_of_all_its_runs(tiny):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (dict(factor=1), "halving is 1"),
+        (dict(factor=1), "factor is 1; a whole number from 2 on"),
         (dict(rungs=[]), r"rungs are \[\]"),
         (dict(rungs=[8, 4]), "ascending"),
         (dict(rungs=[32]), "below num_steps, 32"),

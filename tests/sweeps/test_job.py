@@ -95,8 +95,7 @@ def test_what_is_static_does_not_depend_on_the_order_of_values(tiny, optimizer, 
 
 def described(dataset, optimizer=optax.sgd, model=MLP, **axes):
     runs = jm.grid(**{"learning_rate": 0.1, "batch_size": 4, "seed": 0} | axes)
-    checked = jm.check(model, optimizer, runs, dataset, 10)
-    return jobs.describe(jobs.Job(model, optimizer, checked.arrays, checked.static, 10, 1, ()), dataset)
+    return jobs.describe(jobs.make_job(model, optimizer, runs, dataset, 10))
 
 
 def test_a_description_is_the_same_in_every_process_and_differs_where_it_should(tiny):
