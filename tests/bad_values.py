@@ -112,6 +112,7 @@ register(
 )
 register(checks.Optional, lambda kind: bad(kind.kind).filter(lambda value: value is not None))
 register(checks.Strings, lambda kind: one_of(things_but(np.array(["x"])), ARRAYS, ["abcd", (1, 2, 3, 4), ("a", None)]))
+register(checks.Array, lambda kind: one_of(THINGS, [array for array in ARRAYS if array.ndim != len(kind.shape)]))
 register(checks.FLAG, NOT_A_FLAG)
 register(checks.STRING, NOT_A_TEXT)
 register(checks.PATH, NOT_A_PATH | st.none())
@@ -139,20 +140,22 @@ class Case(NamedTuple):
         return f"{self.function.__name__}-{self.name}"
 
 
-def declared(function, valid, *left_out, **more) -> list[Case]:
+# What a message names, for arguments that hold several things with names of their own.
+WORDS = {"runs": "runs|batch_size|seed|learning_rate"}
+
+
+def declared(function, valid, **more) -> list[Case]:
     """Returns a case for each declared argument of a function.
 
     Args:
       function: public.
       valid: returns arguments that it takes.
-      *left_out: arguments whose every value is allowed.
-      **more: further values of an argument that do not fit the others.
+      **more: further values of an argument that do not fit the others, or of one that has no declaration of its own.
     """
-    return [
-        Case(function, name, bad(kind) | more[name] if name in more else bad(kind), valid)
-        for name, kind in function.kinds.items()
-        if name not in left_out
-    ]
+    declarations = {name: bad(kind) for name, kind in function.kinds.items()}
+    for name, strategy in more.items():
+        declarations[name] = declarations[name] | strategy if name in declarations else strategy
+    return [Case(function, name, strategy, valid, WORDS.get(name, "")) for name, strategy in declarations.items()]
 
 
 def assert_refused(function, given, word):

@@ -14,11 +14,9 @@ from bad_values import (
     NOT_A_NUMBER,
     NOT_A_PATH,
     NOT_A_SEED,
-    NOT_CALLABLE,
     NOT_FROM_1,
     NOT_POSITIVE,
     NOT_SIZES,
-    NOT_STEPS,
     THINGS,
     Case,
     Drawn,
@@ -34,7 +32,9 @@ from bad_values import (
 from conftest import make_split
 from hypothesis import given
 from hypothesis import strategies as st
+from results_for_tests import make_result
 from test_bad_results import CASES as OF_RESULTS
+from test_bad_results import lacking
 
 import jaxmnist as jm
 from jaxmnist.analysis import noise
@@ -42,6 +42,7 @@ from jaxmnist.core import arguments
 from jaxmnist.core.state import STATE
 from jaxmnist.data.dataset import DATASET
 from jaxmnist.data.dataset import SPLIT as SPLIT_KIND
+from jaxmnist.sweeps import arguments as sweeps
 
 NAMES = ("a", "b", "c", "d")
 SPLIT = make_split(47, 0)
@@ -153,6 +154,7 @@ NOT_RECORD = one_of(things_but([], ()), [("all",), ("test", "test"), 3, ["test",
 NOT_A_CLUSTER = one_of(things_but(None, "x"), [3, True])
 
 
+NOT_RUNGS = NOT_SIZES.filter(lambda value: value is not None)
 NOT_A_NAME = one_of(things_but(None, "x"), ["../mnist", "/etc", "a/../b", "MNIST", "a" * 5000, "a\0", "a\nb", "a\n", 3])
 
 
@@ -173,6 +175,20 @@ register(DATASET, NOT_A_DATASET)
 register(noise.IsBatches, lambda kind: NOT_A_SPLIT)
 register(noise.ASCENDING_STEPS, NOT_SIZES | st.just([2**31]))
 
+register(sweeps.RUNS, NOT_RUNS)
+register(sweeps.CLUSTER.kind, NOT_A_CLUSTER)
+register(sweeps.SHARD.kind, NOT_A_SHARD)
+register(sweeps.LIMIT, NOT_A_NUMBER.filter(lambda value: value is not math.inf) | one_of([0, 0.5, -1]))
+register(jm.halve.kinds["rungs"].kind, NOT_RUNGS)
+register(jm.plan.kinds["static"], NOT_RECORD)
+register(
+    jm.with_seeds.kinds["runs"], one_of(THINGS, ARRAYS, [RUNS, {"a": []}, {"a": [1], "b": [1, 2]}, {"a": 1}, {1: [2]}])
+)
+register(
+    jm.with_seeds.kinds["seeds"],
+    one_of(THINGS, ARRAYS[:2], [3, [1, 1], [1.5], [-1], [2**31], [True], ["1"], "12", [math.nan], [10**400]]),
+)
+
 CASES = [
     *declared(
         jm.init_state, lambda: dict(model=MODEL, optimizer=OPTIMIZER, seed=0, images=SPLIT.images),
@@ -192,50 +208,29 @@ CASES = [
     Case(jm.load, "data_dir", NOT_A_PATH, lambda: dict(name="digits")),
     Case(jm.load_or_digits, "name", NOT_A_NAME, dict, "dataset"),
     Case(jm.load_or_digits, "data_dir", NOT_A_PATH, lambda: dict(name="digits")),
-    *cases(
-        jm.check, of_check, model=NOT_A_MODEL, optimizer=NOT_CALLABLE, runs=NOT_RUNS, dataset=NOT_A_DATASET,
-        num_steps=NOT_STEPS, num_evaluations=NOT_FROM_1 | st.integers(3), record=NOT_RECORD,
+    *declared(
+        jm.rerun, lambda: dict(result=make_result(), learning_rate=0.1, batch_size=8, seed=0),
+        result=lacking(attributes=("model_fields",)),
+        learning_rate=NOT_A_NUMBER | one_of([0.3]), seed=NOT_A_NUMBER | one_of([7, -1]), speed=st.just(1),
     ),
-    *cases(
-        jm.sweep, lambda: of_sweep(progress=False), model=NOT_A_MODEL, optimizer=NOT_CALLABLE, runs=NOT_RUNS,
-        dataset=NOT_A_DATASET, num_steps=NOT_STEPS, num_evaluations=NOT_FROM_1 | st.integers(3),
-        record=NOT_RECORD.filter(lambda value: value is not None), progress=NOT_A_FLAG,
-        folder=NOT_A_PATH, memory=NOT_MEMORY, cluster=NOT_A_CLUSTER, shard=NOT_A_SHARD,
+    *declared(jm.check, of_check, num_evaluations=st.integers(3)),
+    *declared(jm.sweep, lambda: of_sweep(progress=False), num_evaluations=st.integers(3), memory=st.just(1e4)),
+    *declared(jm.estimate, of_sweep, num_evaluations=st.integers(3), memory=st.just(1e4)),
+    *declared(
+        jm.halve, lambda: of_sweep(factor=2), folder=NOT_A_PATH, progress=NOT_A_FLAG, memory=NOT_MEMORY,
+        num_evaluations=st.just(2), shard=st.just((1, 2)), record=st.just(("test",)), rungs=NOT_RUNGS,
     ),
-    *cases(
-        jm.estimate, of_sweep, model=NOT_A_MODEL, optimizer=NOT_CALLABLE, runs=NOT_RUNS, dataset=NOT_A_DATASET,
-        num_steps=NOT_STEPS, num_evaluations=NOT_FROM_1 | st.integers(3), memory=NOT_MEMORY,
-    ),
-    *cases(
-        jm.halve, lambda: of_sweep(factor=2), model=NOT_A_MODEL, optimizer=NOT_CALLABLE, runs=NOT_RUNS,
-        dataset=NOT_A_DATASET, num_steps=NOT_STEPS, factor=NOT_FROM_1 | st.just(1), folder=NOT_A_PATH,
-        rungs=NOT_SIZES.filter(lambda value: value is not None), progress=NOT_A_FLAG,
-        memory=NOT_MEMORY, num_evaluations=st.just(2), shard=st.just((1, 2)), record=st.just(("test",)),
-    ),
-    *cases(
-        jm.plan, lambda: dict(runs=RUNS), runs=NOT_RUNS, static=NOT_RECORD, num_devices=NOT_FROM_1, mixed=NOT_A_FLAG,
-        **dict.fromkeys(
-            ("max_runs", "max_group", "max_padding"),
-            NOT_A_NUMBER.filter(lambda value: value is not math.inf) | one_of([0, 0.5, -1]),
-        ),
-    ),
+    *declared(jm.plan, lambda: dict(runs=RUNS), static=NOT_RECORD),
     *cases(
         jm.grid, dict, learning_rate=NOT_AN_AXIS, batch_size=NOT_AN_AXIS | one_of([True, "8"]), seed=NOT_AN_AXIS
     ),
     *cases(jm.sample, dict, learning_rate=NOT_AN_AXIS, seed=NOT_AN_AXIS | one_of(["x", True])),
-    *cases(
-        jm.uniform, lambda: dict(low=0, high=1), low=NOT_A_NUMBER | st.floats(1),
-        high=NOT_A_NUMBER | st.floats(max_value=0),
-    ),
-    *cases(
+    *declared(jm.uniform, lambda: dict(low=0, high=1), low=st.floats(1), high=st.floats(max_value=0)),
+    *declared(
         jm.loguniform, lambda: dict(low=0.1, high=1), low=NOT_POSITIVE | st.floats(1),
         high=NOT_POSITIVE | st.floats(max_value=0.1),
     ),
-    *cases(
-        jm.with_seeds, lambda: dict(runs=dict(learning_rate=[0.1]), seeds=[0]),
-        runs=one_of(THINGS, ARRAYS, [RUNS, {"a": []}, {"a": [1], "b": [1, 2]}, {"a": 1}, {1: [2]}]),
-        seeds=one_of(THINGS, ARRAYS[:2], [3, [1, 1], [1.5], [-1], [2**31], [True], ["1"], "12", [math.nan], [10**400]]),
-    ),
+    *declared(jm.with_seeds, lambda: dict(runs=dict(learning_rate=[0.1]), seeds=[0])),
 ]  # fmt: skip
 
 

@@ -11,21 +11,17 @@ import pandas as pd
 import pytest
 from bad_values import (
     ARRAYS,
-    NOT_A_FLAG,
     NOT_A_NUMBER,
-    NOT_A_PATH,
     NOT_A_SPLIT_NAME,
-    NOT_A_TEXT,
-    NOT_CALLABLE,
-    NOT_FROM_1,
-    NOT_POSITIVE,
     THINGS,
     Case,
     Drawn,
     assert_refused,
+    declared,
     few,
     is_not,
     one_of,
+    register,
     things_but,
 )
 from conftest import make_split
@@ -34,6 +30,9 @@ from hypothesis import strategies as st
 from results_for_tests import make_result
 
 import jaxmnist as jm
+from jaxmnist.analysis import arguments, intervals, statistics
+from jaxmnist.networks import classifier as classifiers
+from jaxmnist.plots import networks
 
 CLASS_NAMES = ("a", "b", "c", "d")
 SPLIT = make_split(6, 0)
@@ -91,7 +90,7 @@ def lacking(*names, attributes=()):
         nonsense = [None, [1, 2], 1.5, "", 0, -1] if name.startswith("num_") else [None, 3, [1], np.arange(3)]
         makers.append(functools.partial(without_attribute, name))
         makers.extend(functools.partial(with_attribute, name, value) for value in nonsense)
-    return NO_RESULT | calls(makers)
+    return NO_RESULT | calls(makers) if makers else NO_RESULT
 
 
 WORDS = ("dataset", "budget", "model", "optimizer")
@@ -153,120 +152,71 @@ NOT_FILES = one_of(things_but({"a": 1}), ["results.nc", [3], [None], [""], ["typ
 NOT_CHOSEN = one_of(things_but({}), ARRAYS, [{8: "best"}, 3])
 AT_ENDS = dict(split=NOT_A_SPLIT_NAME | st.just("train"))
 
+register(
+    arguments.IsResult,
+    lambda kind: lacking(*kind.variables, attributes=kind.attributes) | (RATES_AS_WORDS if kind.numbers else NO_RESULT),
+)
+register(arguments.IsTable, lambda kind: NOT_A_TABLE)
+register(intervals.FRACTIONS, NOT_ACCURACIES)
+register(statistics.POSITIVE, NOT_FACTORS)
+register(networks.LABELS, NOT_LABELS)
+register(jm.merge.kinds["files"], NOT_FILES)
+register(jm.rate_curve.kinds["chosen"], NOT_CHOSEN)
+register(jm.noise_curve.kinds["critical_batch_size"].kind, NOT_A_NUMBER.filter(lambda value: value is not math.inf))
+register(jm.training_curves.kinds["rows"], NOT_ROWS)
+register(classifiers.IsClassifier, lambda kind: is_not() | st.just(params()))
+register(classifiers.SEEDS, NOT_SEEDS)
+CURVE = lacking("recorded_validation_accuracy", "diverged_step")
+NOT_A_GRID = dict(result=RUN_RESULTS)
+
 CASES = [
-    *cases(jm.table, dict, result=NO_RESULT),
-    *cases(jm.settings, dict, result=lacking(*FINALS)),
-    *cases(jm.ties, dict, result=lacking(*FINALS)),
-    *cases(jm.best, dict, result=lacking(*FINALS, attributes=("num_validation", "num_test"))),
-    *cases(
-        jm.best_of_each, of_result(name="batch_size"), result=lacking(*FINALS, attributes=("num_test",)),
-        name=NOT_A_TEXT | one_of(["seed", "x", ""]),
+    *declared(jm.table, dict),
+    *declared(jm.settings, dict),
+    *declared(jm.ties, dict),
+    *declared(jm.best, dict),
+    *declared(jm.best_of_each, of_result(name="batch_size"), name=one_of(["seed", "x", ""])),
+    *declared(jm.curve_table, of_result(), result=lacking("recorded_test_accuracy", "diverged_step")),
+    *declared(jm.interval, lambda: dict(accuracies=[0.5, 0.6], num_images=10)),
+    *declared(jm.at_budget, of_result(budget="steps", amount=5), result=CURVE),
+    *declared(jm.steps_to_target, of_result(target=0.5), result=CURVE),
+    *declared(jm.default_target, dict, **NOT_A_GRID),
+    *declared(jm.target_table, of_result(target=0.5), result=CURVE | RUN_RESULTS),
+    *declared(jm.best_rates, dict),
+    *declared(jm.fit_scaling, lambda: dict(batch_sizes=[1, 2, 3], steps=[3, 2, 1])),
+    *declared(jm.is_dead, dict),
+    *declared(jm.refined, of_result(num_train=47), result=RATES_AS_WORDS),
+    *declared(jm.heatmap, of_result(), split=st.just("train"), **NOT_A_GRID),
+    *declared(jm.scatter, of_result(), split=st.just("train")),
+    *declared(jm.accuracy_curve, of_result(), result=lacking("recorded_test_accuracy")),
+    *declared(jm.learning_curves, of_result(), result=lacking("recorded_test_loss")),
+    *declared(
+        jm.rate_curve, of_result(by="batch_size", chosen={}), by=one_of(["x", "seed", "learning_rate"]),
+        split=st.just("train"),
     ),
-    *cases(
-        jm.curve_table, of_result(), result=lacking("recorded_test_accuracy", "diverged_step"), splits=NOT_SPLITS,
-        metrics=NOT_METRICS,
-    ),
-    *cases(
-        jm.interval, lambda: dict(accuracies=[0.5, 0.6], num_images=10), accuracies=NOT_ACCURACIES,
-        num_images=NOT_FROM_1,
-    ),
-    *cases(
-        jm.at_budget, of_result(budget="steps", amount=5),
-        result=lacking("recorded_validation_accuracy", "diverged_step"), budget=is_not() | one_of(["hours"]),
-        amount=NOT_POSITIVE, split=NOT_A_SPLIT_NAME,
-    ),
-    *cases(
-        jm.steps_to_target, of_result(target=0.5), result=lacking("recorded_validation_accuracy"), target=NOT_A_NUMBER,
-        metric=is_not() | one_of(["accuracies"]),
-    ),
-    *cases(jm.default_target, dict, result=lacking("recorded_validation_accuracy", "diverged_step") | RUN_RESULTS),
-    *cases(
-        jm.target_table, of_result(target=0.5), result=lacking("recorded_validation_accuracy") | RUN_RESULTS,
-        target=NOT_A_NUMBER, metric=is_not() | one_of(["accuracies"]),
-    ),
-    *cases(jm.best_rates, dict, table=NOT_A_TABLE),
-    *cases(
-        jm.fit_scaling, lambda: dict(batch_sizes=[1, 2, 3], steps=[3, 2, 1]), batch_sizes=NOT_FACTORS, steps=NOT_FACTORS
-    ),
-    *cases(
-        jm.is_dead, dict,
-        result=lacking("recorded_validation_loss", "diverged_step", attributes=("num_classes",)),
-    ),
-    *cases(
-        jm.refined, of_result(num_train=47), result=lacking(*FINALS, attributes=("num_validation",)) | RATES_AS_WORDS,
-        num_train=NOT_FROM_1,
-    ),
-    *cases(
-        jm.rerun, of_result(learning_rate=0.1, batch_size=8, seed=0),
-        result=lacking(attributes=("model", "optimizer", "num_steps", "model_fields")),
-        dataset=is_not(None) | st.just(SPLIT), model=is_not(None) | st.just(jm.MLP),
-        optimizer=NOT_CALLABLE.filter(lambda value: value is not None), learning_rate=NOT_A_NUMBER | one_of([0.3]),
-        seed=NOT_A_NUMBER | one_of([7, -1]), speed=st.just(1),
-    ),
-    *cases(
-        jm.heatmap, of_result(), result=lacking(*FINALS, attributes=WORDS) | RUN_RESULTS | RATES_AS_WORDS, **AT_ENDS
-    ),
-    *cases(jm.scatter, of_result(), result=lacking(*FINALS, attributes=WORDS) | RATES_AS_WORDS, **AT_ENDS),
-    *cases(
-        jm.accuracy_curve, of_result(), result=lacking("recorded_test_accuracy", attributes=WORDS),
-        split=NOT_A_SPLIT_NAME, log_log=NOT_A_FLAG, band=is_not() | one_of(["sem"]),
-    ),
-    *cases(
-        jm.learning_curves, of_result(), result=lacking("recorded_test_loss", attributes=WORDS), splits=NOT_SPLITS,
-        metrics=NOT_METRICS, log_log=NOT_A_FLAG, band=is_not() | one_of(["sem"]),
-    ),
-    *cases(
-        jm.rate_curve, of_result(by="batch_size", chosen={}),
-        result=lacking(*FINALS, attributes=WORDS) | RATES_AS_WORDS,
-        by=NOT_A_TEXT | one_of(["x", "seed", "learning_rate"]), chosen=NOT_CHOSEN, **AT_ENDS,
-    ),
-    *cases(
-        jm.budget_maps, dict,
-        result=lacking("recorded_validation_accuracy", "diverged_step", attributes=(*WORDS, "num_train")) | RUN_RESULTS,
-    ),
-    *cases(
-        jm.target_maps, of_result(target=0.5), target=NOT_TARGET,
-        result=lacking("recorded_validation_accuracy", attributes=WORDS) | RUN_RESULTS | RATES_AS_WORDS,
-    ),
-    *cases(
-        jm.report, of_result(target=0.5), result=lacking(*FINALS, attributes=("dataset", "budget", "num_test")),
-        target=NOT_TARGET.filter(lambda value: value is not None),
-        noise=NOT_A_TABLE.filter(lambda value: value is not None),
-    ),
-    *cases(
-        jm.figures, of_result(target=0.5), result=lacking(*FINALS, attributes=WORDS),
-        target=NOT_TARGET.filter(lambda value: value is not None),
-        noise=NOT_A_TABLE.filter(lambda value: value is not None),
-    ),
-    *cases(
+    *declared(jm.budget_maps, dict, **NOT_A_GRID),
+    *declared(jm.target_maps, of_result(target=0.5), **NOT_A_GRID),
+    *declared(jm.report, of_result(target=0.5)),
+    *declared(jm.figures, of_result(target=0.5)),
+    *declared(
         jm.noise_curve,
         of_result(table=pd.DataFrame({"step": [1], "noise_scale": [2.0]}), critical_batch_size=None, setting="x"),
-        table=NOT_A_TABLE, result=lacking(attributes=WORDS), setting=NOT_A_TEXT,
-        critical_batch_size=NOT_A_NUMBER.filter(lambda value: value is not None and value is not math.inf),
     ),
-    *cases(
-        jm.confusion, lambda: dict(labels=SPLIT.labels, predicted=SPLIT.labels, class_names=CLASS_NAMES, title="x"),
-        labels=NOT_LABELS, predicted=NOT_LABELS, class_names=NOT_NAMES, title=NOT_A_TEXT,
+    *declared(
+        jm.confusion, lambda: dict(labels=SPLIT.labels, predicted=SPLIT.labels, class_names=CLASS_NAMES, title="x")
     ),
-    *cases(
-        jm.mistakes, of_images(labels=SPLIT.labels, title="x"), images=NOT_IMAGES, labels=NOT_LABELS,
-        probabilities=NOT_SHARES, class_names=NOT_NAMES, title=NOT_A_TEXT,
+    *declared(jm.mistakes, of_images(labels=SPLIT.labels, title="x"), images=NOT_IMAGES, probabilities=NOT_SHARES),
+    *declared(
+        jm.predictions, of_images(images=SPLIT.images[..., 0], names=list("abcdef")), probabilities=NOT_SHARES,
+        names=st.just(["a"]),
     ),
-    *cases(
-        jm.predictions, of_images(images=SPLIT.images[..., 0], names=list("abcdef")), images=NOT_IMAGES,
-        probabilities=NOT_SHARES, class_names=NOT_NAMES, names=NOT_NAMES | st.just(["a"]),
-    ),
-    *cases(jm.filters, lambda: dict(kernel=np.ones((3, 3, 1, 2)), title="x"), kernel=NOT_A_KERNEL, title=NOT_A_TEXT),
-    *cases(jm.training_curves, lambda: dict(rows=[], title="x"), rows=NOT_ROWS, title=NOT_A_TEXT),
-    *cases(jm.save, of_result(folder="nowhere"), result=NO_RESULT, folder=NOT_A_PATH | st.just(None)),
-    *cases(jm.load_results, dict, folder=NOT_A_PATH | one_of([None, "nowhere"])),
-    *cases(jm.load_model, dict, folder=NOT_A_PATH | st.just(None)),
-    *cases(jm.merge, dict, files=NOT_FILES),
-    *cases(
-        jm.save_model, lambda: dict(folder="nowhere", classifier=classifier(), seeds=[0, 1]),
-        folder=NOT_A_PATH | st.just(None), classifier=is_not() | st.just(params()), seeds=NOT_SEEDS,
-    ),
-    *cases(jm.read_digit, dict, path=NOT_A_PATH | st.just(None)),
+    *declared(jm.filters, lambda: dict(kernel=np.ones((3, 3, 1, 2)), title="x"), kernel=NOT_A_KERNEL),
+    *declared(jm.training_curves, lambda: dict(rows=[], title="x")),
+    *declared(jm.save, of_result(folder="nowhere")),
+    *declared(jm.load_results, dict, folder=st.just("nowhere")),
+    *declared(jm.load_model, dict),
+    *declared(jm.merge, dict),
+    *declared(jm.save_model, lambda: dict(folder="nowhere", classifier=classifier(), seeds=[0, 1])),
+    *declared(jm.read_digit, dict),
 ]  # fmt: skip
 
 
@@ -280,7 +230,7 @@ def test_bad_values_are_refused_by_name(case, data):
 
 def test_the_calls_of_the_table_work_with_good_values(tmp_path):
     """Otherwise a refusal could be of something else."""
-    cheap = [case for case in CASES if case.function not in (jm.rerun, jm.save, jm.save_model)]
+    cheap = [case for case in CASES if case.function not in (jm.save, jm.save_model)]
     for case in {case.function: case for case in cheap}.values():
         if case.valid is not dict:
             case.function(**case.valid())
