@@ -63,8 +63,8 @@ MUTATIONS = (
     Mutation(
         "all runs of a sweep have the initial parameters of one seed",
         "sweeps/programs.py",
-        "configured.model, configured.optimizer, numbers.seed, images)",
-        "configured.model, configured.optimizer, 0 * numbers.seed, images)",
+        "run.model, run.optimizer, inputs.seed, images)",
+        "run.model, run.optimizer, 0 * inputs.seed, images)",
         "tests/sweeps/test_sweep.py::test_every_run_equals_the_same_run_alone",
     ),
     Mutation(
@@ -98,15 +98,15 @@ MUTATIONS = (
     Mutation(
         "each segment of a long run takes the first examples",
         "networks/run.py",
-        "seed, length, start=start * batch_size)",
-        "seed, length, start=0)",
+        "(stop - start) * batch_size, start=start * batch_size)",
+        "(stop - start) * batch_size, start=0)",
         "tests/networks/test_run.py::test_it_trains_as_fit_does",
     ),
     Mutation(
         "what goes on begins to count its steps again",
         "networks/run.py",
-        "boundaries(int(state.step), num_steps",
-        "boundaries(0, num_steps",
+        "boundaries(first, *steps)",
+        "boundaries(0, *steps)",
         "tests/networks/test_run.py::test_an_interrupted_run_ends_as_if_it_had_not_been",
     ),
     Mutation(
@@ -150,6 +150,20 @@ MUTATIONS = (
         "aside = set_aside(path)",
         "aside = path\n                path.unlink()",
         "tests/test_faults.py::test_no_damaged_state_is_taken_for_another",
+    ),
+    Mutation(
+        "arguments are not checked",
+        "checks.py",
+        "if _outermost.is_checked:",
+        "if True:",
+        "tests/test_bad_results.py",
+    ),
+    Mutation(
+        "Ctrl-C loses what was trained since the last checkpoint",
+        "host/loop.py",
+        "(is_due or stops or is_last(step))",
+        "(is_due or is_last(step))",
+        "tests/host/test_interrupts.py::test_a_sweep_saves_the_segment_and_goes_on",
     ),
 )
 
