@@ -2,7 +2,7 @@
 
 import math
 import numbers
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeGuard
 
 import numpy as np
@@ -57,3 +57,8 @@ def is_sequence(value: object) -> TypeGuard[Sequence]:
     if isinstance(value, np.ndarray):
         return value.ndim == 1
     return isinstance(value, Sequence) and not isinstance(value, str | bytes)
+
+
+def with_tuples(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns values that were read from JSON, which knows no tuples, with tuples in place of lists."""
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}

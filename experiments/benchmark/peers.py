@@ -223,7 +223,7 @@ def flax_style(dataset: jm.Dataset, runs: dict, num_steps: int) -> Peer:
 
 
 def cnn(dataset: jm.Dataset, test: jm.Split, num_steps: int) -> Peer:
-    """Returns the original CNN, going on with its training, as `train_cnn.py` does it."""
+    """Returns the original CNN, whose training is continued at each call, as `train_cnn.py` does it."""
     model, optimizer = jm.CNN(num_classes=len(dataset.class_names)), optax.adam(1e-4)
     mesh = spreading.mesh_for(CNN_BATCH_SIZE)
     order = jm.example_order(len(dataset.train.labels), 0, num_steps * CNN_BATCH_SIZE)
@@ -240,7 +240,7 @@ def cnn(dataset: jm.Dataset, test: jm.Split, num_steps: int) -> Peer:
 
 
 def cnn_vmap(dataset: jm.Dataset, num_steps: int, num_runs: int) -> Peer:
-    """Returns runs of the original CNN under a hand-written `vmap`, each with its own order, going on with training."""
+    """Returns runs of the original CNN under a hand-written `vmap`, each with its own order, continued at each call."""
     model, optimizer = jm.CNN(num_classes=len(dataset.class_names)), optax.adam(1e-4)
     split = jax.device_put(dataset.train)
     length = num_steps * CNN_BATCH_SIZE
@@ -261,7 +261,7 @@ def cnn_vmap(dataset: jm.Dataset, num_steps: int, num_runs: int) -> Peer:
 
 
 def cnn_sweep(dataset: jm.Dataset, num_steps: int, num_runs: int) -> Peer:
-    """Returns a sweep of the original CNN over seeds, by this package's plan, going on with its training."""
+    """Returns a sweep of the original CNN over seeds, by this package's plan, continued at each call."""
     model = jm.CNN(num_classes=len(dataset.class_names))
     runs = jm.grid(learning_rate=1e-4, batch_size=CNN_BATCH_SIZE, seed=range(num_runs))
     data = put(programs.local_mesh(), dataset)

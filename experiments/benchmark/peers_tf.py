@@ -56,7 +56,7 @@ def notebook(dataset: jm.Dataset, runs: dict, num_steps: int) -> peers.Peer:
 
 
 def cnn(dataset: jm.Dataset, test: jm.Split, num_steps: int) -> peers.Peer:
-    """Returns the notebook's CNN, going on with its training."""
+    """Returns the notebook's CNN, whose training is continued at each call."""
     images, labels = _arrays(dataset.train)
     test_images, test_labels = _arrays(test)
     height, width = dataset.train.images.shape[1:3]

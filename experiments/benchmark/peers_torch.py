@@ -99,7 +99,7 @@ def ensemble(dataset: jm.Dataset, runs: dict, num_steps: int, padded: bool) -> p
 
 
 def cnn(dataset: jm.Dataset, test: jm.Split, num_steps: int, channels_last: bool, fused: bool) -> peers.Peer:
-    """Returns the original CNN, going on with its training."""
+    """Returns the original CNN, whose training is continued at each call."""
     images, labels = _tensors(dataset.train)
     test_images, test_labels = _tensors(test)
     side = dataset.train.images.shape[1] // 4

@@ -124,20 +124,20 @@ def draw(rows: list[Row], measured_on: dict) -> "Figure":
     with house_style():
         figure = Figure(figsize=(8.5, 0.3 * sum(heights) + 0.8), layout="constrained")
         panels = figure.subplots(len(works), 1, squeeze=False, height_ratios=heights)[:, 0]
-        for axes, (work, of_work) in zip(panels, works.items(), strict=True):
-            for place, row in enumerate(of_work):
-                color = "tab:blue" if row.peer.startswith(of_work[0].peer.split(",")[0]) else "0.55"
+        for axes, (work, work_rows) in zip(panels, works.items(), strict=True):
+            for place, row in enumerate(work_rows):
+                color = "tab:blue" if row.peer.startswith(work_rows[0].peer.split(",")[0]) else "0.55"
                 axes.plot([min(row.seconds), max(row.seconds)], [place, place], color=color, linewidth=2, alpha=0.5)
                 axes.plot(row.median, place, "o", color=color)
-                times = "" if place == 0 else f" ({_short(ratio(row, of_work[0]))} x)"
+                times = "" if place == 0 else f" ({_short(ratio(row, work_rows[0]))} x)"
                 axes.annotate(
                     f"{in_words(row.median)}{times}", (max(row.seconds), place), (8, 0),
                     textcoords="offset points", va="center", fontsize=9,
                 )  # fmt: skip
             axes.set_title(work, loc="left")
-            axes.set(xscale="log", yticks=range(len(of_work)), yticklabels=[row.peer for row in of_work])
-            axes.set_ylim(len(of_work) - 0.5, -0.5)
-            low, high = min(min(row.seconds) for row in of_work), max(max(row.seconds) for row in of_work)
+            axes.set(xscale="log", yticks=range(len(work_rows)), yticklabels=[row.peer for row in work_rows])
+            axes.set_ylim(len(work_rows) - 0.5, -0.5)
+            low, high = min(min(row.seconds) for row in work_rows), max(max(row.seconds) for row in work_rows)
             limits = low / 1.3, high * max(high / low, 2) ** 0.35
             axes.set_xlim(limits)
             log_ticks(axes, "x", *limits)

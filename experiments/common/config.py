@@ -10,6 +10,7 @@ from typing import Annotated, Literal, TypeVar
 import jaxmnist as jm
 from jaxmnist import checks
 from jaxmnist.host.files import FORMAT, check_format, read_json, write_text
+from jaxmnist.values import with_tuples
 
 CONFIG_NAME = "config.json"
 # Options that concern one call, and not what is trained.
@@ -42,9 +43,8 @@ def load_config(options: type[Options], folder: Path) -> Options:
         config = read_json(path)
         check_format(config.pop("format", FORMAT), path)
         check_config(options, config)
-        as_tuples = {name: tuple(value) if isinstance(value, list) else value for name, value in config.items()}
         data_dir = config["data_dir"] and Path(config["data_dir"])
-        return options(**as_tuples | {"data_dir": data_dir, "output_dir": folder, "resume": folder})
+        return options(**with_tuples(config) | {"data_dir": data_dir, "output_dir": folder, "resume": folder})
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise ValueError(f"the options in {path} cannot be read: {error}") from None
 

@@ -13,6 +13,7 @@ from jaxmnist.analysis.results import hyperparameters, label, table
 from jaxmnist.checks import PATH, Where, checked_by, is_sequence, reason, shown
 from jaxmnist.host.files import (
     FORMAT,
+    NOT_COMPARED,
     check_folder,
     check_format,
     check_ours,
@@ -84,7 +85,7 @@ def merge(files: Sequence[str | os.PathLike]) -> xr.Dataset:
         if shard in found:
             raise ValueError(f"{path} and {found[shard]} are both the shard {shard}")
         found[shard] = path
-        for name in set(first) - {"format", "shard", "axes", "versions", "backend", "num_devices"}:
+        for name in set(first) - NOT_COMPARED - {"shard"}:
             if part.attrs.get(name) != first[name]:
                 raise ValueError(f"{path} and {paths[0]} are not of one sweep: {name} differs")
     num_shards = _num_shards(first["shard"])

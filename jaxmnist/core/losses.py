@@ -43,9 +43,9 @@ def cross_entropy(
     """
     per_example = cross_entropy_per_example(logits, labels)
     if label_smoothing is not None:
-        of_uniform = jax.nn.logsumexp(logits.T, axis=0) - jnp.mean(logits.T, axis=0)
+        uniform_loss = jax.nn.logsumexp(logits.T, axis=0) - jnp.mean(logits.T, axis=0)
         smoothing = jnp.asarray(label_smoothing)
-        per_example = (1 - smoothing) * per_example + smoothing * of_uniform
+        per_example = (1 - smoothing) * per_example + smoothing * uniform_loss
     return masked_sum(per_example, weights) / jnp.sum(weights)
 
 

@@ -97,10 +97,10 @@ def _check_cnn(model: CNN, image_shape: tuple[int, ...]) -> None:
 
 def check_signature(model: nn.Module) -> None:
     """Raises UnsupportedModel if a module itself has a training flag, as an argument of its call or as a field."""
-    fields = {field.name for field in dataclasses.fields(model)}
+    fields = model_fields(model)
     arguments = set(inspect.signature(model).parameters) if callable(model) else set()
     for flag in FLAGS:
-        if flag in fields | arguments:
+        if flag in arguments or flag in fields:
             kind = "argument" if flag in arguments else "field"
             raise UnsupportedModel(f"model {named(model)} has the {kind} {flag}, which is never set here: {INSTEAD}")
 
@@ -152,6 +152,11 @@ def _flags(model, params, inputs, **keys) -> dict[tuple[str, str], list[bool]]:
     with nn.intercept_methods(record):
         jax.eval_shape(lambda params, inputs, keys: apply(model, params, inputs, **keys), params, inputs, keys)
     return found
+
+
+def model_fields(model: nn.Module) -> list[str]:
+    """Returns the names of a module's own fields."""
+    return [field.name for field in dataclasses.fields(model) if field.name not in ("name", "parent")]
 
 
 def named(model: nn.Module) -> str:

@@ -19,7 +19,7 @@ import optax
 from jaxmnist import checks
 from jaxmnist.checks import PATH, SEED, Where, checked_by, is_sequence, raise_invalid, shown
 from jaxmnist.core import training
-from jaxmnist.core.model import init_params
+from jaxmnist.core.model import init_params, model_fields
 from jaxmnist.core.models import MODELS
 from jaxmnist.core.state import random_key
 from jaxmnist.host.files import (
@@ -36,6 +36,7 @@ from jaxmnist.host.files import (
     stored_bytes,
     write_text,
 )
+from jaxmnist.values import with_tuples
 
 MODEL_FOLDER, DESCRIPTION = "model", "model.json"
 # The files that orbax writes for one seed's parameters, and the suffix of a folder that is not complete yet.
@@ -169,7 +170,7 @@ def save_model(folder: str | Path, classifier: Classifier, seeds: Sequence[int])
 
 def _description(classifier: Classifier, seeds: Sequence[int]) -> dict:
     """Returns what `model.json` says; `_described` is the inverse."""
-    names = [field.name for field in dataclasses.fields(classifier.model) if field.name not in ("parent", "name")]
+    names = model_fields(classifier.model)
     return {
         "format": FORMAT,
         "model": type(classifier.model).__name__,
@@ -267,16 +268,16 @@ def load_model(folder: str | Path) -> Classifier:
 
 def _described(description: dict) -> tuple[nn.Module, tuple[int, int, int], tuple[str, ...]]:
     """Returns the model, the shape of its images and its class names; a stranger may have written anything."""
-    as_tuples = {name: tuple(v) if isinstance(v, list) else v for name, v in description["fields"].items()}
+    fields = with_tuples(description["fields"])
     kind = MODELS.get(str(description["model"]))
     if kind is None:
         raise ValueError(f"it names the model {shown(description['model'])}; one of {', '.join(MODELS)} is needed")
     shape, class_names = tuple(description["image_shape"]), tuple(description["class_names"])
     if len(shape) != 3 or not all(checks.is_whole(extent) and 1 <= extent <= MAX_EXTENT for extent in shape):
         raise ValueError(f"its image_shape is {shown(shape)}; three whole numbers up to {MAX_EXTENT} are needed")
-    if len(as_tuples.get("features", ())) > MAX_LAYERS:
-        raise ValueError(f"it has {len(as_tuples['features'])} layers; at most {MAX_LAYERS} are allowed")
-    model = kind(**as_tuples)
+    if len(fields.get("features", ())) > MAX_LAYERS:
+        raise ValueError(f"it has {len(fields['features'])} layers; at most {MAX_LAYERS} are allowed")
+    model = kind(**fields)
     checks.Strings(model.num_classes).check("its class_names", class_names)
     if not description["seeds"]:
         raise ValueError("it has no seeds")

@@ -1,4 +1,4 @@
-"""One long run: segments of `fit`, looks at the accuracy, checkpoints, and going on from them.
+"""One long run: segments of `fit`, evaluations, checkpoints, and resuming from them.
 
 Shapes: N images of a split, H x W x C an image.
 """

@@ -1,12 +1,12 @@
 """What one run is trained with: a model, an optimizer and loss keywords, from its hyperparameters."""
 
-import dataclasses
 from collections.abc import Mapping
 from typing import NamedTuple
 
 import flax.linen as nn
 import optax
 
+from jaxmnist.core.model import model_fields
 from jaxmnist.core.optimizers import OptimizerFactory
 
 LOSS_NAMES = frozenset({"label_smoothing"})
@@ -32,12 +32,7 @@ def configure(model: nn.Module, optimizer: OptimizerFactory, values: Mapping) ->
     fields = model_fields(model)
     model_values: dict = {name: value for name, value in values.items() if name in fields}
     loss_values = {name: value for name, value in values.items() if name in LOSS_NAMES}
-    optimizer_values = {name: value for name, value in values.items() if name not in fields | LOSS_NAMES}
+    optimizer_values = {name: value for name, value in values.items() if name not in {*fields, *LOSS_NAMES}}
     return Configured(
         model.clone(**model_values) if model_values else model, optimizer(**optimizer_values), loss_values
     )
-
-
-def model_fields(model: nn.Module) -> set[str]:
-    """Returns the names of a linen module's own fields."""
-    return {field.name for field in dataclasses.fields(model)} - {"name", "parent"}

@@ -15,13 +15,12 @@ from jaxmnist.core import training
 from jaxmnist.core.model import check_flags
 from jaxmnist.core.state import init_state
 from jaxmnist.data.dataset import SPLIT_NAMES, Batch, Dataset
+from jaxmnist.host.files import NOT_COMPARED
 
 # Where a function comes from and what it is called decides nothing; rules of differentiation have been applied, or are
 # not asked for.
 IGNORED = re.compile(r"name|.*debug_info|.*source_info|.*_thunk|.*_fun|fwd|bwd|.*jvp")
 
-# They may change between the beginning of a sweep and its end.
-NOT_COMPARED = frozenset({"format", "versions", "backend", "num_devices", "axes"})
 # Of these a number is recorded that tells nothing to a person.
 CHECKSUMS = {
     "images_crc32": "images",

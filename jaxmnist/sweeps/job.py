@@ -18,12 +18,12 @@ from jax.extend import core
 from jaxmnist import checks
 from jaxmnist.checks import Choices, Whole, checked_by
 from jaxmnist.core import optimizers
-from jaxmnist.core.model import UnsupportedModel, named
+from jaxmnist.core.model import UnsupportedModel, model_fields, named
 from jaxmnist.data.dataset import SPLIT_NAMES, Dataset
 from jaxmnist.host.files import FORMAT
 from jaxmnist.sweeps import fingerprint
 from jaxmnist.sweeps.arguments import TRAINED, check_evaluations
-from jaxmnist.sweeps.configure import LOSS_NAMES, configure, model_fields
+from jaxmnist.sweeps.configure import LOSS_NAMES, configure
 from jaxmnist.sweeps.planning import Static
 from jaxmnist.sweeps.runs import Runs, check_runs, hyperparameter_names
 
@@ -105,7 +105,7 @@ def make_job(
     if reserved:
         raise ValueError(f"{min(reserved)} cannot be a hyperparameter: results use that name for something else")
     names = hyperparameter_names(arrays)
-    optimizer_names = [name for name in names if name not in model_fields(model) | LOSS_NAMES]
+    optimizer_names = [name for name in names if name not in {*model_fields(model), *LOSS_NAMES}]
     try:
         inspect.signature(optimizer).bind(**dict.fromkeys(optimizer_names))
     except TypeError as error:

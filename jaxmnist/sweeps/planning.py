@@ -103,7 +103,7 @@ def plan(
         parts[values].append(row)
     programs = []
     for values, rows in parts.items():
-        of_part = tuple(zip(static, values, strict=True))
+        part_values = tuple(zip(static, values, strict=True))
         groups = _groups(runs, rows, longest, num_devices, max_padding)
         length = len(groups[0].rows)
         batch_sizes = [group.batch_size for group in groups]
@@ -115,7 +115,7 @@ def plan(
             pools = [((size,), groups[start:stop]) for size, (start, stop) in zip(sizes, slices, strict=True)]
         room = max(most // length, 1)
         for padded, pool in pools:
-            programs += _deal(pool, padded, room, num_devices, max_padding, mixed, of_part)
+            programs += _deal(pool, padded, room, num_devices, max_padding, mixed, part_values)
     return programs
 
 
@@ -155,13 +155,13 @@ def _deal(
     if mixed and room > MANY_GROUPS:
         room -= room % min(SOME_AT_ONCE)
     num_programs = math.ceil(len(groups) / (room * num_devices))
-    of_device = math.ceil(len(groups) / num_programs / num_devices)
-    if mixed and of_device > MANY_GROUPS:
+    per_device = math.ceil(len(groups) / num_programs / num_devices)
+    if mixed and per_device > MANY_GROUPS:
         # A prime number of groups would train one by one, which takes twice as long where they are of one run each.
-        of_device = next(
-            count for count in itertools.count(of_device) if any(count % some == 0 for some in SOME_AT_ONCE)
+        per_device = next(
+            count for count in itertools.count(per_device) if any(count % some == 0 for some in SOME_AT_ONCE)
         )
-    size = of_device * num_devices
+    size = per_device * num_devices
     # Equal numbers of groups, so that one compilation serves all programs.
     repeats = num_programs * size - len(groups) <= MAX_REPEATED * len(groups)
     shares = []
@@ -169,19 +169,19 @@ def _deal(
         members = groups[first::num_programs]
         wanted = size if repeats else math.ceil(len(members) / num_devices) * num_devices
         shares.append(_shares(members[:1] * (wanted - len(members)) + members, num_devices))
-    of_length: dict[int, list[list[_Group]]] = defaultdict(list)
-    for of_program in shares:
-        of_length[len(of_program[0])] += of_program
-    at_once = {length: _at_once(alike, sizes, max_padding) for length, alike in of_length.items()}
+    by_length: dict[int, list[list[_Group]]] = defaultdict(list)
+    for program_groups in shares:
+        by_length[len(program_groups[0])] += program_groups
+    at_once = {length: _at_once(alike, sizes, max_padding) for length, alike in by_length.items()}
     programs = []
-    for of_program in shares:
-        batch_sizes, seeds, rows = (np.array(column) for column in zip(*itertools.chain(*of_program), strict=True))
-        programs.append(Program(sizes, at_once[len(of_program[0])], batch_sizes, seeds, rows, static))
+    for program_groups in shares:
+        batch_sizes, seeds, rows = (np.array(column) for column in zip(*itertools.chain(*program_groups), strict=True))
+        programs.append(Program(sizes, at_once[len(program_groups[0])], batch_sizes, seeds, rows, static))
     return programs
 
 
 def _shares(groups: list[_Group], num_devices: int) -> list[list[_Group]]:
-    """Returns each device's groups, as many and about as much work for each: dealt forth and back, ascending."""
+    """Returns each device's groups, as many and about as much work for each: dealt back and forth, ascending."""
     shares: list[list[_Group]] = [[] for _ in range(num_devices)]
     for index, group in enumerate(groups):
         lap, place = divmod(index, num_devices)

@@ -19,12 +19,13 @@ import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxmnist.core import training
+from jaxmnist.core.model import model_fields
 from jaxmnist.core.optimizers import OptimizerFactory
 from jaxmnist.core.state import State, init_state
 from jaxmnist.data.dataset import Split
 from jaxmnist.data.order import example_order
 from jaxmnist.sweeps import planning
-from jaxmnist.sweeps.configure import Configured, configure, model_fields
+from jaxmnist.sweeps.configure import Configured, configure
 from jaxmnist.sweeps.runs import Runs, hyperparameter_names
 from jaxmnist.sweeps.sizes import groups_at_once, images_at_once
 

@@ -22,6 +22,7 @@ from jaxmnist.data.dataset import DATASET, Dataset
 from jaxmnist.data.order import example_order
 from jaxmnist.sweeps.configure import configure
 from jaxmnist.sweeps.job import make_job
+from jaxmnist.values import with_tuples
 
 
 class Run(NamedTuple):
@@ -72,7 +73,7 @@ def rerun(
             raise ValueError(f"the model of this result, {name}, is not one of {', '.join(MODELS)}: give it as model=")
         try:
             fields = json.loads(attrs["model_fields"])
-            model = MODELS[name](**{key: tuple(v) if isinstance(v, list) else v for key, v in fields.items()})
+            model = MODELS[name](**with_tuples(fields))
         except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
             raise ValueError(f"the model_fields of this result cannot be read: {error}; give model=") from None
     if optimizer is None:

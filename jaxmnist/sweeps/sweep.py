@@ -213,9 +213,9 @@ class ResultCollector:
     def add(self, index: int, outcome: Outcome) -> None:
         """Takes the results of a program that has ended; brings the folder's file up to date now and then."""
         rows = self._planned[index].rows
-        for name, of_program in outcome.items():
-            shape = (len(self._finished), *of_program.shape[2:])
-            self._values.setdefault(name, np.full(shape, np.nan, of_program.dtype))[rows] = of_program
+        for name, program_values in outcome.items():
+            shape = (len(self._finished), *program_values.shape[2:])
+            self._values.setdefault(name, np.full(shape, np.nan, program_values.dtype))[rows] = program_values
         self._finished[rows] = True
         self._work_done += self._work[index]
         due = time.monotonic() - self._last_refresh > SECONDS_PER_REFRESH
