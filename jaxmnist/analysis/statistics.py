@@ -149,6 +149,8 @@ def _check_target(given: SimpleNamespace) -> None:
 def steps_to_target(result: xr.Dataset, target: float, metric: str = "accuracy") -> xr.DataArray:
     """Returns the first recorded step at which a run's validation accuracy or loss reaches a target; nan for never.
 
+    A run that diverged never reaches a target, even if its curve did before.
+
     Args:
       result: with recorded validation curves.
       target: an accuracy as a fraction, or a loss in nats.
@@ -159,7 +161,7 @@ def steps_to_target(result: xr.Dataset, target: float, metric: str = "accuracy")
     """
     curves = _curves(result, f"recorded_validation_{metric}")
     there = curves >= target if metric == "accuracy" else curves <= target
-    return result["step"].where(there).min("step")
+    return result["step"].where(there & result["diverged_step"].isnull()).min("step")
 
 
 @checked_by(result=IsResult(("recorded_validation_accuracy", "diverged_step")))
@@ -186,7 +188,8 @@ def target_table(result: xr.Dataset, target: float, metric: str = "accuracy") ->
     """Returns one row per batch size and learning rate: how many steps the target takes.
 
     Columns: `batch_size`, `learning_rate`, `num_seeds`, `num_reached`, and the mean over seeds of `steps` with the half
-    width of its 95 % t interval, both nan unless every seed reached it; `examples` is steps times batch size.
+    width of its 95 % t interval, both nan unless every seed reached it without diverging; `examples` is steps times
+    batch size.
 
     Raises:
       ValueError: as `steps_to_target`, or the result is no grid of learning rates and batch sizes alone.

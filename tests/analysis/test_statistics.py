@@ -118,6 +118,24 @@ def test_a_target_counts_as_reached_where_every_seed_reaches_it():
     assert statistics.default_target(result) == pytest.approx(0.9)
 
 
+def test_a_run_that_diverged_reaches_no_target():
+    accuracy = [
+        [0.1, 0.9, 0.9, 0.1, 0.1],
+        [0.1, 0.9, 0.9, 0.9, 0.9],
+        [0.1, 0.2, 0.2, 0.9, 0.9],
+        [0.1, 0.2, 0.9, 0.9, 0.9],
+    ]
+    diverged = [12, np.nan, np.nan, np.nan]
+    result = make_curves(accuracy, diverged=diverged, learning_rate=[0.1, 0.2], batch_size=8, seed=[0, 1])
+    for target, metric in ((0.8, "accuracy"), (0.2, "loss")):
+        steps = statistics.steps_to_target(result, target, metric).squeeze().values
+        np.testing.assert_array_equal(steps, [[np.nan, 5], [20, 10]])
+        table = statistics.target_table(result, target, metric)
+        assert table["num_reached"].tolist() == [1, 2]
+        np.testing.assert_array_equal(table["steps"], [np.nan, 15])
+        assert statistics.best_rates(table)["learning_rate"].tolist() == [0.2]
+
+
 def test_a_planted_critical_batch_size_is_found():
     sizes = np.array([8, 32, 128, 512, 2048])
     law = statistics.fit_scaling(sizes, 150 + 36_000 / sizes)
