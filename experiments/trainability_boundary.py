@@ -18,7 +18,7 @@ import common
 from common.boundary_options import MAX_FRAMES, Options
 
 import jaxmnist as jm
-from jaxmnist.studies import boundary
+from jaxmnist.studies import boundary, dimension
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -134,7 +134,7 @@ def report(options: Options, measure, which: str) -> None:
     if not edges.any():
         print(f"{which}no dimension: the picture has no boundary")
         return
-    found = boundary.box_dimension(edges)
+    found = dimension.box_dimension(edges)
     print(
         f"{which}box-counting dimension {found.dimension:.3f}, standard error of the fit {found.standard_error:.3f}, "
         f"from boxes of {found.sizes[0]} to {found.sizes[-1]} pixels:"

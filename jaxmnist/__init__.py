@@ -61,7 +61,6 @@ if TYPE_CHECKING:
     from jaxmnist.networks.pictures import read_digit as read_digit
     from jaxmnist.plots.curves import accuracy_curve as accuracy_curve
     from jaxmnist.plots.curves import learning_curves as learning_curves
-    from jaxmnist.plots.curves import rate_curve as rate_curve
     from jaxmnist.plots.maps import heatmap as heatmap
     from jaxmnist.plots.maps import scatter as scatter
     from jaxmnist.plots.networks import confusion as confusion
@@ -69,6 +68,7 @@ if TYPE_CHECKING:
     from jaxmnist.plots.networks import mistakes as mistakes
     from jaxmnist.plots.networks import predictions as predictions
     from jaxmnist.plots.networks import training_curves as training_curves
+    from jaxmnist.plots.rates import rate_curve as rate_curve
     from jaxmnist.plots.report import figures as figures
     from jaxmnist.plots.scaling import budget_maps as budget_maps
     from jaxmnist.plots.scaling import noise_curve as noise_curve
@@ -95,7 +95,8 @@ _LATE = {
     ),
     "networks.classifier": ("Classifier", "load_model", "save_model"),
     "networks.pictures": ("read_digit",),
-    "plots.curves": ("accuracy_curve", "learning_curves", "rate_curve"),
+    "plots.curves": ("accuracy_curve", "learning_curves"),
+    "plots.rates": ("rate_curve",),
     "plots.maps": ("heatmap", "scatter"),
     "plots.networks": ("confusion", "filters", "mistakes", "predictions", "training_curves"),
     "plots.report": ("figures",),

@@ -260,7 +260,7 @@ LATER = "was written by a later version of jaxmnist, in format 2; this one reads
 def test_what_a_later_version_wrote_is_refused(tiny, tmp_path, monkeypatch):
     result = sweep(tiny)
     with monkeypatch.context() as context:
-        for module in ("checking", "checkpoint"):
+        for module in ("sweeps.job", "networks.classifier"):
             context.setattr(f"jaxmnist.{module}.FORMAT", 2)
         sweep(tiny, tmp_path)
         params = jm.init_state(MODEL, optax.sgd(0.1), 0, tiny.test.images).params

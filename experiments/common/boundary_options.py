@@ -7,7 +7,7 @@ from typing import Annotated
 import tyro
 
 from jaxmnist.checks import MAX_STEPS, Whole
-from jaxmnist.studies import boundary
+from jaxmnist.studies import boundary, dimension
 
 from .options import RunOptions, memory_bytes
 
@@ -77,5 +77,5 @@ class Options(RunOptions):
                 f"factor is {self.factor:g}; a number above 1 and at most the resolution, {self.resolution}, is needed"
             )
         if self.estimate_dimension:
-            boundary.box_sizes(self.resolution)
+            dimension.box_sizes(self.resolution)
         boundary.check_frames(self.axes, self.window(), self.resolution, self.frames, self.factor)

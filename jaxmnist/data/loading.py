@@ -34,7 +34,10 @@ class IsName(Kind):
             raise DataError(f"dataset {shown(value)} is not {self.words}")
 
 
-@checked_by(name=IsName(), data_dir=Optional(PATH))
+NAME = IsName()
+
+
+@checked_by(name=NAME, data_dir=Optional(PATH))
 def load(name: str = DEFAULT_DATASET, data_dir: str | os.PathLike | None = None) -> Dataset:
     """Returns a data set, and prepares it first if that has not been done yet.
 
@@ -67,7 +70,7 @@ def load(name: str = DEFAULT_DATASET, data_dir: str | os.PathLike | None = None)
         raise DataError(f"dataset {name!r} cannot be read from {root}: {error}") from None
 
 
-@checked_by(name=Optional(IsName()), data_dir=Optional(PATH))
+@checked_by(name=Optional(NAME), data_dir=Optional(PATH))
 def load_or_digits(name: str | None, data_dir: str | os.PathLike | None = None) -> tuple[Dataset, str | None]:
     """Returns the data set of that name; for None, MNIST if it is available, and otherwise the digits.
 

@@ -6,7 +6,7 @@ where a run of its setting diverges, and the figure says so: what comes after de
 
 import itertools
 import textwrap
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from types import SimpleNamespace
 from typing import Any, Literal, NamedTuple
 
@@ -19,15 +19,12 @@ from matplotlib.axes import Axes
 from jaxmnist.analysis import results
 from jaxmnist.analysis.arguments import (
     ANY_SPLIT,
-    CHOOSING_SPLIT,
-    SETTINGS,
     WORDS,
     IsResult,
     check_result,
-    check_shown,
     varied,
 )
-from jaxmnist.checks import FLAG, STRING, Choice, Choices, Where, checked_by
+from jaxmnist.checks import FLAG, Choice, Choices, checked_by
 from jaxmnist.core.optimizers import OWNERS
 from jaxmnist.data.dataset import SPLIT_NAMES
 from jaxmnist.plots.style import LABELS, Figure, house_style, line_style, log_ticks
@@ -98,7 +95,7 @@ def accuracy_curve(result: xr.Dataset, split: str = "test", *, log_log: bool = F
                 _draw(zoomed, lines, "accuracy", band, log_log, first=late)
                 zoomed.set_ylabel("")
                 zoomed.tick_params(labelsize=8)
-        _head(figure, axes, lines, _title(result, split))
+        _head(figure, axes, lines, title_words(result, split))
         _caption(figure, result, lines, band, log_log)
     return figure
 
@@ -142,7 +139,7 @@ def learning_curves(
     is_single = len(settings) == 1
     panels = [[_Line(label, rows, split) for label, rows in settings] for split in splits]
     if is_single:
-        panels = [[_Line(_split_words(split), settings[0][1], split) for split in splits]]
+        panels = [[_Line(split_words(split), settings[0][1], split) for split in splits]]
     shape = (1, len(metrics)) if is_single else (len(metrics), len(splits))
     lines = panels[0]
     with house_style():
@@ -158,86 +155,15 @@ def learning_curves(
                 _set_limits([of_row[place] for place in places], shown, band, log_log)
             for place, axes in enumerate(of_row):
                 if not is_single and row == 0:
-                    axes.set_title(f"{_split_words(splits[place])} split", fontsize=10)
+                    axes.set_title(f"{split_words(splits[place])} split", fontsize=10)
                 if not is_single:
                     axes.set_ylabel("" if place else _label(flat[row * len(of_row)][0], log_log))
         for axes in grid[-1]:
             axes.set_xlabel("training steps")
-        _head(figure, grid[0, 0], lines, _title(result, *splits))
+        _head(figure, grid[0, 0], lines, title_words(result, *splits))
         shows_all = log_log or not _late(table)
         outside = "" if shows_all else f"what precedes step {_late(table):g} is partly outside the axes"
         _caption(figure, result, [line for panel in panels for line in panel], band, log_log, outside)
-    return figure
-
-
-def _are_settings(value: object) -> bool:
-    return isinstance(value, Mapping) and all(
-        best is None or (isinstance(best, results.Best) and "learning_rate" in best.setting) for best in value.values()
-    )
-
-
-def _check_rates(given: SimpleNamespace) -> None:
-    names = [name for name in results.hyperparameters(given.result) if name not in ("seed", "learning_rate")]
-    Choice(tuple(names)).check("by", given.by)
-    check_shown(given.result, given.by, "learning_rate")
-
-
-@checked_by(
-    _check_rates, result=IsResult(SETTINGS, WORDS, ("learning_rate",)), by=STRING,
-    chosen=Where("a setting for each value, as best_of_each returns them,", _are_settings), split=CHOOSING_SPLIT,
-)  # fmt: skip
-def rate_curve(
-    result: xr.Dataset, by: str, chosen: Mapping[Any, results.Best | None], split: str = "validation"
-) -> Figure:
-    """Returns final accuracy against the learning rate, one line per value of another hyperparameter.
-
-    Error bars are 95 % t intervals over seeds. The chosen learning rate of each line has a ring. Where runs diverged
-    there is a gap, and a cross at the foot of the figure.
-
-    Args:
-      result: in whose settings nothing but `by` and `learning_rate` differs.
-      by: the other hyperparameter, such as `optimizer`.
-      chosen: value of `by` -> setting, as `results.best_of_each` returns them.
-      split: `"validation"` or `"test"`.
-
-    Raises:
-      ValueError: something else differs, too.
-    """
-    table = results.settings(result).sort_values("learning_rate")
-    values = results.hyperparameters(result)[by]
-    with house_style():
-        figure = Figure(figsize=(7.2, 4.2), layout="constrained")
-        axes = figure.subplots()
-        for place, value in enumerate(values):
-            rows = table[table[by] == value]
-            rates = rows["learning_rate"].to_numpy(float)
-            has_diverged = rows["num_diverged"].to_numpy() > 0
-            mean = np.where(has_diverged, np.nan, 100 * rows[f"{split}_accuracy"].to_numpy(float))
-            half_width = np.where(has_diverged, np.nan, 100 * rows[f"{split}_accuracy_half_width"].to_numpy(float))
-            style = line_style(place, len(values))
-            counts = int(rows["num_diverged"].sum()), int(rows["num_seeds"].sum())
-            name = f"{value} ({_diverged_words(*counts)})" if counts[0] else str(value)
-            bars = None if np.isnan(half_width).all() else half_width
-            axes.errorbar(rates, mean, bars, label=name, **style, capsize=2.5)
-            best = chosen.get(value)
-            if best is not None:
-                point = best.setting["learning_rate"], 100 * getattr(best, split).mean
-                axes.plot(*point, "o", markersize=13, markerfacecolor="none", color=style["color"], markeredgewidth=1.5)
-            if has_diverged.any():
-                heights = np.full(has_diverged.sum(), 0.02 + 0.03 * place)
-                foot = axes.get_xaxis_transform()
-                axes.plot(rates[has_diverged], heights, "x", color=style["color"], transform=foot)
-        if (table["learning_rate"] > 0).all():
-            axes.set_xscale("log")
-            axes.xaxis.set_major_formatter("{x:g}")
-        axes.set(xlabel="learning rate", ylabel=f"{_split_words(split)} accuracy (%)")
-        axes.grid(alpha=0.3)
-        axes.legend(frameon=False, handlelength=3.2)
-        axes.set_title(_title(result, split), loc="left")
-        notes = ["mean and 95 % t interval over " + _seed_words(table), "ring: chosen on validation"]
-        if table["num_diverged"].any():
-            notes.append("cross: runs of this setting diverged")
-        _write_caption(figure, result, notes)
     return figure
 
 
@@ -256,12 +182,12 @@ def _words(name: str, value: Any) -> str:
     return f"{LABELS.get(name, name).split(' (')[0].replace('_', ' ')} {value:g}"
 
 
-def _split_words(split: str) -> str:
+def split_words(split: str) -> str:
     return "training" if split == "train" else split
 
 
-def _title(result: xr.Dataset, *splits: str) -> str:
-    splits_words = f"{', '.join(map(_split_words, splits))} split{'s' if len(splits) > 1 else ''}"
+def title_words(result: xr.Dataset, *splits: str) -> str:
+    splits_words = f"{', '.join(map(split_words, splits))} split{'s' if len(splits) > 1 else ''}"
     return f"{result.attrs['dataset']}, {splits_words}, {result.attrs['budget']}"
 
 
@@ -292,7 +218,7 @@ def _draw(axes: Axes, lines: list[_Line], metric: str, band: Band, log_log: bool
         marked = (MARKER_GAP * place / len(lines), MARKER_GAP) if many else None
         axes.plot(steps, mean, **style, markevery=marked, label=line.label, clip_on=first > 0 or log_log)
     has_one_split = len({line.split for line in lines}) == 1
-    axes.set_ylabel(f"{_split_words(lines[0].split)} " * has_one_split + _label(metric, log_log))
+    axes.set_ylabel(f"{split_words(lines[0].split)} " * has_one_split + _label(metric, log_log))
     axes.grid(alpha=0.3)
     last = max(line.rows["step"].max() for line in lines)
     if log_log:
@@ -349,7 +275,7 @@ def _head(figure: Figure, axes: Axes, lines: list[_Line], title: str) -> None:
     """Writes the title, and names the lines below it; of a single setting, a panel notes how many runs diverged."""
     diverged = [_num_diverged(line) for line in lines]
     if _is_one_setting(lines) and diverged[0]:
-        words = _diverged_words(*diverged[0])
+        words = diverged_words(*diverged[0])
         axes.text(0.5, 0.85, words, transform=axes.transAxes, ha="center", va="center", color="0.25")
     if len(lines) == 1:
         axes.set_title(title, loc="left")
@@ -357,7 +283,7 @@ def _head(figure: Figure, axes: Axes, lines: list[_Line], title: str) -> None:
     handles, labels = axes.get_legend_handles_labels()
     for place, counts in enumerate(diverged):
         if counts and not _is_one_setting(lines):
-            labels[place] += f" ({_diverged_words(*counts)})"
+            labels[place] += f" ({diverged_words(*counts)})"
     columns = next((count for count in (len(labels), 2) if count * max(map(len, labels)) < 75), 1)
     figure.legend(
         handles, labels, title=title, title_fontsize=11, alignment="left", loc="outside upper left",
@@ -371,28 +297,28 @@ def _num_diverged(line: _Line) -> tuple[int, int] | None:
     return (count, int(line.rows["num_seeds"].iloc[0])) if count else None
 
 
-def _diverged_words(count: int, of: int) -> str:
+def diverged_words(count: int, of: int) -> str:
     return f"{count} of {of} runs diverged"
 
 
-def _seed_words(table: pd.DataFrame) -> str:
+def seed_words(table: pd.DataFrame) -> str:
     least, most = int(table["num_seeds"].min()), int(table["num_seeds"].max())
     return f"{least} seed{'s' * (least > 1)}" if least == most else f"{least} to {most} seeds"
 
 
 def _caption(figure: Figure, result: xr.Dataset, lines: list[_Line], band: Band, log_log: bool, *notes: str) -> None:
     rows = pd.concat([line.rows for line in lines])
-    seeds = _seed_words(rows)
+    seeds = seed_words(rows)
     said = [f"mean and {BANDS[band]} over {seeds}" if rows["num_seeds"].max() > 1 else seeds]
     settings = {line.label if line.label and not _is_one_setting(lines) else "": line for line in lines}
     diverged = [found for line in settings.values() if (found := _num_diverged(line))]
     if diverged:
         total = sum(int(line.rows["num_seeds"].iloc[0]) for line in settings.values())
-        words = _diverged_words(sum(count for count, _ in diverged), total)
+        words = diverged_words(sum(count for count, _ in diverged), total)
         said.append(f"{words}: a line ends where the first of its runs does")
     if log_log:
         said.append("step 0 left out: logarithmic axes")
-    _write_caption(figure, result, [*said, *notes])
+    write_caption(figure, result, [*said, *notes])
 
 
 def _is_one_setting(lines: list[_Line]) -> bool:
@@ -400,7 +326,7 @@ def _is_one_setting(lines: list[_Line]) -> bool:
     return all(line.rows is lines[0].rows for line in lines)
 
 
-def _write_caption(figure: Figure, result: xr.Dataset, notes: Iterable[str]) -> None:
+def write_caption(figure: Figure, result: xr.Dataset, notes: Iterable[str]) -> None:
     """Writes under a figure the model, the optimizer, the hyperparameters that all lines share, and what is said."""
     held = results.hyperparameters(result)
     common = [_words(name, axis[0]) for name, axis in held.items() if name != "seed" and len(axis) == 1]

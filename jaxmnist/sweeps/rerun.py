@@ -81,7 +81,9 @@ def rerun(
             known = ", ".join(OPTIMIZERS)
             raise ValueError(f"the optimizer of this result, {attrs['optimizer']}, is not one of {known}: give it")
         optimizer = OPTIMIZERS[attrs["optimizer"]]
-    dataset = dataset or loading.load(attrs["dataset"])
+    if dataset is None:
+        loading.NAME.check("dataset", attrs["dataset"])
+        dataset = loading.load(attrs["dataset"])
     make_job(model, optimizer, {name: np.array([value]) for name, value in setting.items()}, dataset, num_steps)
     seed, batch_size = setting.pop("seed"), setting.pop("batch_size")
     configured = configure(model, optimizer, setting)
