@@ -37,7 +37,8 @@ class Best(NamedTuple):
       setting: hyperparameter -> value.
       validation: mean validation accuracy over seeds.
       test: mean test accuracy over seeds, of this setting alone.
-      edges: the hyperparameters whose best value is the smallest or the largest of its axis.
+      edges: the numeric hyperparameters whose best value is the smallest or the largest of its axis; names and booleans
+        have no edge.
     """
 
     setting: dict[str, float]
@@ -103,6 +104,12 @@ def with_all_dims(result: xr.Dataset) -> xr.Dataset:
     return result.expand_dims([name for name in hyperparameters(result) if result[name].ndim == 0])
 
 
+def _places(result: xr.Dataset, values: Mapping[str, list]) -> dict[str, list[int]]:
+    """Returns where values lie along the dims of a result. (`sel` would take a list of booleans for a mask.)"""
+    found = {name: {value: i for i, value in enumerate(result[name].values.tolist())} for name in values}
+    return {name: [found[name][value] for value in column] for name, column in values.items()}
+
+
 @checked_by(result=IsResult(present=METRICS))
 def table(result: xr.Dataset) -> pd.DataFrame:
     """Returns one row per run in the order of the runs: hyperparameters, seed, then the metrics.
@@ -116,7 +123,7 @@ def table(result: xr.Dataset) -> pd.DataFrame:
     if "run" in result.dims:
         frame = metrics.to_dataframe().reset_index(drop=True)
     else:
-        frame = metrics.sel(hyperparameters(result)).to_dataframe(dim_order=names).reset_index()
+        frame = metrics.isel(_places(result, hyperparameters(result))).to_dataframe(dim_order=names).reset_index()
     for name in STEPS:
         if name in frame:
             frame[name] = frame[name].astype("Int64")
@@ -126,7 +133,8 @@ def table(result: xr.Dataset) -> pd.DataFrame:
 def by_run(result: xr.Dataset, runs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Returns a result's variables as arrays `[R, ...]` in the order of the runs it is the result of."""
     if "run" not in result.dims:
-        result = result.sel({name: xr.DataArray(values, dims="run") for name, values in runs.items()})
+        places = _places(result, {name: values.tolist() for name, values in runs.items()})
+        result = result.isel({name: xr.DataArray(place, dims="run") for name, place in places.items()})
     return {str(name): array.transpose("run", ...).values for name, array in result.data_vars.items()}
 
 
@@ -189,11 +197,12 @@ def curve_table(
 
 def _curves(result: xr.Dataset, name: str) -> np.ndarray:
     """Returns recorded curves, `[R, E]` float64, in the order of the rows of `table`."""
-    curves = with_all_dims(result)[name].astype(np.float64)
+    result = with_all_dims(result)
+    curves = result[name].astype(np.float64)
     if "run" in curves.dims:
         return curves.transpose("run", "step").values
     typed = hyperparameters(result)
-    return curves.sel(typed).transpose(*typed, "step").values.reshape(-1, curves.sizes["step"])
+    return curves.isel(_places(result, typed)).transpose(*typed, "step").values.reshape(-1, curves.sizes["step"])
 
 
 def _by_setting(rows: pd.DataFrame, names: list[str]) -> Iterator[tuple[dict, np.ndarray]]:
@@ -274,7 +283,9 @@ def best(result: xr.Dataset) -> Best | None:
     edges = [
         name
         for name, value in setting.items()
-        if len(values[name]) > 1 and value in (min(values[name]), max(values[name]))
+        if result[name].dtype.kind in "iuf"
+        and len(values[name]) > 1
+        and value in (min(values[name]), max(values[name]))
     ]
     return Best(
         setting,
@@ -292,7 +303,7 @@ def _check_name(given: SimpleNamespace) -> None:
 def best_of_each(result: xr.Dataset, name: str) -> dict[Any, Best | None]:
     """Returns, for each value of one hyperparameter, the best setting among those that have it; as `best` chooses.
 
-    The edges are those of the values that occur together with it.
+    The edges are those of the values that occur together with it, and `name` itself is never among them.
 
     Raises:
       ValueError: as `settings`, or there is no such hyperparameter.

@@ -99,6 +99,26 @@ def test_best_inside_the_grid_has_no_edge_and_its_own_types():
     assert isinstance(best.setting["batch_size"], int)
 
 
+def test_booleans_are_values_and_no_mask():
+    axes = dict(nesterov=[True, False], learning_rate=[0.1, 1.0], seed=[0])
+    accuracy = np.array([0.1, 0.2, 0.3, 0.4])
+    result = make_result(accuracy, accuracy, **axes)
+    assert results.table(result)["validation_accuracy"].tolist() == accuracy.tolist()
+    assert results.by_run(result, jm.grid(**axes))["validation_accuracy"].tolist() == accuracy.tolist()
+    curves = np.stack([accuracy[[2, 3, 0, 1]]] * 2, axis=1)  # of the sorted axes
+    assert jm.curve_table(with_curves(result, curves))["test_accuracy_mean"].tolist() == np.repeat(accuracy, 2).tolist()
+    assert jm.best(result).setting == {"nesterov": False, "learning_rate": 1.0}
+
+
+def test_only_numbers_have_an_edge():
+    axes = dict(optimizer=["adam", "sgd"], nesterov=[False, True], batch_size=[8, 16], learning_rate=[0.1, 1.0, 2.0])
+    accuracy = np.full(24, 0.5)
+    accuracy[1] = 0.9
+    best = jm.best(make_result(accuracy, accuracy, seed=[0], **axes))
+    assert best.setting == dict(optimizer="adam", nesterov=False, batch_size=8, learning_rate=1.0)
+    assert best.edges == ["batch_size"]
+
+
 def test_diverged_settings_are_never_best():
     axes = dict(learning_rate=[0.1, 0.5], seed=[0, 1])
     assert jm.best(make_result([0.5, 0.5, 0.9, 0.9], [0.5] * 4, [np.nan] * 3 + [7], **axes)).setting == {
