@@ -17,7 +17,6 @@ from jaxmnist.data.dataset import SPLIT_NAMES
 
 NUM_SHOWN = 5
 MAP_NAMES = ("learning_rate", "batch_size")
-MIN_POINTS_OF_A_LAW = 3
 RESULT = IsResult(
     SETTINGS,
     (*WORDS, "num_train", "num_validation", "num_test"),
@@ -84,8 +83,7 @@ def _choice(result: xr.Dataset) -> Iterator[str]:
     if num_tied > 0:
         yield f"cannot be told from it: {num_tied} other settings (paired t test over seeds, Holm, 5 %)"
     yield f"its test accuracy: {percent_words(best.test)} (95 % {best.test.kind})"
-    # Names, such as those of optimizers, have no order and so no edge.
-    for name in (edge for edge in best.edges if not isinstance(best.setting[edge], str)):
+    for name in best.edges:
         yield f"warning: the best {name}, {value_words(best.setting[name])}, lies on the edge of the grid: widen it"
 
 
@@ -100,16 +98,6 @@ def has_steps_to_target(result: xr.Dataset) -> bool:
     """Returns whether a result is a grid over learning rate and batch size with recorded validation curves."""
     is_grid = all(name in result.dims for name in (*MAP_NAMES, "seed"))
     return is_grid and has_maps(result) and "recorded_validation_accuracy" in result
-
-
-def critical_batch_size(best_rates: pd.DataFrame) -> float | None:
-    """Returns the critical batch size that `fit_scaling` finds, in examples, or None where it has nothing to fit.
-
-    It needs 3 batch sizes that reach the target, none of them before the first step.
-    """
-    if len(best_rates) < MIN_POINTS_OF_A_LAW or (best_rates["steps"] <= 0).any():
-        return None
-    return statistics.fit_scaling(best_rates["batch_size"].tolist(), best_rates["steps"].tolist()).critical_batch_size
 
 
 def _steps_to_target(result: xr.Dataset, target: float | None) -> Iterator[str]:
@@ -130,9 +118,9 @@ def _steps_to_target(result: xr.Dataset, target: float | None) -> Iterator[str]:
     missed = sorted(set(table["batch_size"]) - set(best["batch_size"]))
     if missed:
         yield f"  not reached by every seed at batch sizes {', '.join(map(str, missed))}"
-    critical = critical_batch_size(best)
-    if critical is not None:
-        yield f"observed critical batch size: {critical:.0f} examples"
+    law = statistics.table_scaling(best)
+    if law is not None:
+        yield f"observed critical batch size: {law.critical_batch_size:.0f} examples"
 
 
 def final_accuracies(result: xr.Dataset) -> str:

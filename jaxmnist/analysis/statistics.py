@@ -22,6 +22,7 @@ SIGNIFICANCE = 0.05
 # Within this share of log(classes), a loss is that of a guess at random.
 DEAD_TOLERANCE = 0.01
 TARGET_STEP = 0.005
+MIN_BATCH_SIZES = 3  # of a fit with two unknowns that could also fail
 
 
 class Scaling(NamedTuple):
@@ -231,7 +232,7 @@ def _check_points(given: SimpleNamespace) -> None:
     sizes, taken = len(given.batch_sizes), len(given.steps)
     if taken != sizes:
         raise ValueError(f"steps are {taken} numbers; one for each of the {sizes} batch_sizes is needed")
-    if len(np.unique(given.batch_sizes)) < 3:
+    if len(np.unique(given.batch_sizes)) < MIN_BATCH_SIZES:
         listed = np.asarray(given.batch_sizes).tolist()
         raise ValueError(f"batch_sizes {listed} are too few: 3 that reach the target are needed for a law")
 
@@ -255,6 +256,16 @@ def fit_scaling(batch_sizes: Sequence[float], steps: Sequence[float]) -> Scaling
     is_flat = least_steps * sizes.max() <= 1e-9 * least_examples
     critical = math.inf if is_flat else least_examples / least_steps
     return Scaling(float(least_steps), float(least_examples), float(critical))
+
+
+def table_scaling(rates: pd.DataFrame) -> Scaling | None:
+    """Returns the law that `fit_scaling` finds in the rows of `best_rates`, or None if there are too few to fit.
+
+    It needs 3 batch sizes that reach the target, none of them before the first step.
+    """
+    if len(rates) < MIN_BATCH_SIZES or (rates["steps"] <= 0).any():
+        return None
+    return fit_scaling(rates["batch_size"].tolist(), rates["steps"].tolist())
 
 
 @checked_by(result=IsResult(("recorded_validation_loss", "diverged_step"), ("num_classes",)))

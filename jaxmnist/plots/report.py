@@ -8,7 +8,6 @@ from jaxmnist.analysis.report import (
     NOISE_TABLE,
     RESULT,
     TARGET,
-    critical_batch_size,
     has_maps,
     has_steps_to_target,
     value_words,
@@ -54,7 +53,8 @@ def figures(result: xr.Dataset, target: float | None = None, noise: pd.DataFrame
         target = _target(result) if target is None else target
         if target is not None:
             found["steps_to_target"] = target_maps(result, target)
-            critical = critical_batch_size(statistics.best_rates(statistics.target_table(result, target)))
+            law = statistics.table_scaling(statistics.best_rates(statistics.target_table(result, target)))
+            critical = None if law is None else law.critical_batch_size
     if noise is not None:
         found["noise_scale"] = noise_curve(noise, critical, result, _chosen(result))
     return found | _curves(result)

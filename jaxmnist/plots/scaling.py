@@ -111,7 +111,7 @@ def target_maps(result: xr.Dataset, target: float) -> Figure:
         if len(best):
             _against_batch_size(middle, best, "steps")
             _against_batch_size(right, best, "examples")
-            law = _law(best)
+            law = statistics.table_scaling(best)
             if law is not None and math.isfinite(law.critical_batch_size):
                 sizes = np.geomspace(best["batch_size"].min(), best["batch_size"].max(), 100)
                 fitted = law.least_steps + law.least_examples / sizes
@@ -205,10 +205,3 @@ def _against_batch_size(axes: Axes, best: pd.DataFrame, column: str) -> None:
     axes.set_xticks(sizes, [f"{size:.0f}" for size in sizes], fontsize=8)
     axes.set_xticks([], minor=True)
     axes.grid(alpha=0.3, which="both")
-
-
-def _law(best: pd.DataFrame) -> statistics.Scaling | None:
-    try:
-        return statistics.fit_scaling(best["batch_size"].tolist(), best["steps"].tolist())
-    except ValueError:
-        return None

@@ -1,6 +1,7 @@
 import math
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy import stats
 
@@ -149,6 +150,15 @@ def test_a_planted_critical_batch_size_is_found():
     assert statistics.fit_scaling([8, 16, 32], [400, 200, 100]).critical_batch_size == math.inf
     with pytest.raises(ValueError, match="too few"):
         statistics.fit_scaling([8, 16], [2, 1])
+
+
+def test_rows_of_a_table_have_a_law_if_there_are_enough_of_them():
+    table = pd.DataFrame({"batch_size": [8, 16, 32], "steps": [400.0, 250.0, 175.0]})
+    law = statistics.table_scaling(table)
+    assert law == statistics.fit_scaling([8, 16, 32], [400, 250, 175])
+    assert law.critical_batch_size == pytest.approx(24) and law.least_steps == pytest.approx(100)
+    assert statistics.table_scaling(table[:2]) is None
+    assert statistics.table_scaling(table.assign(steps=[400.0, 250.0, 0.0])) is None
 
 
 def test_dead_runs_are_told_from_slow_ones_and_from_those_that_never_began():
