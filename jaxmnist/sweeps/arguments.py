@@ -1,4 +1,4 @@
-"""What the functions of sweeps may be given, as data."""
+"""What the functions of sweeps accept, as data."""
 
 import math
 
@@ -24,7 +24,7 @@ RUNS = Where("a mapping of names to arrays, from grid, sample or union,", is_map
 NUM_STEPS = Whole(1, MAX_STEPS, "2**31 - 1")
 MEMORY = Optional(Number("a number of bytes above 0", lambda value: value > 0))
 CLUSTER = Optional(Where("the address of a cluster, or 'local',", lambda value: isinstance(value, str) and bool(value)))
-# From 1 on, or infinite.
+# At least 1, perhaps infinite.
 LIMIT = Where(
     "a number from 1 on",
     lambda value: (is_number(value) and value >= 1) or (isinstance(value, float) and value == math.inf),
@@ -36,7 +36,7 @@ def _is_shard(value: object) -> bool:
 
 
 SHARD = Optional(Where("two whole numbers (i, n), i from 1 to n,", _is_shard))
-# What every function that trains runs takes.
+# What every function that trains runs accepts.
 TRAINED: dict[str, Kind] = dict(model=MODULE, optimizer=FUNCTION, runs=RUNS, dataset=DATASET, num_steps=NUM_STEPS)
 RECORD = Optional(Choices(SPLIT_NAMES, least=0))
 FOLDER = Optional(PATH)

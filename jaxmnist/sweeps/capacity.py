@@ -10,12 +10,12 @@ from jaxmnist.data.dataset import SPLIT_NAMES
 from jaxmnist.sweeps.job import Job, static_values
 from jaxmnist.sweeps.sizes import CACHE_BYTES, activation_room, sizes
 
-# States before and after a segment, and gradients and updates between them; measured on CPU.
+# States before and after a segment, with gradients and updates in between; measured on CPU.
 COPIES_OF_STATES = 3
 # On CPU, larger programs are not faster, and smaller ones show their results and save their states sooner.
 MAX_STATE_BYTES = 2**24
-# Of runs with small states too: on a busy machine with 2 cores, 65,536 runs of 416 parameters took 109 to 132 s at
-# 4,096 a time, and 217 s at 32,768 a time, 47 s of it in the kernel, which fetches memory and takes it back.
+# This holds for runs with small states too. On a busy machine with 2 cores, 65,536 runs of 416 parameters took 109 to
+# 132 s with 4,096 at a time, and 217 s with 32,768 at a time, 47 s of it in the kernel, to get and free memory.
 MAX_RUNS = 2**12
 
 
@@ -24,8 +24,8 @@ class Capacity(NamedTuple):
 
     Attributes:
       runs: in one program.
-      group: in one group of it, so that they stay in a CPU's cache.
-      num_params: of the largest run.
+      group: in one group of a program, so that the group stays in a CPU's cache.
+      num_params: the number of parameters of the largest run.
     """
 
     runs: int
@@ -38,8 +38,8 @@ def capacity(job: Job, memory: float, num_devices: int) -> Capacity:
 
     Args:
       job: the sweep, whose whole data set each device holds.
-      memory: bytes, of all devices together on CPU, of each one elsewhere.
-      num_devices: how many there are.
+      memory: bytes; of all devices together on CPU, of each device otherwise.
+      num_devices: number of devices.
 
     Raises:
       ValueError: not even a single run fits.

@@ -1,6 +1,6 @@
-"""The programs of a sweep as tasks of Ray: on many machines, each retried where its worker dies.
+"""The programs of a sweep as tasks of Ray: on many machines, each retried if its worker dies.
 
-Runs need nothing from each other, so a task is one program, and what a task returns does not depend on where it ran.
+Runs are independent, so each task is one program, and its results do not depend on where it ran.
 """
 
 import contextlib
@@ -22,7 +22,7 @@ LOCAL = "local"
 
 
 def check_installed() -> None:
-    """Raises ValueError where Ray is missing."""
+    """Raises ValueError if Ray is not installed."""
     if importlib.util.find_spec("ray") is None:
         raise ValueError("ray is not installed; install it by pip install 'jaxmnist[distributed]'")
 
@@ -30,15 +30,15 @@ def check_installed() -> None:
 def run(job: Job, waiting: Iterable[tuple[int, planning.Program]], address: str) -> Iterator[tuple[int, Outcome]]:
     """Yields the number and the results of each program, as they finish.
 
-    Each task asks for the devices that `task_resources` says.
+    Each task asks for the devices that `task_resources` returns.
 
     Args:
-      job: the sweep; it is sent to each machine once, with its data.
-      waiting: programs and their numbers.
-      address: of a Ray cluster, or `"local"` to start one on this machine for as long as the sweep runs.
+      job: the sweep, sent to each machine once, together with its data.
+      waiting: programs to train, with their numbers.
+      address: that of a Ray cluster, or `"local"` to start one on this machine for as long as the sweep runs.
 
     Raises:
-      ValueError: Ray is missing, there is no cluster at that address, or none of its nodes has a device.
+      ValueError: there is no cluster at that address, or its nodes have no devices.
     """
     import ray
 
@@ -62,10 +62,11 @@ def run(job: Job, waiting: Iterable[tuple[int, planning.Program]], address: str)
 def task_resources(nodes: Sequence[Mapping[str, Any]]) -> tuple[float, float]:
     """Returns the number of CPUs and of GPUs that each task asks for: all those of one node.
 
-    If all nodes are alike, each works on one program at a time, with all of its devices. In a mixed cluster, it is the
-    node with the fewest GPUs, and of several such nodes the one with the fewest CPUs. A node with several times as many
-    devices then works on several programs at once; one with more GPUs but fewer CPUs works on none. If some nodes have
-    GPUs, those without take no part, as do nodes without any device, which the head of a cluster often is.
+    If all nodes are alike, each works on one program at a time, with all of its devices. In a mixed cluster, tasks
+    ask for the node with the fewest GPUs, and of several such nodes the one with the fewest CPUs. A node with several
+    times as many devices then works on several programs at once; one with more GPUs but fewer CPUs works on
+    none. If some nodes have GPUs, those without take no part. Neither do nodes without any device, as the head of a
+    cluster often is.
 
     Args:
       nodes: as `ray.nodes` describes them.
@@ -86,14 +87,14 @@ def _connect(address: str) -> None:
 
     host, _, port = address.rpartition(":")
     if host and port.isdigit():
-        # Ray itself would try for minutes.
+        # Ray itself would keep trying for minutes.
         try:
             socket.create_connection((host.rpartition("/")[2], int(port)), timeout=PROBE_TIMEOUT_S).close()
         except OSError as error:
             raise ValueError(f"cluster {address!r} cannot be reached: {error}") from None
     options: dict = {"address": address}
     if address == LOCAL:
-        # The loopback address: a machine may have no other that reaches itself.
+        # The loopback address, because a machine may be unable to reach itself by any other.
         options |= {"_node_ip_address": "127.0.0.1", "include_dashboard": False}
     try:
         ray.init(**options, logging_level="ERROR", log_to_driver=False)
@@ -104,7 +105,7 @@ def _connect(address: str) -> None:
 def _train(job: Job, num_devices: int, program: planning.Program) -> Outcome:
     from jaxmnist.sweeps.running import put, run_program
 
-    # A worker that has trained a program before has its devices.
+    # If this worker has trained a program before, its devices are already set up.
     with contextlib.suppress(RuntimeError):
         jax.config.update("jax_num_cpu_devices", num_devices)
     mesh = programs.local_mesh()

@@ -1,4 +1,4 @@
-"""What one run is trained with: a model, an optimizer and loss keywords, from its hyperparameters."""
+"""From the hyperparameters of a run to what it is trained with: a model, an optimizer and loss keywords."""
 
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -24,10 +24,10 @@ def configure(model: nn.Module, optimizer: OptimizerFactory, values: Mapping) ->
     """Returns what one run is trained with.
 
     Args:
-      model: the linen module whose fields are changed.
-      optimizer: the optax factory that is called.
-      values: by name; those named like a field of the model become its fields, those of the loss (`label_smoothing`)
-        go there, and the others to the optimizer.
+      model: the linen module whose fields are set.
+      optimizer: the optax factory to call.
+      values: name to value; names of fields of the model set these fields, names in `LOSS_NAMES` go to the loss, and
+        all others to the optimizer.
     """
     fields = model_fields(model)
     model_values: dict = {name: value for name, value in values.items() if name in fields}

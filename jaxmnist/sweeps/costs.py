@@ -1,4 +1,4 @@
-"""What a sweep will take, found out before it trains."""
+"""What a sweep will cost, estimated before it trains."""
 
 import functools
 import itertools
@@ -29,12 +29,12 @@ from jaxmnist.sweeps.sweep import plan
 
 
 class Cost(NamedTuple):
-    """What a sweep will take.
+    """What a sweep will cost.
 
     Attributes:
       num_runs: R.
-      num_programs: how many programs run, one after another.
-      num_compilations: how many of them are compiled.
+      num_programs: programs, which run one after another.
+      num_compilations: programs that have to be compiled.
       memory: peak bytes of data, states and compiled programs.
       useful_flops: floating-point operations of the training steps on real examples.
       padding: padded over useful work, at least 1.
@@ -71,7 +71,7 @@ def estimate(
     num_evaluations: int = 1,
     memory: float | None = None,
 ) -> Cost:
-    """Returns what `sweep` with the same arguments will take; each of its compiled programs is tried for a few steps.
+    """Returns what `sweep` with the same arguments will cost, by trying each of its compiled programs for a few steps.
 
     Raises:
       ValueError: as `sweep`.
@@ -108,7 +108,7 @@ def _kind(program: planning.Program) -> tuple:
 
 
 def _try(job: Job, program: planning.Program, data: Data, mesh: Mesh) -> tuple[float, float, int]:
-    """Returns seconds of compilation, seconds of one program without it, and its peak bytes."""
+    """Returns the seconds of compilation, the seconds of one program after it, and its peak bytes."""
     spec = programs.ProgramSpec(job.model, job.optimizer, program.static, mesh)
     inputs = programs.make_inputs(mesh, job.arrays, program)
     begin = time.perf_counter()
@@ -143,7 +143,7 @@ def _try(job: Job, program: planning.Program, data: Data, mesh: Mesh) -> tuple[f
 
 
 def _flops_per_example(model: nn.Module, dataset: Dataset) -> float:
-    """Returns the operations of one more example in a batch, forward and backward."""
+    """Returns the operations that one more example adds to a batch, forward and backward."""
 
     def flops(batch_size):
         images = jax.ShapeDtypeStruct((batch_size, *dataset.train.images.shape[1:]), jnp.uint8)

@@ -1,4 +1,4 @@
-"""What is trained and on what, as numbers that are the same in every process: functions by what they compute."""
+"""What is trained, and on which data, as numbers that are the same in every process; functions by what they compute."""
 
 import hashlib
 import re
@@ -17,11 +17,10 @@ from jaxmnist.core.state import init_state
 from jaxmnist.data.dataset import SPLIT_NAMES, Batch, Dataset
 from jaxmnist.host.files import NOT_COMPARED
 
-# Where a function comes from and what it is called decides nothing; rules of differentiation have been applied, or are
-# not asked for.
+# Names and places of functions change no result, and rules of differentiation are either applied already or not used.
 IGNORED = re.compile(r"name|.*debug_info|.*source_info|.*_thunk|.*_fun|fwd|bwd|.*jvp")
 
-# Of these a number is recorded that tells nothing to a person.
+# These are recorded as numbers that mean nothing to a reader; messages use these words instead.
 CHECKSUMS = {
     "images_crc32": "images",
     "labels_crc32": "labels",
@@ -36,11 +35,11 @@ def trace_run(
     image_shape: tuple[int, ...],
     augment: training.Augmentation | None = None,
 ) -> core.ClosedJaxpr:
-    """Returns all that is computed of one run: initial state, a training step, and the logits of an evaluation.
+    """Returns all that one run computes: its initial state, a training step, and the logits of an evaluation.
 
     Args:
-      configure: returns model, optimizer and loss keywords (`programs.Configured`), given the traced hyperparameters.
-      names: of these hyperparameters.
+      configure: returns model, optimizer and loss keywords (`configure.Configured`), given the traced hyperparameters.
+      names: those of the traced hyperparameters.
       image_shape: `(H, W, C)`.
       augment: as `training.fit`.
 
@@ -79,7 +78,7 @@ def digest(traced: core.ClosedJaxpr) -> str:
     """Returns the SHA-256 of a program: its operations and constants, and how they depend on each other.
 
     Args:
-      traced: of `jax.make_jaxpr`.
+      traced: what `jax.make_jaxpr` returned.
     """
     sha = hashlib.sha256()
     _add(lambda text: sha.update(text if isinstance(text, bytes) else text.encode()), traced)
@@ -87,7 +86,7 @@ def digest(traced: core.ClosedJaxpr) -> str:
 
 
 def _add(write: Callable[[str | bytes], None], value: Any) -> None:
-    """Writes a program, or what one of its operations is given, without names of variables and addresses."""
+    """Writes a program, or a parameter of one of its operations, without names of variables and addresses."""
     if isinstance(value, core.ClosedJaxpr):
         _add_program(write, value.jaxpr)
         _add(write, value.consts)
@@ -135,12 +134,12 @@ def _add_program(write: Callable[[str | bytes], None], program: core.Jaxpr) -> N
 
 
 def refuse_another(what: str, saved: Mapping, given: Mapping) -> None:
-    """Raises ValueError if one description is not the other, in whatever either of them says.
+    """Raises ValueError if two descriptions differ in anything that either of them contains.
 
     Args:
-      what: is described, in words.
-      saved: what is there.
-      given: what is asked for.
+      what: words for what is described.
+      saved: the description that was found.
+      given: the description of what is asked for.
     """
     for name in dict.fromkeys((*given, *saved)):
         found, value = (

@@ -1,6 +1,6 @@
-"""What a sweep leaves in its folder as it goes, so that nothing is lost: plan, finished programs, the newest state.
+"""What a sweep saves in its folder along the way, so that nothing is lost: plan, finished programs, the newest state.
 
-A folder holds `results.nc` and `results.csv`, brought up to date along the way, and until the sweep has ended a folder
+A folder holds `results.nc` and `results.csv`, updated along the way, and until the sweep has ended, a folder
 `progress` with what is needed to resume it. Every file is written atomically, and reading one executes nothing. Other
 files in these folders stay as they are.
 """
@@ -42,7 +42,7 @@ class SweepFolder:
     """The folder of one sweep.
 
     Attributes:
-      folder: where results and figures are.
+      folder: where results and figures are saved.
     """
 
     def __init__(self, folder: Path):
@@ -51,7 +51,7 @@ class SweepFolder:
         self._file = self._progress / "sweep.json"
 
     def finished_result(self, description: dict) -> "xr.Dataset | None":
-        """Returns the result in this folder where its sweep has ended, or None.
+        """Returns the result in this folder if its sweep has ended, otherwise None.
 
         Raises:
           ValueError: it is the result of another sweep, or something that jaxmnist did not write.
@@ -69,22 +69,22 @@ class SweepFolder:
         """Returns the plan to follow: that of an interrupted sweep in this folder, or the given one, then saved.
 
         Args:
-          description: what the sweep is, in numbers and strings.
-          programs: the plan, should there be none yet.
+          description: what the sweep is, as numbers and strings.
+          programs: the plan to use if none was saved.
 
         Raises:
-          ValueError: the folder's sweep is another one, a later version's, or cannot be read; or what this package did
-            not write has a name that the sweep needs.
+          ValueError: the folder's sweep is another one, comes from a later version, or cannot be read; or a file that
+            this package did not write has a name that the sweep needs.
         """
         from jaxmnist.analysis import files as result_files
 
         self.check()
         if not self._file.is_file():
-            # What an end that was cut off has left is of another sweep.
+            # A sweep that was killed while it cleaned up may have left files here.
             self.clear()
             self._progress.mkdir(parents=True, exist_ok=True)
             write_arrays(self._progress / "plan.npz", _pack(programs))
-            # Written last: where it is, the plan is whole.
+            # Written last: if this file exists, the plan is complete.
             write_text(self._file, json.dumps(description, indent=2) + "\n")
             return programs
         try:
@@ -95,18 +95,18 @@ class SweepFolder:
             raise ValueError(f"the sweep in {self.folder} cannot be read: {error}") from None
         refuse_another(f"the sweep in {self.folder}", saved, description)
         if (self.folder / result_files.FILE_NAME).is_file():
-            # Not of this sweep where a person has saved another result here meanwhile.
+            # A user may have saved the result of another sweep here in the meantime.
             refuse_another(f"the sweep in {self.folder}", result_files.load_results(self.folder).attrs, description)
         if not planning.hold_the_same(planned, programs):
             raise ValueError(f"the sweep in {self.folder} cannot be read: its plan is not one of these runs")
         return planned
 
     def outcome(self, index: int, like: Mapping[str, tuple[int, ...]] | None = None) -> Outcome | None:
-        """Returns the results of a finished program, or None where it has not ended, or its file is damaged.
+        """Returns the results of a program, or None if it has not ended or its file is damaged.
 
         Args:
-          index: its number.
-          like: the names and the shapes that its results have; None for any.
+          index: number of the program.
+          like: the names and shapes that its results must have; None accepts any.
         """
         try:
             found = read_arrays((self._progress / f"{index:06d}.npz").read_bytes())
@@ -117,7 +117,7 @@ class SweepFolder:
         return found if all(array.dtype.kind == "f" for array in found.values()) else None
 
     def finish(self, index: int, outcome: Outcome) -> None:
-        """Saves the results of a program that has ended; its states are not needed any more."""
+        """Saves the results of a program that has ended, and removes its states."""
         write_arrays(self._progress / f"{index:06d}.npz", outcome)
         remove_states(self._states(index))
 
@@ -130,7 +130,7 @@ class SweepFolder:
         return self._states(index).is_dir()
 
     def refresh(self, result: "xr.Dataset") -> None:
-        """Writes what is known so far; whoever has the file open keeps what they opened."""
+        """Writes the results so far; whoever has the old file open can still read it."""
         from jaxmnist.analysis import files as result_files
 
         result_files.write(result, self.folder)
@@ -143,7 +143,7 @@ class SweepFolder:
         self.clear()
 
     def check(self) -> None:
-        """Raises ValueError where something that this package did not write has a name that a sweep needs."""
+        """Raises ValueError if something that this package did not write has a name that a sweep needs."""
         from jaxmnist.analysis import files as result_files
 
         check_folder(self._progress)
@@ -162,7 +162,7 @@ class SweepFolder:
         remove_if_empty(self._progress)
 
     def _files(self) -> list[Path]:
-        """Returns the paths in `progress`; first that of the file that says there is a sweep to resume."""
+        """Returns the paths in `progress`, beginning with the file that marks a sweep as unfinished."""
         return [self._file, self._progress / "plan.npz", *self._progress.glob(f"{DIGITS}.npz")]
 
     def _states_folders(self) -> list[Path]:
@@ -185,7 +185,7 @@ def is_unfinished(folder: Path) -> bool:
 
 
 def _pack(programs: list[planning.Program]) -> Outcome:
-    """Returns a plan as arrays with names; strings and numbers alone, no objects."""
+    """Returns a plan as named arrays of numbers and strings, without objects."""
     packed = {"num_programs": np.array(len(programs))}
     for index, program in enumerate(programs):
         packed |= {f"{index}/{field}": np.asarray(value) for field, value in program._asdict().items()}

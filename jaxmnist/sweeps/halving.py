@@ -1,4 +1,4 @@
-"""Successive halving: a sweep that gives most of its steps to the settings that do best on the way."""
+"""Successive halving: a sweep that spends most of its steps on the settings that do best along the way."""
 
 import math
 from collections.abc import Sequence
@@ -33,7 +33,7 @@ RUNGS = Optional(Where("a sequence of ascending numbers of steps", is_sequence))
 def _check_halving(given: SimpleNamespace) -> None:
     for name, value in given.options.items():
         if name in ("num_evaluations", "record", "shard") and value is not None:
-            raise ValueError(f"{name} is {value!r}; halve takes none: it evaluates at its rungs, of all runs")
+            raise ValueError(f"{name} is {value!r}; halve does not take it, since it evaluates all runs at its rungs")
         if name not in SWEEP_KINDS:
             raise TypeError(f"halve() has no argument {name!r}")
         SWEEP_KINDS[name].check(name, value)
@@ -54,10 +54,10 @@ def halve(
 ) -> xr.Dataset:
     """Returns the results of successive halving (Jamieson & Talwalkar 2016, arXiv:1502.07943).
 
-    All settings train for the steps of the first rung; the best one in `factor` of them, by mean validation accuracy
-    over their seeds, train for those of the next, and so on up to `num_steps`. A setting keeps all of its seeds; one of
-    which a run diverged comes last. Each rung is a sweep of its own, of fewer runs, from the first step on: for that,
-    no state of a run that is not needed again has to be kept, and what is done twice is one part in `factor` at most.
+    All settings train up to the first rung; the best one in `factor` of them, by mean validation accuracy over their
+    seeds, train up to the next, and so on up to `num_steps`. A setting keeps all of its seeds, and ranks last if one of
+    its runs diverged. Each rung is a sweep of its own, with fewer runs, that begins at step 0. No states have to be
+    kept for it, and at most one part in `factor` of the work is repeated.
 
     Args:
       model: as `sweep`.
@@ -65,17 +65,17 @@ def halve(
       runs: as `sweep`.
       dataset: as `sweep`.
       num_steps: training steps of the runs that are never pruned.
-      factor: of settings, one in this many is kept at each rung; at least 2.
+      factor: one in this many settings is kept at each rung; at least 2.
       rungs: ascending steps below `num_steps` at which to prune; default `num_steps` / `factor`^2 and / `factor`.
-      **options: further arguments of `sweep`, but neither `num_evaluations`, `record` nor `shard`. The rungs are in
-        folders of their own in `folder`.
+      **options: further arguments of `sweep`, except `num_evaluations`, `record` and `shard`. Each rung has a folder
+        of its own in `folder`.
 
     Returns:
-      As `sweep`, with `pruned_step`: the training steps after which a run was pruned, nan where it was not. The other
+      As `sweep`, with `pruned_step`: the step after which a run was pruned, nan if it was not. The other
       variables of a pruned run are those at that step.
 
     Raises:
-      ValueError: as `sweep`, or the factor or the rungs are not as above.
+      ValueError: as `sweep`, or the factor or the rungs are not as described above.
     """
     folder = options.pop("folder", None)
     job = make_job(model, optimizer, runs, dataset, num_steps)
@@ -103,7 +103,7 @@ def halve(
 
 
 def check_rungs(num_steps: int, factor: int, rungs: Sequence[int] | None) -> list[int]:
-    """Returns the rungs, once checked.
+    """Returns the rungs, after checking them.
 
     Raises:
       ValueError: the factor is below 2, or rungs are not ascending whole numbers between 0 and `num_steps`.
@@ -135,10 +135,10 @@ def _rung_folder(folder: Path, stop: int) -> Path:
 
 
 def _finished_result(folder: Path, stops: Sequence[int], description: dict) -> xr.Dataset | None:
-    """Returns the result of this halving in a folder, or None where it has not ended.
+    """Returns the result of this halving in a folder, or None if it has not ended.
 
     Raises:
-      ValueError: the folder belongs to another search, or what this package did not write has a name that is needed.
+      ValueError: the folder belongs to another search, or a file of somebody else has a name that is needed.
     """
     for place in (folder, *(_rung_folder(folder, stop) for stop in stops)):
         SweepFolder(place).check()

@@ -44,17 +44,17 @@ class Checked(NamedTuple):
 
 
 class Job(NamedTuple):
-    """What is trained, on what, and what of it is recorded: the one value that a sweep's functions pass on.
+    """What is trained, on which data, and what is recorded: the one value that a sweep's functions pass on.
 
     Attributes:
       model: a linen module from images to logits.
       optimizer: an optax factory.
       arrays: the checked runs.
       static: names that programs are built with.
-      dataset: what is trained and evaluated on.
+      dataset: the splits to train and evaluate on.
       num_steps: training steps.
       num_evaluations: how often along training to evaluate.
-      record: the splits on which that is recorded.
+      record: the splits to evaluate on along training.
     """
 
     model: nn.Module
@@ -129,7 +129,7 @@ def static_values(arrays: Runs, static: tuple[str, ...]) -> list[Static]:
 
 
 def _static_names(model, optimizer, arrays, dataset) -> tuple[str, ...]:
-    """Returns the names whose values are needed while a program is built, found out by trying.
+    """Returns the names whose values are needed while a program is built, found by trying.
 
     Each combination of the values that are known to decide a program is tried, since another branch may need another
     value: what is static does not depend on the order of the values.
@@ -152,7 +152,7 @@ def _untraceable(model, optimizer, arrays, values: Static, dataset) -> list[str]
     def is_traceable(names):
         try:
             _trace(model, optimizer, fixed, tuple(names), image_shape)
-        except Exception:  # flax and optax raise many kinds where a traced value meets Python's `if` or a shape
+        except Exception:  # flax and optax raise many kinds if a traced value meets Python's `if` or a shape
             return False
         return True
 
@@ -160,7 +160,7 @@ def _untraceable(model, optimizer, arrays, values: Static, dataset) -> list[str]
 
 
 def _split_values(arrays, values: Static) -> tuple[Static, tuple[str, ...]]:
-    """Returns a value of each hyperparameter, with these among them, and the names of the others."""
+    """Returns a value of each hyperparameter, including these, and the names of the others."""
     names = hyperparameter_names(arrays)
     fixed = {name: arrays[name][0].item() for name in names} | dict(values)
     return tuple(fixed.items()), tuple(name for name in names if name not in dict(values))
@@ -173,7 +173,7 @@ def _check_static(model, optimizer, arrays, values: Static, dataset) -> None:
         shape = _trace(model, optimizer, fixed, traced, dataset.train.images.shape[1:]).out_avals[0].shape
     except UnsupportedModel:
         raise
-    except Exception as error:  # whatever it is, it is about these values
+    except Exception as error:  # any error here is caused by these values
         shown = ", ".join(f"{name}={value!r}" for name, value in fixed)
         raise ValueError(
             f"model {named(model)} and optimizer {_called(optimizer)} cannot be built with {shown}: "
@@ -204,7 +204,7 @@ def _called(optimizer) -> str:
 
 
 def describe(job: Job) -> dict:
-    """Returns what a result says of itself beside its numbers: numbers and strings."""
+    """Returns how a result describes itself, as numbers and strings."""
     model, arrays, dataset = job.model, job.arrays, job.dataset
     fields = {name: getattr(model, name) for name in sorted(model_fields(model))}
     axes = ", ".join(f"{name} ({len(np.unique(values))} values)" for name, values in arrays.items())
@@ -235,7 +235,7 @@ def describe(job: Job) -> dict:
 
 
 def _computation(job: Job) -> str:
-    """Returns what tells sweeps apart that train otherwise under the same names: SHA-256 of all traced programs."""
+    """Returns the SHA-256 of all traced programs: it differs if sweeps of the same names compute something else."""
     sha = hashlib.sha256()
     for values in static_values(job.arrays, job.static):
         traced = _trace(

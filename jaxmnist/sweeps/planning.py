@@ -1,4 +1,4 @@
-"""From runs to the fewest padded programs, none larger than there is room for, and from steps to segments.
+"""From runs to the fewest padded programs that fit into memory, and from steps to segments.
 
 Shapes: R runs, G groups of a program, P runs of each group.
 """
@@ -19,15 +19,15 @@ from jaxmnist.sweeps.arguments import LIMIT, RUNS
 from jaxmnist.sweeps.runs import Runs, Value, check_runs, hyperparameter_names
 
 MAX_PADDING = 2.0
-# What drawing a batch costs, in runs that train on it; measured on CPU with softmax regressions.
+# Drawing a batch costs as much as training this many runs on it; measured on CPU with softmax regressions.
 DRAWING_COST = 7
-# Work done twice, to spare a compilation, is at most this share.
+# At most this share of the work is repeated to save a compilation.
 MAX_REPEATED = 1 / 8
 # More groups of a device than this are made divisible by one of these, by repeating the smallest.
 MANY_GROUPS, SOME_AT_ONCE = 12, (4, 5, 6, 7, 8)
 MANY = 2**62
-# A segment lasts 50 ms or more on CPU (of convolutions, whose operations are counted too low, some times as long), and
-# long work has this many, or more.
+# A segment lasts at least 50 ms on CPU (several times as long for convolutions, whose operations are undercounted), and
+# long work has at least this many.
 SEGMENT_FLOPS, LONG_SEGMENTS = 1e10, 10
 MAX_SEGMENT_STEPS = 500
 Static = tuple[tuple[str, Value], ...]
@@ -41,11 +41,11 @@ class Program(NamedTuple):
     Attributes:
       padded_batch_sizes: ascending; groups that train at once pad their batches to the least of these that holds them.
         Each is compiled.
-      at_once: how many neighbouring groups may train at once; beyond it, they would need more padding.
+      at_once: how many neighbouring groups may train at once; more of them would need more padding.
       batch_size: `[G]` int.
       seed: `[G]` int.
-      rows: `[G, P]` int, which runs these are. Where runs do not fill a group, the last is repeated, and where groups
-        do not fill a program, the smallest; they do the same work again.
+      rows: `[G, P]` int, which runs these are. If runs do not fill a group, the last one is repeated; if groups do not
+        fill a program, the smallest one is. Repeated runs do the same work again.
       static: hyperparameters whose values the program is built with, the same for all of its runs.
     """
 
@@ -76,19 +76,19 @@ def plan(
     max_padding: float = MAX_PADDING,
     mixed: bool = False,
 ) -> list[Program]:
-    """Returns programs that hold every run, with as few compilations as padding and room allow.
+    """Returns programs that hold every run, with as few compilations as padding and memory allow.
 
-    Batch sizes that lie next to each other are padded to the largest of them, as few slices of them as keep the padded
-    work at most `max_padding` times the useful work. Groups that have no room in one program are dealt to several of as
-    many groups, which are compiled once, each with small and large batches alike. Work is counted in examples per step.
+    Batch sizes that lie next to each other form slices, each padded to its largest: as few slices as keep the padded
+    work at most `max_padding` times the useful work. Groups that do not fit into one program are dealt to several of
+    equal size, which are compiled once, each with small and large batches alike. Work is counted in examples per step.
 
     Args:
       runs: name to `[R]` values, with `batch_size` and `seed`.
-      static: names that make programs of their own for each of their values.
-      max_runs: how many runs one program has room for, on one device; a single group of one run always has.
+      static: names of which each value gets programs of its own.
+      max_runs: how many runs of one program fit on one device; a single group of one run is always allowed.
       max_group: how many runs of a group work well together.
       num_devices: the groups of a program are divisible by this, and dealt to the devices for equal work.
-      max_padding: at least 1. What is done twice to make programs equal comes on top of it.
+      max_padding: at least 1. Work repeated to make programs equal comes on top of it.
       mixed: whether a program holds all slices, and its devices take groups of one after another (which suits CPU
         cores); else each slice makes programs of its own, whose groups train all at once.
 
@@ -151,13 +151,13 @@ def _deal(
     mixed: bool,
     static: Static,
 ) -> list[Program]:
-    """Returns the programs of groups, ascending by batch size, of which a device has room for so many."""
+    """Returns the programs of groups, ascending by batch size; `room` of them fit on a device."""
     if mixed and room > MANY_GROUPS:
         room -= room % min(SOME_AT_ONCE)
     num_programs = math.ceil(len(groups) / (room * num_devices))
     per_device = math.ceil(len(groups) / num_programs / num_devices)
     if mixed and per_device > MANY_GROUPS:
-        # A prime number of groups would train one by one, which takes twice as long where they are of one run each.
+        # A prime number of groups would train one by one, which takes twice as long if each has a single run.
         per_device = next(
             count for count in itertools.count(per_device) if any(count % some == 0 for some in SOME_AT_ONCE)
         )
@@ -181,7 +181,7 @@ def _deal(
 
 
 def _shares(groups: list[_Group], num_devices: int) -> list[list[_Group]]:
-    """Returns each device's groups, as many and about as much work for each: dealt back and forth, ascending."""
+    """Returns each device's groups, equal in number and about equal in work: dealt back and forth, ascending."""
     shares: list[list[_Group]] = [[] for _ in range(num_devices)]
     for index, group in enumerate(groups):
         lap, place = divmod(index, num_devices)
@@ -190,7 +190,7 @@ def _shares(groups: list[_Group], num_devices: int) -> list[list[_Group]]:
 
 
 def _at_once(shares: list[list[_Group]], sizes: tuple[int, ...], max_padding: float) -> int:
-    """Returns how many neighbours in shares of one length can be padded alike, within what padding is allowed."""
+    """Returns how many neighbours in shares of one length can be padded alike within the padding allowed."""
     batch_sizes = [[group.batch_size for group in share] for share in shares]
     useful = sum(map(sum, batch_sizes))
     most = len(shares[0])
@@ -202,7 +202,7 @@ def _at_once(shares: list[list[_Group]], sizes: tuple[int, ...], max_padding: fl
 
 
 def _padded(batch_sizes: Sequence[int] | np.ndarray, sizes: tuple[int, ...], at_once: int) -> np.ndarray:
-    """Returns what the batches of each group are padded to, `[G]`, where so many neighbours train at once."""
+    """Returns what the batches of each group are padded to, `[G]`, if `at_once` neighbours train at once."""
     largest = np.asarray(batch_sizes).reshape(-1, at_once).max(axis=1)
     return np.repeat(np.asarray(sizes)[np.searchsorted(sizes, largest)], at_once)
 
@@ -214,11 +214,11 @@ def _filled(members: list, size: int) -> list:
 def _group_length(streams: list[tuple[int, int]], longest: int, num_devices: int, max_padding: float) -> int:
     """Returns P: how many runs of a stream train together, given each stream's batch size and number of runs.
 
-    That is what makes the work least, where a group draws its batch once for all of its runs. Half of the padding that
-    is allowed, on a logarithmic scale, is left to batch sizes.
+    This length minimises the work, given that a group draws its batch once for all of its runs. Half of the padding
+    allowed, on a logarithmic scale, is left to batch sizes.
     """
     total = sum(count for _, count in streams)
-    # Streams are cut where whole ones would leave devices idle.
+    # Streams are cut if whole ones would leave devices idle.
     most = min(max(count for _, count in streams), longest, math.ceil(total / num_devices))
     cuts = {math.ceil(count / parts) for _, count in streams for parts in range(1, math.ceil(count / most) + 3)}
     lengths = sorted(length for length in cuts | {1, most} if length <= most)
@@ -236,13 +236,13 @@ def _group_length(streams: list[tuple[int, int]], longest: int, num_devices: int
 def merge(batch_sizes: list[int], limit: float) -> list[tuple[int, int]]:
     """Returns the fewest slices of ascending batch sizes whose padded sum is at most `limit`.
 
-    Among as many slices, those of the least padded sum. Where none is within the limit, those of no padding.
+    Among equally many slices, those with the least padded sum. If none is within the limit, there is no padding.
     """
     ends = [0] + [i for i in range(1, len(batch_sizes)) if batch_sizes[i] != batch_sizes[i - 1]] + [len(batch_sizes)]
 
     @functools.cache
     def best(first: int, num_slices: int) -> tuple[float, tuple[int, ...]]:
-        """Returns the least padded sum of what begins at `ends[first]`, and where its slices begin."""
+        """Returns the least padded sum of the batch sizes from `ends[first]` on, and where its slices begin."""
         if num_slices == 0:
             return (0.0 if first == len(ends) - 1 else math.inf), (ends[first],)
         options: list[tuple[float, tuple[int, ...]]] = [(math.inf, ())]
@@ -269,7 +269,7 @@ def shard(programs: list[Program], part: int, num_parts: int) -> list[Program]:
     """Returns every `num_parts`-th program, from the one numbered `part` (from 1) on.
 
     Raises:
-      ValueError: there is no such part, or nothing in it.
+      ValueError: the part does not exist or is empty.
     """
     if not 1 <= part <= num_parts:
         raise ValueError(f"shard {part}/{num_parts} does not exist; the first number is from 1 to the second")
@@ -327,13 +327,13 @@ def useful_examples(program: Program) -> float:
 def segments(num_steps: int, num_evaluations: int, step_flops: float) -> list[int]:
     """Returns after which steps the host takes over, ascending from 0 to `num_steps`; the recorded ones among them.
 
-    Segments give the progress bar its place, and bound what a crash loses and how much of the order of examples is on
-    the devices. Short work has fewer: at the end of each, devices wait for the host. They are of one length where a
-    division near their number allows it, since each length is compiled once.
+    Segments move the progress bar, and limit what a crash loses and how much of the order of examples is on the
+    devices. Short work has fewer, because devices wait for the host at the end of each. They have one length if a
+    number of segments near the wanted one divides the steps, since each length is compiled once.
 
     Args:
       num_steps: T.
-      num_evaluations: how often to record along training.
+      num_evaluations: number of evaluations along training.
       step_flops: floating-point operations of a step.
     """
     wanted = max(min(num_steps * step_flops / SEGMENT_FLOPS, LONG_SEGMENTS), num_steps / MAX_SEGMENT_STEPS)

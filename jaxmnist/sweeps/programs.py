@@ -1,7 +1,7 @@
 """The compiled programs of a sweep: `jit(vmap(vmap(...)))` of one run's functions, over groups that share batches.
 
-Groups are spread over the local devices, each of which works alone: nothing passes between them. On CPU a device takes
-the outer `vmap` a few groups at a time, so that these stay in its cache, and so that small batches are padded little.
+Groups are spread over the local devices, each of which works alone: nothing passes between them. On CPU a device maps
+over a few groups at a time, so that these stay in its cache and small batches are padded little.
 
 Shapes: G groups of a program, P runs of a group, N images, L steps of a segment.
 """
@@ -33,7 +33,7 @@ _EACH, _SAME = PartitionSpec("runs"), PartitionSpec()
 
 
 class ProgramSpec(NamedTuple):
-    """What a program is built from beside its numbers; hashable, so that equal ones share a compilation.
+    """What a program is built from, apart from its numbers; hashable, so that equal ones share a compilation.
 
     Attributes:
       model: a linen module from images to logits.
@@ -72,7 +72,7 @@ class ProgramInputs(NamedTuple):
 
     Attributes:
       traced: hyperparameter name to `[G, P]` float32.
-      row: `[G, P]` int32, which runs these are; it gives `vmap` its size where nothing is traced.
+      row: `[G, P]` int32, which runs these are; it gives `vmap` its size if nothing is traced.
       seed: `[G]` int32.
       batch_size: `[G]` int32.
     """
@@ -88,7 +88,7 @@ IN_AXES = ProgramInputs(traced=0, row=0, seed=None, batch_size=None)
 
 
 class Segment(NamedTuple):
-    """What a compiled segment of steps is made for; hashable.
+    """What a segment of steps is compiled for; hashable.
 
     Attributes:
       num_steps: L.
@@ -125,14 +125,14 @@ def order_window(program: planning.Program, num_train: int, start: int, stop: in
 def _spread(spec: ProgramSpec, function: Callable, num_spread: int, num_same: int = 0) -> Callable:
     """Returns a function of `num_spread` arguments by group and `num_same` shared ones, run by each device on its own.
 
-    `jit` by itself would let devices exchange data for what is mapped over runs.
+    `jit` alone might let devices exchange data.
     """
     in_specs = (_EACH,) * num_spread + (_SAME,) * num_same
     return jax.shard_map(function, mesh=spec.mesh, in_specs=in_specs, out_specs=_EACH, check_vma=False)
 
 
 def _over_groups(one_run: Callable, in_axes: tuple, inputs: ProgramInputs, *arguments):
-    """Returns what a function of one run gives for groups of runs: a `vmap` over groups of a `vmap` over runs."""
+    """Returns the results of a function of one run for groups of runs: a `vmap` over groups of a `vmap` over runs."""
     num_groups, runs_per_group = inputs.row.shape
     one_group = _mapped(runs_per_group, one_run, in_axes)
     return _mapped(num_groups, one_group, (0,) * len(in_axes))(inputs, *arguments)
@@ -185,7 +185,7 @@ def advance(
     Args:
       spec: what the program is built from.
       inputs: hyperparameters `[G, P]`, seeds and batch sizes `[G]`.
-      states: `[G, P, ...]`; their memory is used again.
+      states: `[G, P, ...]`; their memory is reused.
       orders: `[G, L * the largest padded batch size]` int32, the examples of each group's steps, from `order_window`.
       train: images `[N, H, W, C]` uint8 and labels `[N]` int32, on every device.
       segment: number of steps L and padded batch sizes.

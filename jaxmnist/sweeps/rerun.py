@@ -53,17 +53,17 @@ def rerun(
     optimizer: optimizers.OptimizerFactory | None = None,
     **values: Any,
 ) -> Run:
-    """Trains one run of a sweep again, by itself; its numbers are the sweep's to float32 rounding.
+    """Trains one run of a sweep again, by itself; its numbers equal the sweep's to float32 rounding.
 
     Args:
       result: of `sweep`, `halve`, `merge`, or from a file.
-      dataset: that of the sweep; default `load` of its name.
-      model: that of the sweep; default made anew from the result, where it is one of this package's.
-      optimizer: that of the sweep; default `optax`'s own of its name.
-      **values: which run: a value for every hyperparameter, and `seed`, of which the sweep has several.
+      dataset: that of the sweep; default what `load` returns for its name.
+      model: that of the sweep; default rebuilt from the result if it is a model of this package.
+      optimizer: that of the sweep; default the one of that name in `optax`.
+      **values: which run: a value for each hyperparameter that has several in the sweep, the seed among them.
 
     Raises:
-      ValueError: no run, or more than one, has these values; or what the sweep used cannot be made from its name.
+      ValueError: no run, or more than one, has these values; or what the sweep used cannot be rebuilt from its name.
     """
     setting, num_steps = _find(result, values)
     attrs = result.attrs

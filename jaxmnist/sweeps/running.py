@@ -21,7 +21,7 @@ from jaxmnist.sweeps.folder import Outcome
 from jaxmnist.sweeps.job import Job
 from jaxmnist.sweeps.sizes import step_flops
 
-# Of a program's time, as far as the progress bar is concerned; the rest is evaluation.
+# The share of a program's time that the progress bar gives to training; the rest is evaluation.
 TRAINING_SHARE = 0.95
 
 
@@ -42,8 +42,8 @@ class Watch(NamedTuple):
     """What accompanies the training of a program.
 
     Attributes:
-      report: is called with the step after each segment.
-      checkpoints: where states are saved along the way, and restored from; None for nowhere.
+      report: called with the step after each segment.
+      checkpoints: where states are saved along the way and restored from; None saves nothing.
       is_interrupted: whether to save the states after this segment and to stop.
     """
 
@@ -59,12 +59,12 @@ def run_program(
     mesh: Mesh,
     watch: Watch = Watch(),  # noqa: B008 (it is a constant)
 ) -> Outcome:
-    """Trains one program and returns its results, `[G, P]` each, and curves, `[G, P, E]`.
+    """Returns the results of one program, `[G, P]` each, and its curves, `[G, P, E]`, after training it.
 
     Args:
       job: the sweep.
-      program: some of its runs.
-      data: on the devices.
+      program: some of the sweep's runs.
+      data: the splits, on the devices.
       mesh: the devices.
       watch: what accompanies the training.
     """
@@ -123,14 +123,14 @@ def _curve_names(job: Job) -> list[str]:
 
 
 def _evaluate(spec: programs.ProgramSpec, inputs: programs.ProgramInputs, states: State, split: Split):
-    """Returns the metrics of all runs on a split, waiting for them where Ctrl-C is heard, as numpy does not."""
+    """Returns the metrics of all runs on a split, after a wait that Ctrl-C can end, unlike a wait in numpy."""
     metrics = programs.evaluate(spec, inputs, states.params, split)
     jax.block_until_ready(metrics.loss)
     return metrics
 
 
 def _diverged_steps(states: State, losses: np.ndarray, num_steps: int) -> np.ndarray:
-    """Returns the first step that diverged, nan for none; the last one where only what comes after it is not finite."""
+    """Returns the first step that diverged, nan for none; `num_steps` if only the final evaluation is not finite."""
     first = np.asarray(states.diverged_step)
     return np.where(first != NEVER, first, np.where(np.isfinite(losses), np.nan, num_steps))
 
@@ -145,12 +145,12 @@ def train(
 ) -> Iterator[tuple[int, State]]:
     """Yields the states of a program's runs, `[G, P, ...]`, at each step of `boundaries`.
 
-    States last until the next are asked for: their memory is used again. The caller waits for them.
+    States are valid until the next are asked for, which reuse their memory. The caller waits for them.
 
     Args:
       spec: what the program is built from.
       inputs: the program's numbers, on the devices.
-      program: its groups divisible by the number of devices.
+      program: the program; its groups are divisible by the number of devices.
       split: the training split, on the devices.
       states: those at the first of the boundaries.
       boundaries: ascending steps, as `planning.segments` returns them.

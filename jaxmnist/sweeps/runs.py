@@ -27,7 +27,7 @@ class Distribution:
     Attributes:
       low: least value.
       high: largest value.
-      logarithmic: whether the logarithm is what is uniform.
+      logarithmic: whether the logarithm is uniform, not the value.
     """
 
     low: float
@@ -107,7 +107,7 @@ def sample(num_runs: int, seed: int, /, **axes: Distribution | Value | Iterable[
         probability, or one value.
 
     Raises:
-      ValueError: `num_runs` or `seed` is not a whole number in range, or an axis is not as `grid` takes it.
+      ValueError: `num_runs` or `seed` is not a whole number in range, or `grid` would reject an axis.
     """
     if not axes:
         raise ValueError("sample() needs at least one axis, such as learning_rate=loguniform(1e-4, 1)")
@@ -123,10 +123,10 @@ def sample(num_runs: int, seed: int, /, **axes: Distribution | Value | Iterable[
 
 @checked_by()
 def union(*parts: Runs) -> dict[str, np.ndarray]:
-    """Returns the runs of all parts, in their order; one that is in several of them is there once.
+    """Returns the runs of all parts, in their order; a run that is in several parts is kept once.
 
     Raises:
-      ValueError: there is no part, or two of them have different names.
+      ValueError: no part is given, or two parts have different names.
     """
     if not parts:
         raise ValueError("union() needs at least one set of runs")
@@ -160,11 +160,11 @@ def with_seeds(runs: Runs, seeds: Iterable[int]) -> dict[str, np.ndarray]:
       Name to `[R * S]` values, the seed fastest.
 
     Raises:
-      ValueError: the runs have a seed, or the seeds are not as `grid` takes them.
+      ValueError: the runs have a seed already, or `grid` would reject the seeds.
     """
     check_columns("runs", runs)
     if "seed" in runs:
-        raise ValueError("the runs have a seed already; with_seeds gives one to runs without")
+        raise ValueError("the runs have a seed already; with_seeds adds seeds to runs without one")
     axis = _whole("seeds", _axis("seeds", seeds), 0, MAX_SEED, "2**31 - 1")
     num_runs = len(next(iter(runs.values())))
     _check_count("seeds", num_runs * len(axis))
@@ -199,7 +199,7 @@ def check_runs(runs: Runs, num_train: int) -> dict[str, np.ndarray]:
 
 
 def check_columns(argument: str, runs: Runs) -> dict[str, np.ndarray]:
-    """Returns the runs as arrays, after checking that they are columns of one length.
+    """Returns the runs as arrays, after checking that they are columns of equal length.
 
     Raises:
       ValueError: they are not.
@@ -225,7 +225,7 @@ def hyperparameter_names(runs: Runs) -> list[str]:
 
 def _axis(name: str, axis: Value | Iterable[Value]) -> np.ndarray:
     """Returns one axis as an array, checked."""
-    # One more than there may be: an axis could have no end.
+    # One more than allowed, because an axis could be infinite.
     is_several = isinstance(axis, Iterable) and not isinstance(axis, str)
     given = list(itertools.islice(axis, MAX_RUNS + 1)) if is_several else [axis]  # type: ignore[arg-type]
     _check_count(name, len(given))
@@ -266,7 +266,7 @@ def _single(values: np.ndarray) -> np.ndarray:
 
 
 def _whole(name: str, values: np.ndarray, low: int, high: int, high_words: str) -> np.ndarray:
-    """Returns whole numbers as int64, or raises where some are none, or out of range."""
+    """Returns whole numbers as int64, or raises ValueError if some are fractional or out of range."""
     if values.dtype.kind not in "iuf":
         raise ValueError(f"{name} {values[0].item()!r} is not a whole number from {low} to {high_words}")
     wrong = ~((values >= low) & (values <= high) & (values == np.floor(values)))

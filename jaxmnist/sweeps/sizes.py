@@ -14,13 +14,14 @@ from jaxmnist.core.state import State, init_state, random_key
 from jaxmnist.sweeps import planning
 from jaxmnist.sweeps.configure import configure
 
-# Bytes of activations that one `vmap` may hold at a time; beyond it, groups and images are taken in turns.
+# Bytes of activations that one `vmap` may hold at once; beyond that, groups and images are taken in turns.
 MAX_ACTIVATION_BYTES = 2**29
 
 
-# What advances together on CPU should stay in its cache: states and gradients of so many bytes, batches of so many
-# groups. Measured on 2 cores, 8 groups at once train a sweep of softmax regressions 10 to 40 % faster than all at once,
-# groups of 256 runs (8 MiB) 1.3 to 1.5 times as fast as groups of 512, and 4 MiB 5 to 10 % faster than 8 MiB.
+# What advances together on CPU should stay in its cache: this many bytes of states and gradients, and the batches of
+# this many groups. Measured on 2 cores, 8 groups at once train a sweep of softmax regressions 10 to 40 % faster than
+# all at once. Groups of 256 runs (8 MiB) are 1.3 to 1.5 times as fast as groups of 512, and groups of 4 MiB are 5 to
+# 10 % faster than those of 8 MiB.
 CACHE_BYTES = 2**22
 
 
@@ -28,7 +29,7 @@ MAX_GROUPS_AT_ONCE = 8
 
 
 def activation_room(num_devices: int | None = None) -> int:
-    """Returns the bytes of activations that one `vmap` of a device may hold; those of a CPU share its memory."""
+    """Returns the bytes of activations that one `vmap` of a device may hold; the devices of a CPU share its memory."""
     num_devices = num_devices or len(jax.local_devices())
     return MAX_ACTIVATION_BYTES // (num_devices if jax.default_backend() == "cpu" else 1)
 
@@ -36,7 +37,7 @@ def activation_room(num_devices: int | None = None) -> int:
 def groups_at_once(model: nn.Module, states: State, batch_size: int, image_shape: tuple[int, ...], most: int) -> int:
     """Returns how many of a device's groups one `vmap` holds while training, a divisor of their number and of `most`.
 
-    That is as many as their activations have room for, and on CPU as many as stay in its cache.
+    Their activations have to fit into memory, and on CPU their states into its cache.
     """
     num_groups, runs_per_group = states.step.shape
     group_bytes = activation_bytes(model, image_shape) * runs_per_group * batch_size
@@ -70,7 +71,7 @@ def activation_bytes(model: nn.Module, image_shape: tuple[int, ...]) -> float:
 
 
 class Sizes(NamedTuple):
-    """Of one run: its parameters, and the bytes of its state, parameters and the optimizer's."""
+    """The number of parameters of one run, and the bytes of its parameters and optimizer state."""
 
     num_params: int
     state_bytes: int
