@@ -1,4 +1,4 @@
-"""What the functions of results may be given, as data: what makes a data set a result."""
+"""What the functions that take results accept, as data: what makes a data set a result."""
 
 import dataclasses
 import functools
@@ -58,7 +58,7 @@ def varied(result: xr.Dataset) -> list[str]:
 
 
 def check_result(result: xr.Dataset, variables: Sequence[str] = (), attributes: Sequence[str] = ()) -> None:
-    """Raises ValueError where a result has not what is needed of it.
+    """Raises ValueError if a result lacks what is needed of it.
 
     Args:
       result: of a sweep.
@@ -96,9 +96,9 @@ class IsResult(Kind):
     Attributes:
       variables: names of variables; those that begin with `recorded_` are curves.
       attributes: names among `WORDS` and `NUMBERS`.
-      numbers: hyperparameters that have to be numbers, as the axes of a figure are.
+      numbers: hyperparameters that have to be numbers, such as the axes of a figure.
       shown: the only hyperparameters, besides the seed, of which there may be several values; empty for any.
-      present: names of variables that have to be in order if they are there.
+      present: names of variables that have to be valid if they are there.
     """
 
     variables: tuple[str, ...] = ()
@@ -135,7 +135,7 @@ class IsTable(Kind):
 
     Attributes:
       function: the one that returns such tables.
-      columns: that are needed.
+      columns: those that are needed.
       can_be_empty: whether it may have no row.
     """
 
