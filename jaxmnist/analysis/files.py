@@ -1,4 +1,4 @@
-"""Results in files: written whole or not at all; reading a stranger's file executes nothing and reads no other file."""
+"""Results in files: writing is atomic; reading a file from a stranger executes nothing and reads no other file."""
 
 import os
 import re
@@ -31,10 +31,10 @@ def save(result: xr.Dataset, folder: str | os.PathLike) -> None:
 
     Args:
       result: of a sweep.
-      folder: is made if there is none; a result in it is replaced.
+      folder: created if it does not exist; a result in it is replaced.
 
     Raises:
-      ValueError: it is no result, or the folder holds files of these names that jaxmnist did not write.
+      ValueError: the argument is not a result, or the folder holds files of these names that jaxmnist did not write.
       OSError: the folder cannot be written.
     """
     folder = Path(folder)
@@ -49,7 +49,7 @@ def save(result: xr.Dataset, folder: str | os.PathLike) -> None:
 
 def write(result: xr.Dataset, folder: str | os.PathLike) -> None:
     """Writes `results.nc` into a folder, atomically."""
-    # By way of memory: HDF5 itself crashes the process, some time later, where it finds the disk full.
+    # By way of memory, since HDF5 itself crashes the process, some time later, if the disk is full.
     content = result.to_netcdf(engine="h5netcdf")
     write_atomically(Path(folder) / FILE_NAME, lambda path: Path(path).write_bytes(content))
 
@@ -66,13 +66,13 @@ def merge(files: Sequence[str | os.PathLike]) -> xr.Dataset:
       files: each shard's `results.nc`, or the folder that holds it, in any order.
 
     Raises:
-      ValueError: a shard is missing, there twice or not finished, or the shards are not of one sweep.
+      ValueError: a shard is missing, given twice or not finished, or the shards are not of one sweep.
     """
     paths = [Path(file) for file in files]
     for path in paths:
-        # Beside a name with a typing error may lie a result that nobody has asked for.
+        # The folder of a mistyped file may hold a result that nobody has asked for.
         if path.name != FILE_NAME and not path.is_dir():
-            raise ValueError(f"files hold {path}, which is no folder and no {FILE_NAME}")
+            raise ValueError(f"files hold {path}, which is neither a folder nor a {FILE_NAME}")
     parts = [load_results(path if path.is_dir() else path.parent) for path in paths]
     if not parts:
         raise ValueError("merge() needs the files of the shards")
@@ -114,7 +114,7 @@ def load_results(folder: str | os.PathLike) -> xr.Dataset:
     """Returns the result that `save` wrote into a folder.
 
     Raises:
-      ValueError: there is none, it is damaged, or a later version has written it.
+      ValueError: there is none, it is damaged, or it was written by a later version.
     """
     path = Path(folder) / FILE_NAME
     if not path.is_file():
@@ -125,14 +125,14 @@ def load_results(folder: str | os.PathLike) -> xr.Dataset:
         found = result.attrs.get("format", FORMAT)
         if not isinstance(found, int | np.integer) or found <= FORMAT:
             check_result(result, [str(name) for name in result.data_vars])
-    except Exception as error:  # of broken files, h5py and xarray raise whatever their parsing runs into
+    except Exception as error:  # on broken files, h5py and xarray raise whatever their parsing runs into
         raise ValueError(f"{path} is damaged, or was not written by jaxmnist: {reason(error)}") from None
     check_format(found, path)
     return result
 
 
 def _check_file(path: Path) -> None:
-    """Raises ValueError where a netCDF file would read other files, or take much more room than it has itself."""
+    """Raises ValueError if a netCDF file would read other files, or take much more room in memory than on disk."""
     import h5py
 
     with h5py.File(path, "r") as file:
@@ -142,7 +142,7 @@ def _check_file(path: Path) -> None:
                 raise ValueError(f"{name} is a link")
             item = file[name]
             if not isinstance(item, h5py.Dataset):
-                raise ValueError(f"{name} is no array")
+                raise ValueError(f"{name} is not an array")
             if item.external or item.is_virtual:
                 raise ValueError(f"{name} is kept in another file")
             declared += item.size * item.dtype.itemsize
