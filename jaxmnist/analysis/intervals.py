@@ -16,9 +16,9 @@ class Interval(NamedTuple):
 
     Attributes:
       mean: the mean, or the proportion.
-      low: lower end; nan where there is none.
-      high: upper end; nan where there is none.
-      kind: in words, what the interval is and over how many of what.
+      low: lower end; nan if there is none.
+      high: upper end; nan if there is none.
+      kind: in words, the kind of interval, and the number of seeds or images that it is over.
     """
 
     mean: float
@@ -48,7 +48,7 @@ def interval(accuracies: npt.ArrayLike, num_images: int) -> Interval:
       num_images: size of the split.
 
     Raises:
-      ValueError: there is no accuracy, one is below 0 or above 1, or the split has no size.
+      ValueError: there is no accuracy, one is below 0 or above 1, or the number of images is below 1.
     """
     from scipy import stats
 
