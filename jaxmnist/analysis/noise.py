@@ -1,4 +1,4 @@
-"""The gradient noise scale along training: a guess, from gradients alone, at the batch size beyond which more is waste.
+"""The gradient noise scale along training: an estimate, from gradients alone, of the largest useful batch size.
 
 Shapes: N training images, M batches of B examples.
 """
@@ -29,8 +29,8 @@ class Noise(NamedTuple):
     """The two parts of the simple noise scale, `trace / squared_norm` (McCandlish et al. 2018, equation 2.9).
 
     Attributes:
-      trace: `[]` float32, of the covariance of one example's gradient.
-      squared_norm: `[]` float32, of the true gradient.
+      trace: `[]` float32, the trace of the covariance of one example's gradient.
+      squared_norm: `[]` float32, the squared norm of the true gradient.
     """
 
     trace: jax.Array
@@ -60,7 +60,7 @@ def _check_estimate(given: SimpleNamespace) -> None:
 
 @checked_by(_check_estimate, model=MODULE, params=PARAMS, batches=IsBatches())
 def estimate_noise(model: nn.Module, params: optax.Params, batches: Split) -> Noise:
-    """Returns unbiased estimates from the gradients of M batches and of all of them together.
+    """Returns unbiased estimates of both parts, from the gradients of M batches and of all of them together.
 
     They are equations A.2 and A.3 of McCandlish et al. 2018 (arXiv:1812.06162), B and M * B being the two batch sizes.
 
@@ -84,11 +84,11 @@ def estimate_noise(model: nn.Module, params: optax.Params, batches: Split) -> No
 
     total, squared_norms = jax.lax.scan(add, jax.tree.map(jnp.zeros_like, params), batches)
     large, small = num_batches * batch_size, batch_size
-    of_large = optax.tree.norm(total, squared=True) / num_batches**2
-    of_small = jnp.mean(squared_norms)
+    large_squared_norm = optax.tree.norm(total, squared=True) / num_batches**2
+    small_squared_norm = jnp.mean(squared_norms)
     return Noise(
-        trace=(of_small - of_large) / (1 / small - 1 / large),
-        squared_norm=(large * of_large - small * of_small) / (large - small),
+        trace=(small_squared_norm - large_squared_norm) / (1 / small - 1 / large),
+        squared_norm=(large * large_squared_norm - small * small_squared_norm) / (large - small),
     )
 
 
@@ -129,7 +129,7 @@ def noise_scale_along_training(
       steps: ascending, from 0 on.
 
     Returns:
-      One row per step: `step`, `trace`, `squared_norm` and `noise_scale` in examples; nan where the estimate of the
+      One row per step: `step`, `trace`, `squared_norm` and `noise_scale` in examples; nan if the estimate of the
       squared norm is not above 0, as happens near a minimum.
 
     Raises:
