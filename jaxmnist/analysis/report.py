@@ -28,10 +28,10 @@ NOISE_TABLE = Optional(IsTable("noise_scale_along_training", ("step", "noise_sca
 
 @checked_by(result=RESULT, target=TARGET, noise=NOISE_TABLE)
 def report(result: xr.Dataset, target: float | None = None, noise: pd.DataFrame | None = None) -> str:
-    """Returns a report of a result: its best settings, the chosen one with its test accuracy, and what to be wary of.
+    """Returns a report of a result: its best settings, the chosen one with its test accuracy, and warnings.
 
-    For a grid over learning rates and batch sizes with recorded validation curves, it also says how many steps a target
-    accuracy takes.
+    For a grid over learning rates and batch sizes with recorded validation curves, it also says how many steps it
+    takes to reach a target accuracy.
 
     Args:
       result: as `sweep` returns it.
@@ -81,7 +81,7 @@ def _choice(result: xr.Dataset) -> Iterator[str]:
     yield f"chosen on validation: {setting_words(best.setting)}"
     num_tied = int(statistics.ties(result)["is_tied"].sum()) - 1
     if num_tied > 0:
-        yield f"cannot be told from it: {num_tied} other settings (paired t test over seeds, Holm, 5 %)"
+        yield f"cannot be distinguished from it: {num_tied} other settings (paired t test over seeds, Holm, 5 %)"
     yield f"its test accuracy: {percent_words(best.test)} (95 % {best.test.kind})"
     for name in best.edges:
         yield f"warning: the best {name}, {value_words(best.setting[name])}, lies on the edge of the grid: widen it"
@@ -149,7 +149,7 @@ def comparison_table(result: xr.Dataset, name: str) -> pd.DataFrame:
     """Returns one row for each value of a hyperparameter: the best learning rate there, and its accuracies.
 
     Columns: the hyperparameter, `learning_rate`, `{validation, test}_accuracy` with `*_low` and `*_high`, the ends of
-    the 95 % interval, and `is_on_edge`, whether the learning rate is the smallest or largest one tried. Where runs of
+    the 95 % interval, and `is_on_edge`, whether the learning rate is the smallest or largest one tried. If runs of
     every learning rate diverged, all of these are missing.
 
     Args:
