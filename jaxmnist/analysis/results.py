@@ -1,4 +1,4 @@
-"""Labelled results: from arrays of runs to `xarray`, and the statistics read off them.
+"""Labelled results: from arrays of runs to `xarray`, and statistics of them.
 
 A setting is one combination of hyperparameters; its runs differ in the seed alone. Every choice is made on the
 validation split. Accuracies are fractions, losses nats per example.
@@ -60,7 +60,7 @@ def label(
       runs: name to `[R]` hyperparameter values.
       values: name to `[R]` results, or `[R, E]` for names that begin with `recorded_`.
       steps: the E recorded training steps.
-      attrs: what the result says of itself.
+      attrs: what the result says about itself.
       rows: `[R]` int, for a part of a sweep: the places of these runs among all of them.
 
     Returns:
@@ -93,7 +93,7 @@ def label(
 
 
 def hyperparameters(result: xr.Dataset) -> dict[str, list]:
-    """Returns the hyperparameters of a result, `seed` among them, with those of their values that it has, as typed."""
+    """Returns the hyperparameters of a result, `seed` among them, with the values that occur, in the order typed."""
     typed = axis_values(result)
     held = {name: set(np.atleast_1d(result[name].values).tolist()) for name in typed}
     return {name: [value for value in values if value in held[name]] for name, values in typed.items()}
@@ -105,7 +105,7 @@ def with_all_dims(result: xr.Dataset) -> xr.Dataset:
 
 
 def _places(result: xr.Dataset, values: Mapping[str, list]) -> dict[str, list[int]]:
-    """Returns where values lie along the dims of a result. (`sel` would take a list of booleans for a mask.)"""
+    """Returns the positions of values along the dims of a result. (`sel` would take a list of booleans for a mask.)"""
     found = {name: {value: i for i, value in enumerate(result[name].values.tolist())} for name in values}
     return {name: [found[name][value] for value in column] for name, column in values.items()}
 
@@ -115,7 +115,7 @@ def table(result: xr.Dataset) -> pd.DataFrame:
     """Returns one row per run in the order of the runs: hyperparameters, seed, then the metrics.
 
     Raises:
-      ValueError: it is no result.
+      ValueError: the argument is not a result.
     """
     names = list(hyperparameters(result))
     result = with_all_dims(result)
@@ -144,7 +144,7 @@ def _check_curves(given: SimpleNamespace) -> None:
 
 
 def as_list(given: str | Sequence[str]) -> list[str]:
-    """Returns names of which one may have been given by itself."""
+    """Returns a list of names, of which a single one may have been given by itself."""
     return [given] if isinstance(given, str) else list(given)
 
 
@@ -154,8 +154,7 @@ def curve_table(
 ) -> pd.DataFrame:
     """Returns one row per setting and recorded step, settings in the order of their runs.
 
-    A run counts as long as it has not diverged: where one of a setting's runs has, or is not finite, the setting has no
-    mean, and its statistics are nan.
+    Once a run of a setting has diverged, or if a value is not finite, the statistics of that setting are nan.
 
     Args:
       result: with `recorded_{split}_{metric}` for each split and metric.
@@ -163,10 +162,10 @@ def curve_table(
       metrics: of `"accuracy"` and `"loss"`.
 
     Returns:
-      Columns: the hyperparameters of several values, `step`, `num_seeds`; over seeds, of each `{split}_{metric}`, its
+      Columns: the hyperparameters with several values, `step`, `num_seeds`; for each `{split}_{metric}`, over seeds,
       mean (`*_mean`), standard deviation (`*_std`), least and largest value (`*_min`, `*_max`), and half the width of
-      the mean's 95 % t interval (`*_half_width`), nan for one seed as is the deviation; `num_diverged`, the number of
-      runs that have diverged by this step.
+      the mean's 95 % t interval (`*_half_width`), which is nan for one seed, as is the deviation; and `num_diverged`,
+      the number of runs that have diverged by this step.
 
     Raises:
       ValueError: the result has no such curve.
@@ -175,7 +174,7 @@ def curve_table(
     rows = table(result)
     steps = result["step"].values
     curves = {column: _curves(result, f"recorded_{column}") for column in columns}
-    # The loss of step s is that of the parameters which s - 1 steps had left.
+    # The batch loss of step s is that of the parameters after s - 1 steps.
     first = rows["diverged_step"].astype(float).to_numpy() - 1
     has_diverged = steps >= np.where(np.isnan(first), math.inf, first)[:, None]
     names = varied(result)
@@ -206,12 +205,12 @@ def _curves(result: xr.Dataset, name: str) -> np.ndarray:
 
 
 def _by_setting(rows: pd.DataFrame, names: list[str]) -> Iterator[tuple[dict, np.ndarray]]:
-    """Yields each setting, and where its runs are among the rows."""
+    """Yields each setting and the positions of its runs among the rows."""
     places: dict[tuple, list[int]] = {}
     for place, values in enumerate(zip(*(rows[name] for name in names), strict=True) if names else [()] * len(rows)):
         places.setdefault(values, []).append(place)
-    for values, of_setting in places.items():
-        yield dict(zip(names, values, strict=True)), np.array(of_setting)
+    for values, positions in places.items():
+        yield dict(zip(names, values, strict=True)), np.array(positions)
 
 
 @checked_by(result=IsResult(SETTINGS))
@@ -220,12 +219,12 @@ def settings(result: xr.Dataset) -> pd.DataFrame:
 
     Columns: the hyperparameters, `num_seeds`, `num_diverged`, and over seeds the mean of `validation_accuracy`,
     `validation_loss` and `test_accuracy`, its standard deviation (`*_std`) and the half width of its 95 % t interval
-    (`*_half_width`), both nan for one seed; `pruned_step` where there was pruning.
-    Settings of which a run diverged come last: their mean describes no run. Before them come those that were pruned,
-    the later the better. Runs that have not ended are left out.
+    (`*_half_width`), both nan for one seed; `pruned_step` if there was pruning.
+    Settings of which a run diverged come last, since their mean describes no run. Before them come those that were
+    pruned, the latest first. Runs that have not ended are left out.
 
     Raises:
-      ValueError: it is no result, or none of its runs has ended.
+      ValueError: the argument is not a result, or none of its runs has ended.
     """
     names = [name for name in hyperparameters(result) if name != "seed"]
     rows = table(result)
@@ -265,7 +264,7 @@ CHOSEN = IsResult(SETTINGS, ("num_validation", "num_test"))
 
 @checked_by(result=CHOSEN)
 def best(result: xr.Dataset) -> Best | None:
-    """Returns the setting of the highest mean validation accuracy, or None where every setting diverged.
+    """Returns the setting of the highest mean validation accuracy, or None if every setting has runs that diverged.
 
     Ties go to the lower validation loss. Settings of which a run diverged are not considered.
 
