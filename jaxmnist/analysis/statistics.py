@@ -1,6 +1,7 @@
-"""What a sweep's recorded curves and seeds say: budgets, steps to a target, ties, dead runs, critical batch sizes.
+"""Statistics of recorded curves and of seeds: budgets, steps to a target, ties, dead runs, critical batch sizes.
 
-Everything is read off validation. A setting is one combination of hyperparameters; its runs differ in the seed alone.
+All of them use the validation split unless told otherwise. A setting is one combination of hyperparameters; its runs
+differ in the seed alone.
 Shapes: S settings, E recorded steps.
 """
 
@@ -19,10 +20,10 @@ from jaxmnist.analysis.intervals import half_width
 from jaxmnist.checks import Choice, Number, Numbers, Whole, checked_by
 
 SIGNIFICANCE = 0.05
-# Within this share of log(classes), a loss is that of a guess at random.
+# A loss this close to log(classes), relatively, is that of a random guess.
 DEAD_TOLERANCE = 0.01
 TARGET_STEP = 0.005
-MIN_BATCH_SIZES = 3  # of a fit with two unknowns that could also fail
+MIN_BATCH_SIZES = 3  # a curve with two parameters fits any two points
 
 
 class Scaling(NamedTuple):
@@ -53,11 +54,11 @@ def holm(p_values: np.ndarray) -> np.ndarray:
 
 @checked_by(result=IsResult(SETTINGS))
 def ties(result: xr.Dataset) -> pd.DataFrame:
-    """Returns one row per setting, best first, as `results.settings`, with how it compares with the best.
+    """Returns one row per setting, best first, as `results.settings`, and how each compares with the best.
 
     Further columns: `p_value` of a paired t test over the seeds that both have, Holm-corrected over the settings, and
-    `is_tied`, whether it cannot be told from the best (p above 0.05; the best itself is tied). A setting of which a run
-    diverged or was pruned is never tied; with fewer than 2 seeds in common, p is nan and nothing is tied.
+    `is_tied`, whether it cannot be distinguished from the best (p above 0.05; the best itself is tied). A setting with
+    a run that diverged or was pruned is never tied. With fewer than 2 seeds in common, p is nan and there is no tie.
 
     Raises:
       ValueError: as `results.settings`.
@@ -79,7 +80,7 @@ def ties(result: xr.Dataset) -> pd.DataFrame:
         if both.sum() < 2:
             continue
         difference = values[0, both] - values[row, both]
-        # Of equal differences, the t statistic is 0 / 0 or x / 0.
+        # If all differences are equal, the t statistic is 0 / 0 or x / 0.
         constant = np.ptp(difference) <= 1e-12
         p_values[row] = float(difference[0] == 0) if constant else stats.ttest_1samp(difference, 0.0).pvalue
     p_values = holm(p_values)
@@ -100,23 +101,23 @@ def _check_budget(given: SimpleNamespace) -> None:
 def at_budget(result: xr.Dataset, budget: str, amount: float, split: str = "validation") -> xr.DataArray:
     """Returns the accuracy of every run once it has used up a budget.
 
-    It is that of the last recorded step within the budget: nothing is interpolated. A run whose curve ends before the
-    budget does is nan, and so is one that diverged.
+    It is the accuracy at the last recorded step within the budget: nothing is interpolated. It is nan for a run whose
+    curve ends before the budget is used up, and for one that diverged.
 
     Args:
       result: with `recorded_{split}_accuracy` and a dim `batch_size`.
       budget: `"steps"`, `"examples"`, or `"epochs"` (passes through the training images).
-      amount: of it, above 0.
-      split: whose curve.
+      amount: how much of it, above 0.
+      split: the one whose curve is read.
 
     Raises:
-      ValueError: the budget is another one, the amount is not above 0, or there is no curve.
+      ValueError: an argument is not as described above, or there is no such curve.
     """
     curves = _curves(result, f"recorded_{split}_accuracy")
     examples = amount * (result.attrs["num_train"] if budget == "epochs" else 1)
     batch_size = result["batch_size"]
     allowed = xr.full_like(batch_size, amount, float) if budget == "steps" else examples / batch_size
-    # A hair of room, since 100 / 5 * 5 may come out below 100.
+    # With some tolerance, since rounding may turn 100 / 5 * 5 into less than 100.
     within = result["step"] <= allowed * (1 + 1e-9)
     last = result["step"].where(within).max("step")
     reached = allowed <= result["step"].max("step") * (1 + 1e-9)
@@ -125,10 +126,10 @@ def at_budget(result: xr.Dataset, budget: str, amount: float, split: str = "vali
 
 
 def budgets(result: xr.Dataset) -> dict[str, float]:
-    """Returns an amount of each budget that a sweep of equal steps can be read at.
+    """Returns, for each kind of budget, an amount at which the runs of a sweep of equal steps can be compared.
 
-    Of steps all; of examples as many as the smallest batch size has seen; of epochs the largest round number that at
-    at least half of the batch sizes have reached.
+    These are all of the steps, the examples that the smallest batch size has seen, and the largest round number of
+    epochs that at least half of the batch sizes have reached.
     """
     steps = int(result["step"].max())
     batch_sizes = np.unique(result["batch_size"].values)
@@ -158,7 +159,7 @@ def steps_to_target(result: xr.Dataset, target: float, metric: str = "accuracy")
       metric: `"accuracy"` or `"loss"`.
 
     Raises:
-      ValueError: another metric, or no curve.
+      ValueError: an argument is not as described above, or there is no such curve.
     """
     curves = _curves(result, f"recorded_validation_{metric}")
     there = curves >= target if metric == "accuracy" else curves <= target
@@ -167,17 +168,20 @@ def steps_to_target(result: xr.Dataset, target: float, metric: str = "accuracy")
 
 @checked_by(result=IsResult(("recorded_validation_accuracy", "diverged_step")))
 def default_target(result: xr.Dataset) -> float:
-    """Returns the highest accuracy, in half points, that some learning rate of every batch size reaches with all seeds.
+    """Returns the highest accuracy that every batch size reaches with all seeds, at some learning rate.
+
+    It is rounded down to half a percentage point.
 
     Raises:
-      ValueError: there is no curve, or a batch size of which every run diverged.
+      ValueError: there is no such curve, the result is not a grid over batch sizes, or at some batch size, runs of
+        every setting diverged.
     """
     curves = _curves(result, "recorded_validation_accuracy").where(result["diverged_step"].isnull())
     worst_seed = curves.max("step")
     worst_seed = worst_seed.min("seed", skipna=False) if "seed" in worst_seed.dims else worst_seed
     others = [name for name in worst_seed.dims if name != "batch_size"]
     if "batch_size" not in worst_seed.dims:
-        raise ValueError("result is not of a grid; a grid over batch_size is needed for a target of all of them")
+        raise ValueError("result is not a grid over batch_size, which is needed for a target of every batch size")
     highest = float(worst_seed.max(others).min())
     if not math.isfinite(highest):
         raise ValueError("no target is reached at every batch size: at one of them, runs of every setting diverged")
@@ -186,14 +190,14 @@ def default_target(result: xr.Dataset) -> float:
 
 @checked_by(_check_target, result=IsResult(), target=TARGET, metric=METRIC)
 def target_table(result: xr.Dataset, target: float, metric: str = "accuracy") -> pd.DataFrame:
-    """Returns one row per batch size and learning rate: how many steps the target takes.
+    """Returns one row per batch size and learning rate: how many steps it takes to reach a target.
 
     Columns: `batch_size`, `learning_rate`, `num_seeds`, `num_reached`, and the mean over seeds of `steps` with the half
     width of its 95 % t interval, both nan unless every seed reached it without diverging; `examples` is steps times
     batch size.
 
     Raises:
-      ValueError: as `steps_to_target`, or the result is no grid of learning rates and batch sizes alone.
+      ValueError: as `steps_to_target`, or the result is not a grid over learning rates, batch sizes and seeds alone.
     """
     steps = steps_to_target(result, target, metric)
     others = [name for name in steps.dims if name not in ("batch_size", "learning_rate", "seed")]
@@ -216,10 +220,10 @@ def target_table(result: xr.Dataset, target: float, metric: str = "accuracy") ->
 
 @checked_by(table=IsTable("target_table", ("batch_size", "steps")))
 def best_rates(table: pd.DataFrame) -> pd.DataFrame:
-    """Returns of a `target_table` the row with the fewest steps of each batch size that reaches the target.
+    """Returns, for each batch size that reaches the target, the row of a `target_table` with the fewest steps.
 
     Raises:
-      ValueError: it is no such table.
+      ValueError: the argument is not such a table.
     """
     reached = table[table["steps"].notna()]
     return reached.loc[reached.groupby("batch_size")["steps"].idxmin()].reset_index(drop=True)
@@ -231,15 +235,15 @@ POSITIVE = Numbers("a sequence of finite numbers above 0", lambda x: np.isfinite
 def _check_points(given: SimpleNamespace) -> None:
     sizes, taken = len(given.batch_sizes), len(given.steps)
     if taken != sizes:
-        raise ValueError(f"steps are {taken} numbers; one for each of the {sizes} batch_sizes is needed")
+        raise ValueError(f"steps has {taken} numbers; one for each of the {sizes} batch_sizes is needed")
     if len(np.unique(given.batch_sizes)) < MIN_BATCH_SIZES:
         listed = np.asarray(given.batch_sizes).tolist()
-        raise ValueError(f"batch_sizes {listed} are too few: 3 that reach the target are needed for a law")
+        raise ValueError(f"batch_sizes {listed} are too few: 3 that reach the target are needed for a fit")
 
 
 @checked_by(_check_points, batch_sizes=POSITIVE, steps=POSITIVE)
 def fit_scaling(batch_sizes: Sequence[float], steps: Sequence[float]) -> Scaling:
-    """Returns the law of steps against batch size: least squares of the relative errors, neither term below 0.
+    """Returns the law of steps against batch size, fitted by least squares of the relative errors; no term is negative.
 
     Args:
       batch_sizes: at least 3, distinct.
@@ -270,10 +274,11 @@ def table_scaling(rates: pd.DataFrame) -> Scaling | None:
 
 @checked_by(result=IsResult(("recorded_validation_loss", "diverged_step"), ("num_classes",)))
 def is_dead(result: xr.Dataset) -> xr.DataArray:
-    """Returns which runs are dead: they have moved, and now give every image the same answer.
+    """Returns which runs are dead: their parameters have moved, but now the network answers every image alike.
 
-    That is a validation loss that stays within 1 % of log(classes) over the last half of the recorded steps, after it
-    was outside of that once. A slow run is on its way; one that never left log(classes) has not begun; neither is dead.
+    The validation loss of a dead run stays within 1 % of log(classes) over the last half of the training steps, and
+    was outside that range at some earlier time. A run that learns slowly is not dead, nor is one whose loss never left
+    that range.
 
     Args:
       result: with a recorded validation loss.
@@ -292,23 +297,23 @@ def is_dead(result: xr.Dataset) -> xr.DataArray:
 def refined(result: xr.Dataset, num_train: int) -> dict[str, list]:
     """Returns the axes of a grid around the best setting: as many values, between the neighbours of the best one.
 
-    Where the best value is at an end, the grid goes on beyond it by as much. Axes stay linear or logarithmic.
+    If the best value is at the end of an axis, the new axis extends beyond it. Axes stay linear or logarithmic.
 
     Args:
       result: of a grid.
-      num_train: the largest batch size there can be.
+      num_train: number of training images, the largest possible batch size.
 
     Raises:
-      ValueError: no setting is chosen, or the result is no grid.
+      ValueError: no setting can be chosen, the result is not a grid, or some of its values are not numbers.
     """
     chosen = results.best(result)
     for name in results.hyperparameters(result):
         if result[name].dtype.kind not in "iuf":
             raise ValueError(
-                f"result has values of {name} that are no numbers; between them there is nothing to refine"
+                f"result has values of {name} that are not numbers, so there is nothing between them to refine"
             )
     if chosen is None or "run" in result.dims:
-        raise ValueError("refine needs a grid with a setting of which no run diverged")
+        raise ValueError("refined() needs a grid with at least one setting of which no run diverged")
     axes = {}
     for name, value in chosen.setting.items():
         values = np.unique(result[name].values.astype(np.float64))
