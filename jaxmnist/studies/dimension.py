@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-# Boxes as large as the picture say nothing of a boundary's roughness.
+# Boxes as large as the picture say nothing about how rough a boundary is.
 MAX_BOX_SHARE = 1 / 8
 MIN_BOX_SIZES = 3
 
@@ -14,8 +14,8 @@ class Dimension(NamedTuple):
 
     Attributes:
       dimension: the slope, by least squares.
-      standard_error: that of the fit. Counts at different sizes are of the same picture, so it says how straight the
-        line is, and not how far another picture's dimension may be.
+      standard_error: that of the slope. All counts are taken from the same picture, so it says how straight the line
+        is, and not how much the dimension varies between pictures.
       sizes: edge lengths of the boxes, in pixels.
       counts: how many boxes of each size hold a pixel of the set.
     """
@@ -27,10 +27,10 @@ class Dimension(NamedTuple):
 
 
 def box_sizes(resolution: int) -> tuple[int, ...]:
-    """Returns the edge lengths of boxes, the powers of two from 1 to an eighth of the picture.
+    """Returns the edge lengths of the boxes: the powers of two from 1 to an eighth of the picture.
 
     Raises:
-      ValueError: they are too few for a fit with an error.
+      ValueError: there are too few of them to fit a line with a standard error.
     """
     sizes = tuple(2**i for i in range(resolution.bit_length()) if 2**i <= MAX_BOX_SHARE * resolution)
     if len(sizes) < MIN_BOX_SIZES:
@@ -54,13 +54,13 @@ def box_dimension(pixels: np.ndarray) -> Dimension:
     """Returns the box-counting dimension of a set of pixels, `[N, N]` bool.
 
     Raises:
-      ValueError: the set is empty, or its picture too small.
+      ValueError: the set is empty, or the picture is too small.
     """
     from scipy import stats
 
     sizes = box_sizes(min(pixels.shape))
     if not pixels.any():
-        raise ValueError("a dimension needs a boundary, but all runs converge, or none does")
+        raise ValueError("a dimension needs a boundary, but either all runs converge or none does")
     counts = box_counts(pixels, sizes)
     fit = stats.linregress(np.log(sizes), np.log(counts))
     return Dimension(float(-fit.slope), float(fit.stderr), sizes, counts)
