@@ -37,11 +37,11 @@ class _Map(NamedTuple):
     """What a map shows, `[batch_size, learning_rate]` each.
 
     Attributes:
-      accuracy: mean over seeds in per cent, masked where a run diverged, was pruned or has not ended.
+      accuracy: mean over seeds in per cent, masked if a run diverged, was pruned or has not ended.
       share: share of the runs that diverged.
       pruned: whether runs were pruned.
-      half_width: half of the 95 % interval of the mean, in points.
-      dead: whether a run is stuck at log(classes); never where no curves were recorded.
+      half_width: half the width of the 95 % interval of the mean, in percentage points.
+      dead: whether a run is stuck at log(classes); never if no curves were recorded.
     """
 
     accuracy: np.ma.MaskedArray
@@ -70,15 +70,15 @@ def heatmap(result: xr.Dataset, split: str = "validation") -> Figure:
     Cells of which a run diverged are hatched, with their share of diverged runs, and never coloured; nor are those that
     were pruned, which are dotted, and those that have not ended, which stay empty. Accuracies far
     below the others (under Tukey's lower fence) are black, so that they do not hide the differences among the rest; the
-    colour bar then ends in an arrow. The settings that cannot be told from the best are outlined (`statistics.ties`);
-    where both axes are logarithmic, lines show linear and square-root scaling.
+    colour bar then ends in an arrow. The settings that cannot be distinguished from the best are outlined (`ties`);
+    if both axes are logarithmic, lines show linear and square-root scaling.
 
     Args:
-      result: of a full grid, with at most `learning_rate`, `batch_size` and `seed` longer than 1.
+      result: of a full grid, with several values of `learning_rate`, `batch_size` and `seed` at most.
       split: `"validation"` or `"test"`.
 
     Raises:
-      ValueError: the result has other long dims.
+      ValueError: the result is not such a grid.
     """
     shown = _map(result, split)
     labelled = shown.share.size <= MAX_LABELLED_CELLS
@@ -108,7 +108,7 @@ def heatmap(result: xr.Dataset, split: str = "validation") -> Figure:
         notes = {
             f"hatched: {'share of runs that' if labelled else 'a run'} diverged": shown.share.any(),
             f"dotted: pruned at {result.attrs.get('rungs', '')} steps": shown.pruned.any(),
-            "outlined: not told from the best on validation (paired t test, Holm, 5 %)": outlined,
+            "outlined: cannot be distinguished from the best on validation (paired t test, Holm, 5 %)": outlined,
             "dead or x: stuck at log(classes)": shown.dead.any(),
         }
         said = [words for words, is_shown in notes.items() if is_shown]
@@ -117,7 +117,7 @@ def heatmap(result: xr.Dataset, split: str = "validation") -> Figure:
 
 
 def _outline_ties(axes: Axes, result: xr.Dataset, columns, rows) -> bool:
-    """Outlines the settings that cannot be told from the best; returns whether there is more than the best."""
+    """Outlines the settings that cannot be distinguished from the best; returns whether there are any others."""
     table = statistics.ties(result)
     tied = table[table["is_tied"]]
     sizes, rates = (np.unique(np.atleast_1d(result[name].values)) for name in ("batch_size", "learning_rate"))

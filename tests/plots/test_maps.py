@@ -261,7 +261,9 @@ def test_settings_not_told_from_the_best_are_outlined():
     result = make_result(accuracy.ravel(), accuracy.ravel(), learning_rate=[0.1, 0.2, 0.3], batch_size=8, seed=range(4))
     figure = jm.heatmap(result)
     outlines = {patch.get_x() for patch in figure.axes[0].patches}
-    assert len(outlines) == 2 and "outlined: not told from the best" in figure.get_supxlabel().replace("\n", " ")
+    assert len(outlines) == 2 and "outlined: cannot be distinguished from the best" in figure.get_supxlabel().replace(
+        "\n", " "
+    )
 
 
 def test_scaling_lines_go_through_the_best_of_the_smallest_batch():
