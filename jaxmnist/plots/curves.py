@@ -41,7 +41,7 @@ class _Line(NamedTuple):
     """A setting on a split.
 
     Attributes:
-      label: what tells it from the others.
+      label: what distinguishes it from the others.
       rows: of `results.curve_table`, one per recorded step.
       split: which columns of these to draw.
     """
@@ -57,7 +57,7 @@ BAND = Choice(tuple(BANDS))
 def _check_log_axes(given: SimpleNamespace) -> None:
     steps = given.result.coords.get("step", np.ones(1))
     if given.log_log and not (steps > 0).any():
-        raise ValueError("log_log is True, but the result records no step above 0, where its axes begin")
+        raise ValueError("log_log is True, but the result records no step above 0, which logarithmic axes need")
 
 
 def _check_accuracy(given: SimpleNamespace) -> None:
@@ -231,7 +231,7 @@ def _draw(axes: Axes, lines: list[_Line], metric: str, band: Band, log_log: bool
         if drawn.size:
             log_ticks(axes, "y", drawn.min(), drawn.max())
         else:
-            axes.set_ylim(1, 100)  # matplotlib finds no logarithmic scale for nothing
+            axes.set_ylim(1, 100)  # matplotlib finds no logarithmic scale if nothing is drawn
     elif not first:
         axes.set_xlim(0, last)
         axes.xaxis.set_major_locator(ticker.MaxNLocator("auto", steps=[1, 2, 5, 10], integer=True))
@@ -261,7 +261,7 @@ def _set_limits(panels: list[Axes], shown: list[tuple[str, list[_Line]]], band: 
 
 
 def _late(table: pd.DataFrame) -> float:
-    """Returns the step from which on linear panels show everything: 0, where the later points are too few."""
+    """Returns the step from which on linear panels show everything: 0 if the later points are too few."""
     steps = table["step"].unique()
     return steps.max() / 10 if (steps >= steps.max() / 10).sum() > MIN_LATE_POINTS else 0.0
 
@@ -292,13 +292,13 @@ def _head(figure: Figure, axes: Axes, lines: list[_Line], title: str) -> None:
 
 
 def _num_diverged(line: _Line) -> tuple[int, int] | None:
-    """Returns how many of a line's runs diverged, of how many; None where none did."""
+    """Returns how many of a line's runs diverged, of how many; None if none did."""
     count = int(line.rows["num_diverged"].max())
     return (count, int(line.rows["num_seeds"].iloc[0])) if count else None
 
 
-def diverged_words(count: int, of: int) -> str:
-    return f"{count} of {of} runs diverged"
+def diverged_words(count: int, total: int) -> str:
+    return f"{count} of {total} runs diverged"
 
 
 def seed_words(table: pd.DataFrame) -> str:
@@ -315,7 +315,7 @@ def _caption(figure: Figure, result: xr.Dataset, lines: list[_Line], band: Band,
     if diverged:
         total = sum(int(line.rows["num_seeds"].iloc[0]) for line in settings.values())
         words = diverged_words(sum(count for count, _ in diverged), total)
-        said.append(f"{words}: a line ends where the first of its runs does")
+        said.append(f"{words}: a line ends where the first of its runs diverges")
     if log_log:
         said.append("step 0 left out: logarithmic axes")
     write_caption(figure, result, [*said, *notes])
