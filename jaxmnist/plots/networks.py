@@ -1,4 +1,4 @@
-"""Figures of training, and of what a network makes of images. Each function returns a `Figure`; none trains."""
+"""Figures of training, and of a network's predictions. Each function returns a `Figure`; none trains."""
 
 import numbers
 from collections.abc import Iterable, Mapping, Sequence
@@ -134,7 +134,7 @@ def _check_names(given: SimpleNamespace) -> None:
 def mistakes(
     images: np.ndarray, labels: np.ndarray, probabilities: np.ndarray, class_names: Sequence[str], title: str
 ) -> Figure:
-    """Returns images with the probability of their true class, and of the likeliest one where that is another.
+    """Returns images with the probability of their true class, and of the likeliest one if that differs.
 
     Args:
       images: `[N, H, W, C]` uint8, at most 25.
