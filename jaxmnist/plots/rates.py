@@ -45,7 +45,7 @@ def rate_curve(
       split: `"validation"` or `"test"`.
 
     Raises:
-      ValueError: something else differs, too.
+      ValueError: the settings differ in anything else.
     """
     table = results.settings(result).sort_values("learning_rate")
     values = results.hyperparameters(result)[by]
