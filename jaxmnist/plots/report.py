@@ -18,7 +18,7 @@ from jaxmnist.plots.maps import heatmap, scatter
 from jaxmnist.plots.scaling import budget_maps, noise_curve, target_maps
 from jaxmnist.plots.style import Figure
 
-# More lines than these cannot be told apart.
+# A figure with more lines cannot be read.
 MAX_CURVES = 8
 
 
@@ -35,7 +35,7 @@ def figures(result: xr.Dataset, target: float | None = None, noise: pd.DataFrame
 
     Args:
       result: as `sweep` returns it.
-      target: validation accuracy whose steps are counted, a fraction; None for `default_target`. Where that finds none,
+      target: validation accuracy whose steps are counted, a fraction; None for `default_target`. If that finds none,
         there is no `steps_to_target`.
       noise: as `noise_scale_along_training` returns it.
 
