@@ -1,4 +1,4 @@
-"""Figures of what a sweep's recorded curves say: three budgets, steps to a target, critical batch sizes.
+"""Figures of a sweep's recorded curves: three budgets, steps to a target, critical batch sizes.
 
 Every function returns a matplotlib `Figure` and none trains.
 """
@@ -38,7 +38,7 @@ BUDGET_WORDS = {
 
 def _check_grid(given: SimpleNamespace) -> None:
     if not {"learning_rate", "batch_size"} <= set(given.result.dims):
-        raise ValueError("result is not of a grid; one over learning_rate, batch_size and seed is needed")
+        raise ValueError("result is not a grid; a grid over learning_rate, batch_size and seed is needed")
 
 
 CURVES = ("recorded_validation_accuracy", "diverged_step")
@@ -93,7 +93,7 @@ def budget_maps(result: xr.Dataset) -> Figure:
 
 @checked_by(_check_grid, result=GRID, target=Number("an accuracy between 0 and 1", lambda value: 0 < value < 1))
 def target_maps(result: xr.Dataset, target: float) -> Figure:
-    """Returns how many steps a validation accuracy takes: a map, and against batch size at the best learning rates.
+    """Returns the steps that a validation accuracy takes: as a map, and against batch size at the best learning rates.
 
     Args:
       result: as `budget_maps`.
@@ -142,16 +142,16 @@ def _is_size(value: object) -> bool:
     critical_batch_size=Optional(Where("a number from 0 on", _is_size)), result=IsResult((), WORDS), setting=STRING,
 )  # fmt: skip
 def noise_curve(table: pd.DataFrame, critical_batch_size: float | None, result: xr.Dataset, setting: str) -> Figure:
-    """Returns the gradient noise scale along training, beside the critical batch size that was observed.
+    """Returns the gradient noise scale along training, with the observed critical batch size.
 
     Args:
-      table: of `jaxmnist.noise.noise_scale_along_training`.
-      critical_batch_size: from `statistics.fit_scaling`, in examples; None for none.
+      table: as `noise_scale_along_training` returns it.
+      critical_batch_size: from `fit_scaling`, in examples; None if it is unknown.
       result: the sweep's, for the caption.
       setting: the run's hyperparameters in words.
 
     Raises:
-      ValueError: an argument is none of these.
+      ValueError: an argument is not as described above.
     """
     with house_style():
         figure = Figure(figsize=(7.2, 4.2), layout="constrained")
@@ -191,7 +191,7 @@ def _steps_map(figure: Figure, axes: Axes, result: xr.Dataset, table: pd.DataFra
 def _against_batch_size(axes: Axes, best: pd.DataFrame, column: str) -> None:
     sizes, values = best["batch_size"].to_numpy(float), best[column].to_numpy(float)
     half_width = best["half_width"].fillna(0).to_numpy() * (1 if column == "steps" else sizes)
-    # An interval may reach below 0, where a logarithmic axis does not.
+    # An interval may reach below 0, which a logarithmic axis cannot show.
     errors = np.stack([np.minimum(half_width, 0.9 * values), half_width])
     axes.errorbar(sizes, values, errors, fmt="o-", color=LINE_COLOR, markersize=4, capsize=2, linewidth=1.2)
     perfect = values[0] * sizes[0] / sizes if column == "steps" else np.full(len(sizes), values[0])
