@@ -69,7 +69,7 @@ def set_scale(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Gives an axis the scale in which its values lie evenly, and returns centres and edges of their cells.
 
-    That is the linear or the logarithmic one; where they are uneven in both, one place each in their order.
+    That is the linear or the logarithmic one; if they are uneven in both, the values are spaced evenly in their order.
     """
     values = np.asarray(values, np.float64)
     scale, points, note = "linear", values, ""
@@ -118,7 +118,7 @@ def colormap() -> Colormap:
 
 
 def lower_fence(accuracy: np.ma.MaskedArray) -> float | None:
-    """Returns the least accuracy that is no outlier: Tukey's fence, 1.5 interquartile ranges under the quartile."""
+    """Returns the lowest accuracy that is not an outlier: Tukey's fence, 1.5 interquartile ranges below."""
     values = accuracy.compressed()
     if not values.size:
         return None
@@ -147,8 +147,8 @@ def caption(figure: Figure, result: xr.Dataset, *notes: str) -> None:
     """Writes model, optimizer, hyperparameters of one value and the notes below the figure."""
     fixed = {name: axis[0] for name, axis in results.hyperparameters(result).items() if len(axis) == 1}
     shown = (f"{name} {value:g}" if isinstance(value, float) else f"{name} {value}" for name, value in fixed.items())
-    of_setting = [words for name, words in zip(fixed, shown, strict=True) if name not in ("seed", *LABELS)]
-    parts = [result.attrs["model"].split("(")[0], result.attrs["optimizer"], *of_setting, *filter(None, notes)]
+    others = [words for name, words in zip(fixed, shown, strict=True) if name not in ("seed", *LABELS)]
+    parts = [result.attrs["model"].split("(")[0], result.attrs["optimizer"], *others, *filter(None, notes)]
     width = int(CAPTION_LETTERS_PER_INCH * figure.get_figwidth())
     figure.supxlabel(textwrap.fill("; ".join(parts), width), fontsize=8, color="0.35")
 
@@ -164,7 +164,7 @@ def log_ticks(axes: Axes, which: str, low: float, high: float) -> None:
 
 
 def line_style(place: int, count: int) -> dict:
-    """Returns what tells a line from the others, for the eye, in greyscale, and for the colour blind.
+    """Returns what distinguishes a line from the others, also in greyscale and for the colour-blind.
 
     Of lines that coincide the lower ones, wider and with larger markers, can still be seen.
     """
