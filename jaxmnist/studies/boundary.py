@@ -1,4 +1,4 @@
-"""The boundary of trainability: a window of hyperparameters as a sweep, and what is read off it.
+"""The boundary of trainability: a sweep over a window of two hyperparameters, and its picture.
 
 After Sohl-Dickstein 2024, arXiv:2402.06184, and its notebook (github.com/Sohl-Dickstein/fractal). What differs:
 the data are images with labels in place of random numbers, the loss is cross-entropy in place of a squared error, the
@@ -19,7 +19,7 @@ import optax
 import xarray as xr
 
 from jaxmnist.data.dataset import DataError, Dataset, Split
-from jaxmnist.sweeps import runs as of_runs
+from jaxmnist.sweeps import runs
 
 AxisName = Literal["first_learning_rate", "last_learning_rate", "learning_rate", "init_scale", "momentum"]
 Window = tuple[float, float, float, float]
@@ -39,7 +39,7 @@ class Axis(NamedTuple):
 
     Attributes:
       words: what it is called in a figure.
-      low: where its default window begins, in log10 units where it is logarithmic.
+      low: where its default window begins, in log10 units if it is logarithmic.
       high: where that ends.
       logarithmic: whether positions are powers of ten.
     """
@@ -123,7 +123,7 @@ def averaged(dataset: Dataset) -> Dataset:
 
 
 def check_axes(axes: tuple[str, str]) -> None:
-    """Raises ValueError where two axes are the same, or set the same learning rate."""
+    """Raises ValueError if two axes are the same, or set the same learning rate."""
     if axes[0] == axes[1]:
         raise ValueError(f"axes are {axes[0]} twice; a picture needs two different ones")
     if "learning_rate" in axes and set(axes) & {"first_learning_rate", "last_learning_rate"}:
@@ -184,11 +184,11 @@ def grid(axes: tuple[str, str], window: Window, resolution: int) -> dict[str, np
         name: points(name, low, high, resolution)
         for name, (low, high) in zip(axes, (window[:2], window[2:]), strict=True)
     }
-    return of_runs.grid(**values, batch_size=NUM_IMAGES, seed=0)
+    return runs.grid(**values, batch_size=NUM_IMAGES, seed=0)
 
 
 def check_frames(axes: tuple[str, str], window: Window, resolution: int, num_frames: int, factor: float) -> None:
-    """Raises ValueError where float32 might not tell the pixels of the last frame apart, wherever it lies."""
+    """Raises ValueError if float32 might not tell the pixels of the last frame apart, wherever it lies."""
     for i, name in enumerate(axes):
         low, high = window[2 * i : 2 * i + 2]
         pixel = (high - low) / factor ** (num_frames - 1) / resolution
@@ -283,7 +283,7 @@ def zoomed(measure: np.ndarray, window: Window, factor: float) -> Window:
 
     edges = boundary(measure)
     if not edges.any():
-        raise ValueError("the picture has no boundary to zoom into: all of its runs converge, or none does")
+        raise ValueError("the picture has no boundary to zoom into: either all of its runs converge or none does")
     resolution = len(edges)
     crowd = ndimage.uniform_filter(edges.astype(float), max(round(resolution / factor), 1), mode="constant")
     # The point between the four pixels that do not agree, in pixels from the lower left corner.
