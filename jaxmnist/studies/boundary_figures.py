@@ -1,4 +1,4 @@
-"""Figures of the boundary of trainability, from saved results; see `jaxmnist.boundary`."""
+"""Figures of the boundary of trainability, from saved results; see `jaxmnist.studies.boundary`."""
 
 import functools
 import os
@@ -129,7 +129,7 @@ def _short(value: float) -> str:
 
 
 def save_animation(frames: Sequence[str | os.PathLike], path: str | os.PathLike) -> None:
-    """Writes PNG files as one GIF that repeats, whole or not at all."""
+    """Writes PNG files as one GIF that repeats, atomically."""
     pictures = []
     for frame in frames:
         with Image.open(frame) as opened:
