@@ -320,7 +320,7 @@ def refined(result: xr.Dataset, num_train: int) -> dict[str, list]:
         if len(values) == 1:
             axes[name] = [value]
             continue
-        logarithmic = values[0] > 0 and _unevenness(np.log(values)) < _unevenness(values)
+        logarithmic = values[0] > 0 and gap_ratio(np.log(values)) < gap_ratio(values)
         scale, back = (np.log, np.exp) if logarithmic else (np.asarray, np.asarray)
         points = scale(values)
         place = int(np.argmin(np.abs(values - value)))
@@ -336,7 +336,8 @@ def refined(result: xr.Dataset, num_train: int) -> dict[str, list]:
     return axes
 
 
-def _unevenness(points: np.ndarray) -> float:
+def gap_ratio(points: np.ndarray) -> float:
+    """Returns the largest gap between neighbouring points over the smallest; 1 if they lie evenly."""
     gaps = np.diff(points)
     return float(gaps.max() / gaps.min())
 

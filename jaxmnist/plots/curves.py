@@ -148,16 +148,16 @@ def learning_curves(
         flat = [(metric, panel) for metric in metrics for panel in panels]
         for axes, (metric, panel) in zip(grid.flat, flat, strict=True):
             _draw(axes, panel, metric, band, log_log)
-        for row, of_row in enumerate(grid):
-            groups = [[place] for place in range(len(of_row))] if is_single else [list(range(len(of_row)))]
+        for row, row_axes in enumerate(grid):
+            groups = [[place] for place in range(len(row_axes))] if is_single else [list(range(len(row_axes)))]
             for places in groups:
-                shown = [flat[row * len(of_row) + place] for place in places]
-                _set_limits([of_row[place] for place in places], shown, band, log_log)
-            for place, axes in enumerate(of_row):
+                shown = [flat[row * len(row_axes) + place] for place in places]
+                _set_limits([row_axes[place] for place in places], shown, band, log_log)
+            for place, axes in enumerate(row_axes):
                 if not is_single and row == 0:
                     axes.set_title(f"{split_words(splits[place])} split", fontsize=10)
                 if not is_single:
-                    axes.set_ylabel("" if place else _label(flat[row * len(of_row)][0], log_log))
+                    axes.set_ylabel("" if place else _label(flat[row * len(row_axes)][0], log_log))
         for axes in grid[-1]:
             axes.set_xlabel("training steps")
         _head(figure, grid[0, 0], lines, title_words(result, *splits))
@@ -183,10 +183,12 @@ def _words(name: str, value: Any) -> str:
 
 
 def split_words(split: str) -> str:
+    """Returns the name of a split in words."""
     return "training" if split == "train" else split
 
 
 def title_words(result: xr.Dataset, *splits: str) -> str:
+    """Returns data set, splits and budget in words."""
     splits_words = f"{', '.join(map(split_words, splits))} split{'s' if len(splits) > 1 else ''}"
     return f"{result.attrs['dataset']}, {splits_words}, {result.attrs['budget']}"
 
@@ -298,10 +300,12 @@ def _num_diverged(line: _Line) -> tuple[int, int] | None:
 
 
 def diverged_words(count: int, total: int) -> str:
+    """Returns how many runs diverged in words."""
     return f"{count} of {total} runs diverged"
 
 
 def seed_words(table: pd.DataFrame) -> str:
+    """Returns how many seeds the settings of a table have in words."""
     least, most = int(table["num_seeds"].min()), int(table["num_seeds"].max())
     return f"{least} seed{'s' * (least > 1)}" if least == most else f"{least} to {most} seeds"
 

@@ -190,9 +190,6 @@ def scatter(result: xr.Dataset, split: str = "test") -> Figure:
 def _map(result: xr.Dataset, split: str) -> _Map:
     result = results.with_all_dims(result)
     others = [name for name in results.hyperparameters(result) if name not in ("learning_rate", "batch_size", "seed")]
-    missing = sorted({"learning_rate", "batch_size", "seed"} - set(result.dims))
-    if missing:
-        raise ValueError(f"result has no dim {', '.join(missing)}; a grid over learning_rate and batch_size is needed")
     result = result.squeeze(others).transpose("batch_size", "learning_rate", "seed", ...)
     accuracy = result[f"{split}_accuracy"].values
     share = result["diverged_step"].notnull().mean("seed").values
@@ -200,9 +197,12 @@ def _map(result: xr.Dataset, split: str) -> _Map:
     ended = result["finished"].values if "finished" in result else ~nowhere
     pruned = (result["pruned_step"].notnull().values if "pruned_step" in result else nowhere).any(axis=-1)
     hidden = (share > 0) | ~ended.all(axis=-1) | pruned
+    num_seeds, num_images = accuracy.shape[-1], result.attrs[f"num_{split}"]
     half_width = np.full(share.shape, np.nan)
-    for place in zip(*np.nonzero(~hidden), strict=True):
-        interval = intervals.interval(accuracy[place], result.attrs[f"num_{split}"])
+    if num_seeds > 1:
+        half_width = np.where(hidden, np.nan, 100 * intervals.half_width(accuracy.std(axis=-1, ddof=1), num_seeds))
+    for place in zip(*np.nonzero(~hidden), strict=True) if num_seeds == 1 else ():
+        interval = intervals.interval(accuracy[place], num_images)
         half_width[place] = 100 * (interval.high - interval.low) / 2
     mean = np.ma.masked_array(100 * accuracy.mean(axis=-1), mask=hidden)
     has_curves = "recorded_validation_loss" in result and "num_classes" in result.attrs

@@ -17,6 +17,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import Colormap
 
 from jaxmnist.analysis import results
+from jaxmnist.analysis.statistics import gap_ratio
 
 COLORMAP = "viridis"  # monotone in lightness: it survives greyscale and colour blindness
 UNDER_COLOR = "black"
@@ -74,8 +75,8 @@ def set_scale(
     values = np.asarray(values, np.float64)
     scale, points, note = "linear", values, ""
     if len(values) > 2:
-        linear = _gap_ratio(values)
-        logarithmic = _gap_ratio(np.log(values)) if values.min() > 0 else np.inf
+        linear = gap_ratio(values)
+        logarithmic = gap_ratio(np.log(values)) if values.min() > 0 else np.inf
         if min(linear, logarithmic) > MAX_GAP_RATIO:
             points, note = np.arange(len(values), dtype=np.float64), ", values spaced evenly"
         elif logarithmic < linear:
@@ -104,11 +105,6 @@ def places(axes: Axes, which: str, name: str, column: np.ndarray, is_sample: boo
         return column
     values, place = np.unique(column, return_inverse=True)
     return set_scale(axes, which, name, values)[0][place]
-
-
-def _gap_ratio(points: np.ndarray) -> float:
-    gaps = np.diff(points)
-    return float(gaps.max() / gaps.min())
 
 
 def colormap() -> Colormap:

@@ -311,3 +311,11 @@ def test_a_heat_map_checks_once_and_parses_the_axes_once(monkeypatch):
     arguments._parse.cache_clear()
     jm.heatmap(result)
     assert 1 <= calls["checks"] <= 20 and calls["parses"] == 1
+
+
+def test_the_interval_of_a_map_is_not_cut_where_an_accuracy_ends():
+    result = make_result([0.8, 1.0], [0.8, 1.0], learning_rate=0.1, batch_size=10, seed=range(2))
+    half_width = 100 * jm.settings(result)["validation_accuracy_half_width"].iloc[0]
+    assert half_width > 100
+    for figure in (jm.heatmap(result), jm.scatter(result, "validation")):
+        assert f"±{half_width:.1f} points" in " ".join(figure.get_supxlabel().split())
