@@ -3,7 +3,6 @@
 import math
 
 from jaxmnist.checks import (
-    FLAG,
     FUNCTION,
     MAX_STEPS,
     PATH,
@@ -40,7 +39,6 @@ SHARD = Optional(Where("two whole numbers (i, n), i from 1 to n,", _is_shard))
 TRAINED: dict[str, Kind] = dict(model=MODULE, optimizer=FUNCTION, runs=RUNS, dataset=DATASET, num_steps=NUM_STEPS)
 RECORD = Optional(Choices(SPLIT_NAMES, least=0))
 FOLDER = Optional(PATH)
-PROGRESS = FLAG
 
 
 def check_evaluations(given) -> None:
