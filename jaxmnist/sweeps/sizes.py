@@ -16,15 +16,11 @@ from jaxmnist.sweeps.configure import configure
 
 # Bytes of activations that one `vmap` may hold at once; beyond that, groups and images are taken in turns.
 MAX_ACTIVATION_BYTES = 2**29
-
-
 # What advances together on CPU should stay in its cache: this many bytes of states and gradients, and the batches of
 # this many groups. Measured on 2 cores, 8 groups at once train a sweep of softmax regressions 10 to 40 % faster than
 # all at once. Groups of 256 runs (8 MiB) are 1.3 to 1.5 times as fast as groups of 512, and groups of 4 MiB are 5 to
 # 10 % faster than those of 8 MiB.
 CACHE_BYTES = 2**22
-
-
 MAX_GROUPS_AT_ONCE = 8
 
 
