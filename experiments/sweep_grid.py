@@ -94,7 +94,7 @@ def measure_noise(options: Options, result, dataset: jm.Dataset) -> None:
 def refine(options: Options, result, dataset: jm.Dataset) -> None:
     """Sweeps a finer grid around the best setting, and reports on it as on the first."""
     folder = options.output_dir / "refined"
-    axes = jm.refined(result, len(dataset.train.labels))
+    axes = jm.refined(result, len(dataset.train.targets))
     print(f"refining: {', '.join(f'{name} {axis[0]:g} to {axis[-1]:g}' for name, axis in axes.items())}")
     ordered = {"learning_rate": axes["learning_rate"], "batch_size": axes["batch_size"]} | axes
     folder.mkdir(exist_ok=True)

@@ -114,7 +114,7 @@ def train(options: Options, model, optimizer, num_steps: int, dataset: jm.Datase
             states.append(state)
             if state.diverged_step != NEVER:
                 print(report.divergence(seed, int(state.diverged_step)), flush=True)
-    shape = dataset.train.images.shape[1:]
+    shape = dataset.train.inputs.shape[1:]
     trained = jm.Classifier(model, tuple(state.params for state in states), shape, tuple(dataset.class_names))
     predictions = report.predict(
         trained, dataset, recipe=options.recipe(), num_steps=num_steps, batch_size=options.batch_size, seeds=seeds,

@@ -3,7 +3,9 @@
 import importlib
 from typing import TYPE_CHECKING
 
+from jaxmnist.core import losses as losses
 from jaxmnist.core.augmentation import Affine as Affine
+from jaxmnist.core.model import Model as Model
 from jaxmnist.core.models import CNN as CNN
 from jaxmnist.core.models import MLP as MLP
 from jaxmnist.core.models import SoftmaxRegression as SoftmaxRegression
@@ -12,6 +14,7 @@ from jaxmnist.core.state import init_state as init_state
 from jaxmnist.core.training import evaluate as evaluate
 from jaxmnist.core.training import fit as fit
 from jaxmnist.core.training import train_step as train_step
+from jaxmnist.data.arrays import from_arrays as from_arrays
 from jaxmnist.data.dataset import Batch as Batch
 from jaxmnist.data.dataset import DataError as DataError
 from jaxmnist.data.dataset import Dataset as Dataset
@@ -114,6 +117,7 @@ _NOW = (
     "Dataset",
     "DatasetUnavailable",
     "MLP",
+    "Model",
     "SoftmaxRegression",
     "Split",
     "State",
@@ -123,11 +127,13 @@ _NOW = (
     "evaluate",
     "example_order",
     "fit",
+    "from_arrays",
     "grid",
     "init_state",
     "load",
     "load_or_digits",
     "loguniform",
+    "losses",
     "plan",
     "sample",
     "sweep",

@@ -39,6 +39,10 @@ class Kind:
         if not self.accepts(value):
             raise_invalid(name, value, self.words)
 
+    def convert(self, value: Any) -> Any:
+        """Returns what the function is given in place of an allowed value."""
+        return value
+
 
 class _Outermost(threading.local):
     """Whether a public function is running that has checked its arguments."""
@@ -72,9 +76,10 @@ def checked_by(
             with unchecked():
                 for name, kind in kinds.items():
                     kind.check(name, bound.arguments[name])
+                    bound.arguments[name] = kind.convert(bound.arguments[name])
                 if together is not None:
                     together(SimpleNamespace(**bound.arguments))
-                return function(*args, **kwargs)
+                return function(*bound.args, **bound.kwargs)
 
         checked.kinds = kinds  # type: ignore[attr-defined]
         return checked
@@ -207,6 +212,9 @@ class Optional(Kind):
 
     def accepts(self, value: Any) -> bool:
         return value is None or self.kind.accepts(value)
+
+    def convert(self, value: Any) -> Any:
+        return None if value is None else self.kind.convert(value)
 
 
 @dataclasses.dataclass(frozen=True)

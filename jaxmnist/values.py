@@ -1,8 +1,14 @@
 """What a value is, whatever library it comes from, and how a sentence shows it."""
 
+import ast
+import dataclasses
+import functools
+import hashlib
 import math
 import numbers
-from collections.abc import Mapping, Sequence
+import re
+import sys
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any, TypeGuard
 
 import numpy as np
@@ -62,3 +68,73 @@ def is_sequence(value: object) -> TypeGuard[Sequence]:
 def with_tuples(values: Mapping[str, Any]) -> dict[str, Any]:
     """Returns values that were read from JSON, which knows no tuples, with tuples in place of lists."""
     return {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
+
+
+def described(value: Any) -> str:
+    """Returns a value as a string that is the same in every process: functions by module and name, arrays by digest."""
+    if isinstance(value, functools.partial):
+        given = [*map(described, value.args), *(f"{name}={described(each)}" for name, each in value.keywords.items())]
+        return f"{described(value.func)}({', '.join(given)})"
+    if isinstance(value, list | tuple):
+        inside = ", ".join(map(described, value))
+        return f"[{inside}]" if isinstance(value, list) else f"({inside}{',' * (len(value) == 1)})"
+    if isinstance(value, Mapping):
+        return f"{{{', '.join(f'{described(key)}: {described(each)}' for key, each in value.items())}}}"
+    if getattr(value, "shape", ()) and hasattr(value, "dtype"):
+        digest = hashlib.sha256(np.asarray(value).tobytes()).hexdigest()[:16]
+        return f"{value.dtype}{list(value.shape)} of digest {digest}"
+    if hasattr(value, "__qualname__"):
+        return f"{value.__module__}.{value.__qualname__}"
+    if dataclasses.is_dataclass(value):
+        fields = {field.name: getattr(value, field.name, None) for field in dataclasses.fields(value) if field.repr}
+        given = [f"{name}={described(each)}" for name, each in fields.items() if name not in ("name", "parent")]
+        return f"{type(value).__name__}({', '.join(given)})"
+    return re.sub(r" at 0x[0-9a-f]+", "", repr(value))
+
+
+def restored(text: str) -> Any:
+    """Returns the value that `described` wrote if it is a literal, or a function of a module that is imported already.
+
+    Anything else is returned as it is: nothing is imported or called for a string, which may come from a stranger.
+    """
+    module, _, name = text.rpartition(".")
+    if module in sys.modules and hasattr(sys.modules[module], name):
+        return getattr(sys.modules[module], name)
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        return text
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Itself:
+    """A value that cannot be compared: it equals itself alone."""
+
+    value: Any
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Itself) and self.value is other.value
+
+    def __hash__(self) -> int:
+        return id(self.value)
+
+
+def frozen(value: Any) -> Hashable:
+    """Returns something hashable that equals that of another value exactly if the two are alike in all their parts."""
+    if isinstance(value, functools.partial):
+        return functools.partial, frozen(value.func), frozen(value.args), frozen(value.keywords)
+    if isinstance(value, list | tuple):
+        return type(value), tuple(map(frozen, value))
+    if isinstance(value, Mapping):
+        return type(value), tuple((key, frozen(each)) for key, each in value.items())
+    if isinstance(value, np.ndarray):
+        return str(value.dtype), value.shape, value.tobytes()
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        fields = {field.name: getattr(value, field.name, None) for field in dataclasses.fields(value)}
+        return type(value), tuple((name, frozen(each)) for name, each in fields.items() if name != "parent")
+    try:
+        hash(value)
+    except TypeError:
+        return _Itself(value)
+    # 1 and True are equal, and make different programs.
+    return type(value), value

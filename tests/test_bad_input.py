@@ -58,11 +58,11 @@ CLASSES = {
 
 @functools.cache
 def state():
-    return jm.init_state(MODEL, OPTIMIZER, 0, SPLIT.images)
+    return jm.init_state(MODEL, OPTIMIZER, 0, SPLIT.inputs)
 
 
 def of_batch(**more):
-    return jm.Batch(SPLIT.images[:3], SPLIT.labels[:3], np.ones(3, np.float32))._replace(**more)
+    return jm.Batch(SPLIT.inputs[:3], SPLIT.targets[:3], np.ones(3, np.float32))._replace(**more)
 
 
 def of_step():
@@ -91,7 +91,7 @@ def of_noise():
 
 
 def of_batches():
-    batches = jm.Split(SPLIT.images[:6].reshape(2, 3, 6, 5, 1), SPLIT.labels[:6].reshape(2, 3))
+    batches = jm.Split(SPLIT.inputs[:6].reshape(2, 3, 6, 5, 1), SPLIT.targets[:6].reshape(2, 3))
     return dict(model=MODEL, params=state().params, batches=batches)
 
 
@@ -108,9 +108,9 @@ def of_dataset(**more):
 
 
 NOT_A_MODEL = is_not() | one_of([jm.SoftmaxRegression, dict(a=1)])
-NOT_IMAGES = one_of(THINGS, ARRAYS, [SPLIT.images[0], SPLIT.images / 255, SPLIT.images.astype(int), SPLIT.images[:0]])
+NOT_IMAGES = one_of(THINGS, ARRAYS, [SPLIT.inputs[0], SPLIT.inputs / 255, SPLIT.inputs.astype(int), SPLIT.inputs[:0]])
 NOT_LABELS = one_of(
-    THINGS, ARRAYS, [SPLIT.labels[:2], SPLIT.labels.astype(float), SPLIT.labels - 4, SPLIT.labels + 4, SPLIT.labels[:0]]
+    THINGS, ARRAYS, [SPLIT.targets[:2], SPLIT.targets.astype(float), SPLIT.targets - 4, SPLIT.targets + 4, SPLIT.targets[:0]]
 )
 NOT_A_SPLIT = one_of(THINGS, ARRAYS, [tuple(SPLIT), dict(SPLIT._asdict())]) | st.one_of(
     NOT_IMAGES.map(lambda images: of_split(images=images)), NOT_LABELS.map(lambda labels: of_split(labels=labels))
@@ -191,7 +191,7 @@ register(
 
 CASES = [
     *declared(
-        jm.init_state, lambda: dict(model=MODEL, optimizer=OPTIMIZER, seed=0, images=SPLIT.images),
+        jm.init_state, lambda: dict(model=MODEL, optimizer=OPTIMIZER, seed=0, images=SPLIT.inputs),
         model=one_of([jm.SoftmaxRegression(-1), jm.MLP(-3, 4), jm.CNN((2,), (3, 3)), jm.MLP("x")]),
     ),
     *declared(jm.train_step, of_step),

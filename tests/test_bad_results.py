@@ -119,15 +119,15 @@ def classifier():
 
 def of_images(**more):
     shares = np.full((6, 4), 0.25, np.float32)
-    return lambda: dict(images=SPLIT.images, probabilities=shares, class_names=CLASS_NAMES) | more
+    return lambda: dict(images=SPLIT.inputs, probabilities=shares, class_names=CLASS_NAMES) | more
 
 
 NOT_NAMES = one_of(things_but(np.array(["x"])), ARRAYS, ["abcd", (1, 2, 3, 4), ("a", None)])
-NOT_LABELS = one_of(THINGS, ARRAYS[:2], [SPLIT.labels + 4, SPLIT.labels - 4, SPLIT.labels.astype(float), [[1]], 3])
+NOT_LABELS = one_of(THINGS, ARRAYS[:2], [SPLIT.targets + 4, SPLIT.targets - 4, SPLIT.targets.astype(float), [[1]], 3])
 NOT_SHARES = one_of(
     THINGS, ARRAYS, [np.full((6, 3), 0.2), np.full((6, 4), 2.0), np.full((6, 4), -0.1), np.ones((6, 4), int)]
 )
-NOT_IMAGES = one_of(THINGS, ARRAYS, [SPLIT.images / 255, SPLIT.images[:, :, 0, 0], SPLIT.images[:0]])
+NOT_IMAGES = one_of(THINGS, ARRAYS, [SPLIT.inputs / 255, SPLIT.inputs[:, :, 0, 0], SPLIT.inputs[:0]])
 NOT_A_KERNEL = one_of(
     THINGS, ARRAYS, [np.full((3, 3, 1, 2), np.nan), np.zeros((3, 3, 1, 2), int), np.zeros((3, 3, 1, 0))]
 )
@@ -202,11 +202,11 @@ CASES = [
         of_result(table=pd.DataFrame({"step": [1], "noise_scale": [2.0]}), critical_batch_size=None, setting="x"),
     ),
     *declared(
-        jm.confusion, lambda: dict(labels=SPLIT.labels, predicted=SPLIT.labels, class_names=CLASS_NAMES, title="x")
+        jm.confusion, lambda: dict(labels=SPLIT.targets, predicted=SPLIT.targets, class_names=CLASS_NAMES, title="x")
     ),
-    *declared(jm.mistakes, of_images(labels=SPLIT.labels, title="x"), images=NOT_IMAGES, probabilities=NOT_SHARES),
+    *declared(jm.mistakes, of_images(labels=SPLIT.targets, title="x"), images=NOT_IMAGES, probabilities=NOT_SHARES),
     *declared(
-        jm.predictions, of_images(images=SPLIT.images[..., 0], names=list("abcdef")), probabilities=NOT_SHARES,
+        jm.predictions, of_images(images=SPLIT.inputs[..., 0], names=list("abcdef")), probabilities=NOT_SHARES,
         names=st.just(["a"]),
     ),
     *declared(jm.filters, lambda: dict(kernel=np.ones((3, 3, 1, 2)), title="x"), kernel=NOT_A_KERNEL),

@@ -263,7 +263,7 @@ def test_what_a_later_version_wrote_is_refused(tiny, tmp_path, monkeypatch):
         for module in ("sweeps.job", "networks.classifier"):
             context.setattr(f"jaxmnist.{module}.FORMAT", 2)
         sweep(tiny, tmp_path)
-        params = jm.init_state(MODEL, optax.sgd(0.1), 0, tiny.test.images).params
+        params = jm.init_state(MODEL, optax.sgd(0.1), 0, tiny.test.inputs).params
         classifier = jm.Classifier(MODEL, (params,), (6, 5, 1), tiny.class_names)
         jm.save_model(tmp_path, classifier, [0])
         context.setattr(programs, "advance", None)

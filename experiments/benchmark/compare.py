@@ -25,6 +25,7 @@ import optax
 import jaxmnist as jm
 from jaxmnist.host.devices import DEFAULT_BYTES
 from jaxmnist.sweeps import planning
+from jaxmnist.sweeps.configure import make_setup
 from jaxmnist.sweeps.job import make_job
 from jaxmnist.sweeps.sweep import plan
 
@@ -142,7 +143,7 @@ def compare_large_sweeps(measured: Measured, options: Options, dataset: jm.Datas
     ours = next(row for row in measured.rows if row.work.startswith(work))
     useful = FLOPS_PER_EXAMPLE * num_steps * float(np.sum(runs["batch_size"]))
     model = jm.SoftmaxRegression(len(dataset.class_names))
-    planned = plan(make_job(model, optax.sgd, runs, dataset, num_steps), DEFAULT_BYTES)
+    planned = plan(make_job(make_setup(model, optax.sgd), runs, dataset, num_steps), DEFAULT_BYTES)
     measured.note("programs", len(planned), "")
     measured.note("padded over useful work", planning.padding(planned), "x")
     measured.note("useful work", useful / ours.median / 1e9, "GFLOP/s")
@@ -173,7 +174,7 @@ def compare_cnns(measured: Measured, options: Options, dataset: jm.Dataset, libr
     )
     alone = [peer for peer in compared if peer.runs == 1]
     measured.compare(
-        f"original CNN: evaluation of {len(test.labels):,} images",
+        f"original CNN: evaluation of {len(test.targets):,} images",
         {peer.name: functools.partial(peer.evaluate, None) for peer in alone},
         options.num_rounds,
     )

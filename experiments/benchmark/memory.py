@@ -53,7 +53,7 @@ def growth(options: Options, cache: str) -> tuple[int, int]:
         getattr(jm, name)
     before = peak_bytes()
     jm.sweep(model, optax.sgd, runs, dataset, num_steps=num_steps, progress=False)
-    params = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, *dataset.train.images.shape[1:])))
+    params = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, *dataset.train.inputs.shape[1:])))
     return peak_bytes() - before, len(runs["seed"]) * sum(4 * leaf.size for leaf in jax.tree.leaves(params))
 
 

@@ -17,10 +17,10 @@ from flax.training import train_state
 
 import jaxmnist as jm
 from jaxmnist.core import optimizers, training
-from jaxmnist.core.state import init_state
 from jaxmnist.host.devices import DEFAULT_BYTES
 from jaxmnist.networks import spreading
 from jaxmnist.sweeps import planning, programs
+from jaxmnist.sweeps.configure import configure, make_setup
 from jaxmnist.sweeps.job import make_job
 from jaxmnist.sweeps.running import put, train
 from jaxmnist.sweeps.sizes import step_flops
@@ -60,15 +60,15 @@ def softmax_sweep(dataset: jm.Dataset, runs: dict, num_steps: int) -> Peer:
         trained = []
         for spec, inputs, program, initial in _begun(model, optax.sgd, runs, dataset, data, num_steps):
             boundaries = planning.segments(num_steps, 1, step_flops(program, initial))
-            for _, states in train(spec, inputs, program, data.train, initial, boundaries):
+            for _, (states, _) in train(spec, inputs, program, data.train, initial, boundaries):
                 jax.block_until_ready(states.step)
-            trained.append((program.rows, spec, inputs, states.params))
+            trained.append((program.rows, spec, inputs, states))
         return trained
 
     def evaluate(trained):
         accuracies = np.empty(len(runs["seed"]), np.float32)
-        for rows, spec, inputs, params in trained:
-            accuracies[rows] = programs.evaluate(spec, inputs, params, data.test).accuracy
+        for rows, spec, inputs, states in trained:
+            accuracies[rows] = programs.evaluate(spec, inputs, states, data.test).accuracy
         return accuracies
 
     return Peer("jaxmnist, sweep", train_all, evaluate)
@@ -77,11 +77,11 @@ def softmax_sweep(dataset: jm.Dataset, runs: dict, num_steps: int) -> Peer:
 def _begun(model: nn.Module, optimizer: optimizers.OptimizerFactory, runs: dict, dataset, data, num_steps: int):
     """Yields spec, inputs, program and initial states of one program of a sweep after another."""
     mesh = programs.local_mesh()
-    job = make_job(model, optimizer, runs, dataset, num_steps)
+    job = make_job(make_setup(model, optimizer), runs, dataset, num_steps)
     for program in plan(job, DEFAULT_BYTES):
-        spec = programs.ProgramSpec(model, optimizer, program.static, mesh)
+        spec = programs.ProgramSpec(job.setup, program.static, mesh)
         inputs = programs.make_inputs(mesh, job.arrays, program)
-        yield spec, inputs, program, programs.init(spec, inputs, data.train.images)
+        yield spec, inputs, program, programs.init(spec, inputs, data.train.inputs)
 
 
 def fit_per_cell(dataset: jm.Dataset, runs: dict, num_steps: int) -> Peer:
@@ -92,13 +92,13 @@ def fit_per_cell(dataset: jm.Dataset, runs: dict, num_steps: int) -> Peer:
     @functools.partial(jax.jit, static_argnames="batch_size")
     def fit(learning_rate, seed, split, order, *, batch_size):
         optimizer = optax.sgd(learning_rate)
-        state = init_state(model, optimizer, seed, split.images)
-        return training.fit(model, optimizer, state, split, order, batch_size, num_steps=num_steps)[0].params
+        state = jm.init_state(model, optimizer, seed, split.inputs)
+        return jm.fit(model, optimizer, state, split, order, batch_size, num_steps=num_steps)[0].params
 
     def train_all():
         trained = []
         for rate, batch_size, seed in cells(runs):
-            order = jm.example_order(len(split.labels), seed, num_steps * batch_size)
+            order = jm.example_order(len(split.targets), seed, num_steps * batch_size)
             trained.append(fit(jnp.float32(rate), seed, split, order, batch_size=batch_size))
         return trained
 
@@ -124,7 +124,7 @@ def _plain(dataset: jm.Dataset) -> _Plain:
     model = nn.Dense(len(dataset.class_names), kernel_init=nn.initializers.zeros)
 
     def arrays(split):
-        return jnp.asarray(split.images.reshape(len(split.images), -1), jnp.float32) / 255, jnp.asarray(split.labels)
+        return jnp.asarray(split.inputs.reshape(len(split.inputs), -1), jnp.float32) / 255, jnp.asarray(split.targets)
 
     @jax.jit
     def accuracy(params, images, labels):
@@ -224,19 +224,23 @@ def flax_style(dataset: jm.Dataset, runs: dict, num_steps: int) -> Peer:
 
 def cnn(dataset: jm.Dataset, test: jm.Split, num_steps: int) -> Peer:
     """Returns the original CNN, whose training is continued at each call, as `train_cnn.py` does it."""
-    model, optimizer = jm.CNN(num_classes=len(dataset.class_names)), optax.adam(1e-4)
+    configured = configure(
+        make_setup(jm.CNN(num_classes=len(dataset.class_names)), optax.adam), {"learning_rate": 1e-4}
+    )
     mesh = spreading.mesh_for(CNN_BATCH_SIZE)
-    order = jm.example_order(len(dataset.train.labels), 0, num_steps * CNN_BATCH_SIZE)
+    order = jm.example_order(len(dataset.train.targets), 0, num_steps * CNN_BATCH_SIZE)
     split, test, order = spreading.put(mesh, (dataset.train, test, order))
-    states = [spreading.put(mesh, jm.init_state(model, optimizer, 0, dataset.train.images))]
+    states = [spreading.put(mesh, jm.init_state(configured.model, configured.optimizer, 0, dataset.train.inputs))]
 
     def go_on():
-        states[0], _ = spreading.fit(
-            mesh, model, optimizer, states[0], split, order, CNN_BATCH_SIZE, num_steps=num_steps
-        )  # fmt: skip
+        states[0], _ = spreading.fit(mesh, configured, states[0], split, order, CNN_BATCH_SIZE, num_steps=num_steps)
         return states[0].step
 
-    return Peer("jaxmnist", go_on, lambda _: spreading.evaluate(mesh, model, states[0].params, test).accuracy)
+    def evaluate(_):
+        variables = states[0].params, states[0].model_state
+        return spreading.evaluate(mesh, configured.model, variables, test, configured.measured).accuracy
+
+    return Peer("jaxmnist", go_on, evaluate)
 
 
 def cnn_vmap(dataset: jm.Dataset, num_steps: int, num_runs: int) -> Peer:
@@ -244,8 +248,8 @@ def cnn_vmap(dataset: jm.Dataset, num_steps: int, num_runs: int) -> Peer:
     model, optimizer = jm.CNN(num_classes=len(dataset.class_names)), optax.adam(1e-4)
     split = jax.device_put(dataset.train)
     length = num_steps * CNN_BATCH_SIZE
-    orders = np.stack([jm.example_order(len(split.labels), seed, length) for seed in range(num_runs)])
-    init = jax.vmap(functools.partial(jm.init_state, model, optimizer, images=split.images))
+    orders = np.stack([jm.example_order(len(split.targets), seed, length) for seed in range(num_runs)])
+    init = jax.vmap(functools.partial(jm.init_state, model, optimizer, inputs=split.inputs))
 
     def fit(state, split, order):
         return jm.fit(model, optimizer, state, split, order, CNN_BATCH_SIZE, num_steps=num_steps)[0]
@@ -270,7 +274,7 @@ def cnn_sweep(dataset: jm.Dataset, num_steps: int, num_runs: int) -> Peer:
     def go_on():
         for each in in_training:
             spec, inputs, program, before = each
-            for _, after in train(spec, inputs, program, data.train, before, (0, num_steps)):
+            for _, (after, _) in train(spec, inputs, program, data.train, before, (0, num_steps)):
                 each[-1] = after
             jax.block_until_ready(after.step)
 

@@ -15,7 +15,7 @@ tf1 = tf.compat.v1
 
 
 def _arrays(split: jm.Split):
-    return (split.images.reshape(len(split.images), -1) / 255).astype(np.float32), split.labels.astype(np.int64)
+    return (split.inputs.reshape(len(split.inputs), -1) / 255).astype(np.float32), split.targets.astype(np.int64)
 
 
 def notebook(dataset: jm.Dataset, runs: dict, num_steps: int) -> peers.Peer:
@@ -59,7 +59,7 @@ def cnn(dataset: jm.Dataset, test: jm.Split, num_steps: int) -> peers.Peer:
     """Returns the notebook's CNN, whose training is continued at each call."""
     images, labels = _arrays(dataset.train)
     test_images, test_labels = _arrays(test)
-    height, width = dataset.train.images.shape[1:3]
+    height, width = dataset.train.inputs.shape[1:3]
     num_classes = len(dataset.class_names)
     graph = tf.Graph()
     with graph.as_default():

@@ -10,7 +10,7 @@ from . import peers
 
 
 def _tensors(split: jm.Split):
-    return torch.from_numpy(split.images).permute(0, 3, 1, 2).float() / 255, torch.from_numpy(split.labels).long()
+    return torch.from_numpy(split.inputs).permute(0, 3, 1, 2).float() / 255, torch.from_numpy(split.targets).long()
 
 
 def eager_loop(dataset: jm.Dataset, runs: dict, num_steps: int) -> peers.Peer:
@@ -102,7 +102,7 @@ def cnn(dataset: jm.Dataset, test: jm.Split, num_steps: int, channels_last: bool
     """Returns the original CNN, whose training is continued at each call."""
     images, labels = _tensors(dataset.train)
     test_images, test_labels = _tensors(test)
-    side = dataset.train.images.shape[1] // 4
+    side = dataset.train.inputs.shape[1] // 4
     layers = (
         *(nn.Conv2d(1, 32, 5, padding=2), nn.ReLU(), nn.MaxPool2d(2)),
         *(nn.Conv2d(32, 64, 5, padding=2), nn.ReLU(), nn.MaxPool2d(2)),

@@ -207,7 +207,7 @@ def build(options: Options, dataset: jm.Dataset) -> tuple[jm.CNN, optax.Gradient
     Raises:
       ValueError: they do not fit the data set.
     """
-    height, width = dataset.train.images.shape[1:3]
+    height, width = dataset.train.inputs.shape[1:3]
     if min(height, width) < 2 ** len(set(options.pool_after)):
         raise ValueError(
             f"pool_after is {options.pool_after}; that often halved, images of {height} x {width} pixels have none left"
@@ -215,7 +215,7 @@ def build(options: Options, dataset: jm.Dataset) -> tuple[jm.CNN, optax.Gradient
     names = {field.name for field in dataclasses.fields(jm.CNN)}
     given = {name: value for name, value in vars(options).items() if name in names}
     model = jm.CNN(**given, num_classes=len(dataset.class_names))
-    num_steps = steps(options, len(dataset.train.labels))
+    num_steps = steps(options, len(dataset.train.targets))
     learning_rate: optax.ScalarOrSchedule = options.learning_rate
     if options.schedule == "one_cycle":
         learning_rate = one_cycle(options.learning_rate, num_steps, options.warmup, options.final_div)

@@ -5,19 +5,20 @@ Shapes: N training images, M batches of B examples.
 
 import functools
 from collections.abc import Sequence
-from types import SimpleNamespace
+from types import MappingProxyType, SimpleNamespace
 from typing import Any, NamedTuple
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pandas as pd
 
-from jaxmnist.checks import MAX_STEPS, SEED, Kind, Where, Whole, checked_by, is_ascending, raise_invalid
+from jaxmnist.checks import FUNCTION, MAX_STEPS, SEED, Kind, Where, Whole, checked_by, is_ascending, raise_invalid
 from jaxmnist.core import losses, training
-from jaxmnist.core.arguments import MODULE, PARAMS, TRANSFORMATION, check_classes
+from jaxmnist.core.arguments import MODEL, PARAMS, TRANSFORMATION, check_measures
+from jaxmnist.core.losses import Loss
+from jaxmnist.core.model import ModelLike
 from jaxmnist.core.state import init_state
 from jaxmnist.data.dataset import DATASET, SPLIT, Dataset, Split
 from jaxmnist.data.order import example_order
@@ -38,48 +39,58 @@ class Noise(NamedTuple):
 
 
 class IsBatches(Kind):
-    """Several batches of one size: images `[M, B, H, W, C]` and labels `[M, B]`, M from 2 on."""
+    """Several batches of one size: inputs `[M, B, ...]` and targets `[M, B, ...]`, M from 2 on."""
 
-    words = "a Split of batches [M, B, H, W, C], M from 2 on,"
+    words = "a Split of batches [M, B, ...], M from 2 on,"
 
     def check(self, name: str, value: Any) -> None:
-        if not isinstance(value, Split) or getattr(value.labels, "ndim", None) != 2 or value.labels.shape[0] < 2:
+        if not isinstance(value, Split) or getattr(value.targets, "ndim", 0) < 2 or value.targets.shape[0] < 2:
             raise_invalid(name, value, self.words)
         SPLIT.check(name, _joined(value))
 
 
 def _joined(batches: Split) -> Split:
     """Returns the examples of all batches as one split."""
-    return Split(batches.images.reshape(-1, *batches.images.shape[2:]), batches.labels.reshape(-1))
+    return Split(*(array.reshape(-1, *array.shape[2:]) for array in batches))
 
 
 def _check_estimate(given: SimpleNamespace) -> None:
-    images, labels = _joined(given.batches)
-    check_classes("batches.labels", given.model, given.params, images, labels)
+    check_measures(
+        given.model, (given.params, given.model_state), _joined(given.batches), {"loss": given.loss}, "batches"
+    )
 
 
-@checked_by(_check_estimate, model=MODULE, params=PARAMS, batches=IsBatches())
-def estimate_noise(model: nn.Module, params: optax.Params, batches: Split) -> Noise:
+@checked_by(_check_estimate, model=MODEL, params=PARAMS, batches=IsBatches(), loss=FUNCTION)
+def estimate_noise(
+    model: ModelLike,
+    params: optax.Params,
+    batches: Split,
+    *,
+    model_state: Any = MappingProxyType({}),
+    loss: Loss = losses.cross_entropy,
+) -> Noise:
     """Returns unbiased estimates of both parts, from the gradients of M batches and of all of them together.
 
     They are equations A.2 and A.3 of McCandlish et al. 2018 (arXiv:1812.06162), B and M * B being the two batch sizes.
 
     Args:
-      model: a linen module from images to logits.
+      model: a linen module, or anything else of which a `Model` can be made.
       params: its parameters.
-      batches: images `[M, B, H, W, C]` uint8 and labels `[M, B]` int32, of distinct examples; M at least 2.
+      batches: inputs `[M, B, ...]` and targets `[M, B, ...]`, of distinct examples; M at least 2.
+      model_state: what else the model remembers, from `State.model_state`.
+      loss: `(outputs, targets) -> [B]`.
 
     Raises:
       ValueError: an argument is not as described above, or the parameters are not of this model and such images.
     """
-    num_batches, batch_size = batches.labels.shape
+    num_batches, batch_size = batches.targets.shape[:2]
 
-    def loss(params, batch):
-        logits = training.predict(model, params, batch.images)
-        return losses.cross_entropy(logits, batch.labels, jnp.ones(batch_size, jnp.float32))
+    def mean_loss(params, batch):
+        outputs = training.predict(model, params, model_state, batch.inputs)
+        return losses.masked_mean(loss(outputs, batch.targets), jnp.ones(batch_size, jnp.float32))
 
     def add(total, batch):
-        grads = jax.grad(loss)(params, batch)
+        grads = jax.grad(mean_loss)(params, batch)
         return jax.tree.map(jnp.add, total, grads), optax.tree.norm(grads, squared=True)
 
     total, squared_norms = jax.lax.scan(add, jax.tree.map(jnp.zeros_like, params), batches)
@@ -99,18 +110,18 @@ ASCENDING_STEPS = Where(
 
 
 def _check_walk(given: SimpleNamespace) -> None:
-    num_train = len(given.dataset.train.labels)
+    num_train = len(given.dataset.train.targets)
     if num_train < 2:
-        raise ValueError(f"dataset {given.dataset.name} has {num_train} training image; the noise of gradients needs 2")
-    Whole(1, num_train, f"the {num_train} training images").check("batch_size", given.batch_size)
+        raise ValueError(f"dataset {given.dataset.name} has {num_train} training example; noise of gradients needs 2")
+    Whole(1, num_train, f"the {num_train} training examples").check("batch_size", given.batch_size)
 
 
 @checked_by(
-    _check_walk, model=MODULE, optimizer=TRANSFORMATION, dataset=DATASET, batch_size=Whole(1), seed=SEED,
+    _check_walk, model=MODEL, optimizer=TRANSFORMATION, dataset=DATASET, batch_size=Whole(1), seed=SEED,
     steps=ASCENDING_STEPS,
 )  # fmt: skip
 def noise_scale_along_training(
-    model: nn.Module,
+    model: ModelLike,
     optimizer: optax.GradientTransformation,
     dataset: Dataset,
     *,
@@ -121,7 +132,7 @@ def noise_scale_along_training(
     """Returns the simple noise scale of one run at some of its steps, from all of its training images.
 
     Args:
-      model: a linen module from images to logits.
+      model: a linen module, or anything else of which a `Model` can be made.
       optimizer: an optax gradient transformation.
       dataset: what to train on.
       batch_size: of the run.
@@ -136,19 +147,19 @@ def noise_scale_along_training(
       ValueError: an argument is not as described above, or there are fewer than 2 training images.
     """
     split = jax.device_put(dataset.train)
-    num_batches = len(dataset.train.labels) // SMALL_BATCH_SIZE
-    small = SMALL_BATCH_SIZE if num_batches >= 2 else max(len(dataset.train.labels) // 2, 1)
-    num_batches = len(dataset.train.labels) // small
+    num_batches = len(dataset.train.targets) // SMALL_BATCH_SIZE
+    small = SMALL_BATCH_SIZE if num_batches >= 2 else max(len(dataset.train.targets) // 2, 1)
+    num_batches = len(dataset.train.targets) // small
     batches = Split(*(field[: num_batches * small].reshape(num_batches, small, *field.shape[1:]) for field in split))
     fit = jax.jit(functools.partial(training.fit, model, optimizer), static_argnums=3, static_argnames="num_steps")
     measure = jax.jit(functools.partial(estimate_noise, model))
-    state = init_state(model, optimizer, seed, split.images)
+    state = init_state(model, optimizer, seed, split.inputs)
     rows = []
     for before, step in zip([0, *steps], steps, strict=False):
         if step > before:
-            order = example_order(len(dataset.train.labels), seed, (step - before) * batch_size, before * batch_size)
+            order = example_order(len(dataset.train.targets), seed, (step - before) * batch_size, before * batch_size)
             state, _ = fit(state, split, order, batch_size, num_steps=step - before)
-        trace, squared_norm = (float(value) for value in measure(state.params, batches))
+        trace, squared_norm = (float(value) for value in measure(state.params, batches, model_state=state.model_state))
         scale = trace / squared_norm if squared_norm > 0 else np.nan
         rows.append((step, trace, squared_norm, scale))
     return pd.DataFrame(rows, columns=["step", "trace", "squared_norm", "noise_scale"])

@@ -99,6 +99,12 @@ def hyperparameters(result: xr.Dataset) -> dict[str, list]:
     return {name: [value for value in values if value in held[name]] for name, values in typed.items()}
 
 
+def runs(result: xr.Dataset) -> dict[str, np.ndarray]:
+    """Returns the runs of a result in their order, name to `[R]` values, as `sweep` was given them."""
+    rows = table(result)
+    return {name: rows[name].to_numpy() for name in hyperparameters(result)}
+
+
 def with_all_dims(result: xr.Dataset) -> xr.Dataset:
     """Returns the result with a dim for each hyperparameter of which one value was selected, as in `.sel(seed=0)`."""
     return result.expand_dims([name for name in hyperparameters(result) if result[name].ndim == 0])

@@ -1,18 +1,35 @@
 """What the functions of one run may be given, as data; of traced arrays, shapes and dtypes alone."""
 
+from collections.abc import Mapping
 from types import SimpleNamespace
+from typing import Any
 
-import flax.linen as nn
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from jaxmnist import checks
-from jaxmnist.checks import FUNCTION, MAX_STEPS, Array, Number, Optional, Where, Whole
-from jaxmnist.core.model import apply, check_flags, init_params
-from jaxmnist.data.dataset import MAX_EXAMPLES, Batch, check_labels
+from jaxmnist.checks import FUNCTION, MAX_STEPS, Array, Optional, Where, Whole
+from jaxmnist.core import losses
+from jaxmnist.core.adapters.factory import WORDS, default_model, is_model, model_factory
+from jaxmnist.core.inputs import to_unit_range
+from jaxmnist.core.losses import Loss
+from jaxmnist.core.model import Model
+from jaxmnist.data.dataset import MAX_EXAMPLES, Batch, check_arrays, check_labels
 
-MODULE = Where("a flax linen module", lambda value: isinstance(value, nn.Module))
+
+class IsModel(checks.Kind):
+    """Whatever a `Model` can be made of; functions of one run are given that."""
+
+    words = WORDS
+
+    def accepts(self, value: Any) -> bool:
+        return is_model(value)
+
+    def convert(self, value: Any) -> Model:
+        return value if isinstance(value, Model) else default_model(model_factory(value))
+
+
+MODEL = IsModel()
 TRANSFORMATION = Where(
     "a gradient transformation, such as optax.sgd(0.1),",
     lambda value: hasattr(value, "init") and hasattr(value, "update"),
@@ -24,24 +41,36 @@ PARAMS = Where(
         and all(getattr(getattr(leaf, "dtype", None), "kind", "") == "f" for leaf in jax.tree.leaves(value))
     ),
 )
-IMAGES = Array("a uint8 array [N, H, W, C], N from 1 on,", "u", (None,) * 4, dtype="uint8")
+INPUTS = Where(
+    "an array [N, ...] of numbers, N from 1 on,",
+    lambda value: (
+        getattr(getattr(value, "dtype", None), "kind", "O") in "buif" and len(value.shape) > 0 and value.shape[0] > 0
+    ),
+)
 AUGMENTATION = Optional(FUNCTION)
-SHARE = Optional(Number("a number in [0, 1]", lambda share: 0 <= share <= 1, traced=True))
+METRICS = Optional(
+    Where(
+        "a mapping of names, other than 'loss', to functions",
+        lambda value: (
+            checks.is_mapping(value)
+            and all(name.isidentifier() and name != "loss" and callable(metric) for name, metric in value.items())
+        ),
+    )
+)
 NUM_STEPS = Whole(0, MAX_STEPS, "2**31 - 1")
 ORDER = Array("a flat array of whole numbers", "iu", (None,))
 
 
 class IsBatch(checks.Kind):
-    """A batch whose images, labels and weights belong together."""
+    """A batch whose inputs, targets and weights belong together."""
 
-    words = "a Batch of images, labels and weights"
+    words = "a Batch of inputs, targets and weights"
 
     def check(self, name: str, value: Batch) -> None:
         if not isinstance(value, Batch):
             checks.raise_invalid(name, value, self.words)
-        IMAGES.check(f"{name}.images", value.images)
-        size = value.images.shape[0]
-        check_labels(f"{name}.labels", value.labels, size)
+        check_arrays(name, value)
+        size = value.inputs.shape[0]
         words = f"a float array [{size}] of finite weights from 0 on, not all of them 0,"
         Array(words, "f", (size,), is_allowed=_are_weights).check(f"{name}.weights", value.weights)
 
@@ -53,34 +82,56 @@ def _are_weights(values: np.ndarray) -> bool:
 BATCH = IsBatch()
 
 
-def check_start(given: SimpleNamespace) -> None:
-    """Raises ValueError if the model would be trained wrongly on such images."""
-    image_shape = given.images.shape[1:]
-    key = jax.eval_shape(lambda: jax.random.key(0, impl="threefry2x32"))
-    params = jax.eval_shape(lambda key: init_params(given.model, key, image_shape), key)
-    check_flags(given.model, params, jax.ShapeDtypeStruct((1, *image_shape), jnp.float32), key)
-
-
 def check_step(given: SimpleNamespace) -> None:
-    """Raises ValueError if there are labels beyond the model's classes, or the parameters are not the model's."""
-    check_classes("batch.labels", given.model, given.state.params, given.batch.images, given.batch.labels)
+    """Raises ValueError if the parameters are not the model's, or the loss cannot compare its outputs with targets."""
+    check_measures(given.model, (given.state.params, given.state.model_state), given.batch, {"loss": given.loss})
 
 
 def check_evaluation(given: SimpleNamespace) -> None:
-    """Raises ValueError if there are labels beyond the model's classes, or the parameters are not the model's."""
-    check_classes("split.labels", given.model, given.params, given.split.images, given.split.labels)
+    """Raises ValueError if the parameters are not the model's, or its outputs cannot be compared with targets."""
+    measured = dict(losses.measures(given.loss, given.metrics))
+    check_measures(given.model, (given.params, given.model_state), given.split, measured, "split")
 
 
-def check_classes(name: str, model: nn.Module, params, images, labels) -> None:
-    """Raises ValueError if labels `[N]` reach beyond the logits that a model returns for images `[N, H, W, C]`."""
-    inputs = jax.ShapeDtypeStruct((1, *images.shape[1:]), jnp.float32)
-    logits = jax.eval_shape(lambda params, inputs: apply(model, params, inputs), params, inputs)
-    check_labels(name, labels, images.shape[0], logits.shape[-1])
+def check_measures(model: Model, variables, examples, measured: Mapping[str, Loss], name: str = "batch") -> None:
+    """Raises ValueError unless each loss and metric gives one number for each example.
+
+    Labels beyond the model's classes, to which cross-entropy would give a finite loss, are refused too.
+
+    Args:
+      model: the model.
+      variables: its parameters and state, of which shapes and dtypes matter.
+      examples: a Split or a Batch.
+      measured: name to function.
+      name: that of the examples in a sentence.
+    """
+
+    def example(array):
+        return jax.ShapeDtypeStruct((2, *array.shape[1:]), jax.dtypes.canonicalize_dtype(array.dtype))
+
+    def outputs_of(variables, inputs):
+        return model.apply(*variables, to_unit_range(inputs), training=False, key=None)[0]
+
+    outputs = jax.eval_shape(outputs_of, variables, example(examples.inputs))
+    for measure_name, measure in measured.items():
+        if losses.unwrapped(measure) in (losses.cross_entropy, losses.accuracy):
+            if len(outputs.shape) != 2:
+                raise ValueError(f"the model returns {checks.shown(outputs)}; logits [B, K] are needed")
+            check_labels(f"{name}.targets", examples.targets, examples.inputs.shape[0], outputs.shape[-1])
+        try:
+            shape = jax.eval_shape(measure, outputs, example(examples.targets)).shape
+        except Exception as error:  # whatever a person's own function raises
+            raise ValueError(
+                f"{measure_name} cannot compare outputs {outputs.dtype}{list(outputs.shape)} with targets "
+                f"{examples.targets.dtype}{[2, *examples.targets.shape[1:]]}: {checks.reason(error)}"
+            ) from error
+        if shape != (2,):
+            raise ValueError(f"{measure_name} returns the shape {shape} for 2 examples; one number each is needed")
 
 
 def check_fit(given: SimpleNamespace) -> None:
     """Raises ValueError if the numbers of `fit` do not fit together."""
-    num_examples = given.split.labels.shape[0]
+    num_examples = given.split.targets.shape[0]
     padded = given.padded_batch_size
     if checks.is_traced(given.batch_size):
         needed, least = 0, 1
@@ -89,7 +140,7 @@ def check_fit(given: SimpleNamespace) -> None:
     else:
         least = int(checks.as_scalar(given.batch_size))
         if least > num_examples:
-            Whole(1, num_examples, f"the {num_examples} training images").check("batch_size", least)
+            Whole(1, num_examples, f"the {num_examples} training examples").check("batch_size", least)
         needed = given.num_steps * least
         padded = least if padded is None else padded
         if padded < least:

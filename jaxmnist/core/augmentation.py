@@ -33,7 +33,9 @@ class Affine:
           key: what the amounts are drawn from.
           images: `[B, H, W, C]` float32.
         """
-        amounts = jax.random.uniform(key, (5, images.shape[0], 1, 1), jnp.float32, minval=-1.0, maxval=1.0)
+        # The examples lead: what is drawn for one then depends on its place, and not on how many follow it.
+        drawn = jax.random.uniform(key, (images.shape[0], 5), jnp.float32, minval=-1.0, maxval=1.0)
+        amounts = drawn.T[..., None, None]
         angle = amounts[0] * math.radians(self.rotation)
         scale_y, scale_x = jnp.exp(amounts[1:3] * self.scale)
         shift_y, shift_x = amounts[3:] * self.shift

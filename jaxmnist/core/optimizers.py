@@ -6,25 +6,48 @@ import jax
 import optax
 
 from jaxmnist import checks
+from jaxmnist.core.state import State
 
 OptimizerFactory = Callable[..., optax.GradientTransformation]
 
 
 def update(
-    optimizer: optax.GradientTransformation, grads: optax.Updates, opt_state: optax.OptState, params: optax.Params
+    optimizer: optax.GradientTransformation,
+    state: State,
+    value: jax.Array,
+    grads: optax.Updates,
+    value_fn: Callable[[optax.Params], jax.Array],
 ) -> tuple[optax.Params, optax.OptState]:
-    """Returns parameters and state after one update of an optimizer.
+    """Returns parameters and optimizer state after one update, which is told whatever optimizers ask for.
+
+    Args:
+      optimizer: an optax gradient transformation.
+      state: what is updated.
+      value: `[]` float32, the batch loss.
+      grads: its gradients.
+      value_fn: the batch loss as a function of the parameters, of which line searches take further values.
 
     Raises:
       ValueError: the state does not belong to this optimizer and these parameters.
     """
+    gradient = jax.grad(value_fn)
+
+    def value_at(params, obj_fn=None, grad_fn=None):
+        """Returns the batch loss at other parameters; line searches pass on whatever they were told."""
+        return value_fn(params)
+
+    told: dict = dict(
+        value=value, grad=grads, value_fn=value_at, obj_fn=value_fn, grad_fn=lambda params, step: gradient(params)
+    )
     try:
         # Adam's bias correction would otherwise have 64 bits if JAX_ENABLE_X64 is set, and runs would differ.
         with jax.enable_x64(False):
-            updates, opt_state = optimizer.update(grads, opt_state, params)
+            updates, opt_state = optax.with_extra_args_support(optimizer).update(
+                grads, state.opt_state, state.params, **told
+            )
     except (TypeError, ValueError, AttributeError) as error:
         raise ValueError(f"state.opt_state is not one of this optimizer and params: {checks.reason(error)}") from error
-    return optax.apply_updates(params, updates), opt_state
+    return optax.apply_updates(state.params, updates), opt_state
 
 
 def momentum(learning_rate: jax.typing.ArrayLike, momentum: jax.typing.ArrayLike) -> optax.GradientTransformation:

@@ -1,33 +1,36 @@
 """Training and evaluation of one run, as pure functions; nothing here is jitted or knows about sweeps.
 
-Shapes: N images of a split, B examples of a (padded) batch, H x W x C an image, K classes, T steps, S batches.
+Shapes: N examples of a split, B examples of a (padded) batch, K classes, T steps, S batches.
 """
 
-import math
-from collections.abc import Callable
-from typing import NamedTuple
+import collections
+import functools
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
 
-from jaxmnist.checks import Optional, Whole, checked_by
+from jaxmnist.checks import FUNCTION, Optional, Whole, checked_by
 from jaxmnist.core import losses, optimizers
 from jaxmnist.core.arguments import (
     AUGMENTATION,
     BATCH,
-    MODULE,
+    METRICS,
+    MODEL,
     NUM_STEPS,
     ORDER,
     PARAMS,
-    SHARE,
     TRANSFORMATION,
     check_evaluation,
     check_fit,
     check_step,
 )
-from jaxmnist.core.model import apply
+from jaxmnist.core.inputs import to_unit_range
+from jaxmnist.core.losses import Loss
+from jaxmnist.core.model import Model, ModelLike
 from jaxmnist.core.state import NEVER, STATE, State
 from jaxmnist.data.dataset import SPLIT, Batch, Split
 
@@ -35,93 +38,66 @@ EVALUATION_BATCH_SIZE = 250
 Augmentation = Callable[[jax.Array, jax.Array], jax.Array]
 
 
-class Metrics(NamedTuple):
-    """Quality on one whole split.
+@functools.cache
+def metrics_type(names: tuple[str, ...]) -> type[tuple]:
+    """Returns a named tuple of `[]` float32 numbers, the quality on one whole split.
 
-    Attributes:
-      accuracy: `[]` float32, fraction of the images classified correctly; nan if the loss is not finite, since the
-        largest of several nan is no prediction.
-      loss: `[]` float32, mean cross-entropy in nats per example.
+    Each is a mean over the split's examples; all but the loss are nan if the loss is not finite, since the largest of
+    several nan is no prediction.
     """
-
-    accuracy: jax.Array
-    loss: jax.Array
-
-
-def to_unit_range(images: jax.Array) -> jax.Array:
-    """Returns uint8 images as float32 in `[0, 1]`; the one place where pixels are scaled."""
-    return images.astype(jnp.float32) / 255
-
-
-def predict(model: nn.Module, params: optax.Params, images: jax.Array) -> jax.Array:
-    """Returns the logits `[B, K]` float32 of uint8 images `[B, H, W, C]`, without dropout."""
-    return apply(model, params, to_unit_range(images))
-
-
-def diverged(loss: jax.Array, num_classes: int) -> jax.Array:
-    """Returns whether a batch loss means divergence: it is not finite, or above `100 * log(num_classes)`.
-
-    The bound is 100 times the loss of a random guess. A softmax regression on MNIST at learning rate 1e6 stays finite
-    with losses of 1e5; at rate 10 it learns, and its batch losses stay below the bound, except for some of those of 8
-    examples in the first steps.
-
-    Args:
-      loss: `[]` float32, nats per example.
-      num_classes: K.
-    """
-    # Written so that nan, for which every comparison is false, counts as diverged.
-    return ~(loss <= 100 * math.log(num_classes))
+    return collections.namedtuple("Metrics", names)
 
 
 @checked_by(
-    check_step, model=MODULE, optimizer=TRANSFORMATION, state=STATE, batch=BATCH, augment=AUGMENTATION,
-    label_smoothing=SHARE,
-)  # fmt: skip
+    check_step, model=MODEL, optimizer=TRANSFORMATION, state=STATE, batch=BATCH, loss=FUNCTION, augment=AUGMENTATION
+)
 def train_step(
-    model: nn.Module,
+    model: ModelLike,
     optimizer: optax.GradientTransformation,
     state: State,
     batch: Batch,
+    loss: Loss = losses.cross_entropy,
     augment: Augmentation | None = None,
-    label_smoothing: jax.typing.ArrayLike | None = None,
 ) -> tuple[State, jax.Array]:
     """Takes one optimizer step on one batch.
 
     Args:
-      model: a linen module from images to logits `[B, K]`.
+      model: a linen module, or anything else of which a `Model` can be made.
       optimizer: an optax gradient transformation.
       state: the state before the step.
-      batch: images `[B, H, W, C]` uint8, labels `[B]` int32 and weights `[B]` float32, of which 0 marks padding.
-      augment: a function of a key and images `[B, H, W, C]` float32 in `[0, 1]` that returns changed images, such as
-        `jm.Affine()`.
-      label_smoothing: as in `losses.cross_entropy`.
+      batch: inputs `[B, ...]`, targets `[B, ...]` and weights `[B]` float32, of which 0 marks padding.
+      loss: `(outputs, targets) -> [B]`, the loss of each example.
+      augment: a function of a key and inputs `[B, ...]` that returns changed inputs, such as `jm.Affine()`.
 
     Returns:
-      The state after the step, and the batch's mean cross-entropy before it, `[]` float32.
+      The state after the step, and the mean loss of the batch before it, `[]` float32.
     """
-    dropout_key, augmentation_key = jax.random.split(jax.random.fold_in(state.key, state.step))
-    inputs = to_unit_range(batch.images)
+    model_key, augmentation_key = jax.random.split(jax.random.fold_in(state.key, state.step))
+    inputs = to_unit_range(batch.inputs)
     if augment is not None:
         inputs = augment(augmentation_key, inputs)
 
-    def loss_and_logits(params):
-        logits = apply(model, params, inputs, dropout=dropout_key)
-        return losses.cross_entropy(logits, batch.labels, batch.weights, label_smoothing), logits
+    def mean_loss(params):
+        outputs, after = model.apply(params, state.model_state, inputs, training=True, key=model_key)
+        return losses.masked_mean(loss(outputs, batch.targets), batch.weights), (outputs, after)
 
-    (loss, logits), grads = jax.value_and_grad(loss_and_logits, has_aux=True)(state.params)
-    params, opt_state = optimizers.update(optimizer, grads, state.opt_state, state.params)
+    (value, (outputs, model_state)), grads = jax.value_and_grad(mean_loss, has_aux=True)(state.params)
+    params, opt_state = optimizers.update(optimizer, state, value, grads, lambda params: mean_loss(params)[0])
     step = state.step + 1
-    is_first = diverged(loss, logits.shape[-1]) & (state.diverged_step == NEVER)
-    return State(state.key, step, params, opt_state, jnp.where(is_first, step, state.diverged_step)), loss
+    # Written so that nan, for which every comparison is false, counts as diverged.
+    has_diverged = ~((value <= losses.bound_of(loss, outputs)) & jnp.isfinite(value))
+    is_first = has_diverged & (state.diverged_step == NEVER)
+    diverged_step = jnp.where(is_first, step, state.diverged_step)
+    return State(state.key, step, params, model_state, opt_state, diverged_step), value
 
 
 @checked_by(
-    check_fit, model=MODULE, optimizer=TRANSFORMATION, state=STATE, split=SPLIT, order=ORDER,
-    batch_size=Whole(1, traced=True), num_steps=NUM_STEPS, padded_batch_size=Optional(Whole(1)), augment=AUGMENTATION,
-    label_smoothing=SHARE,
+    check_fit, model=MODEL, optimizer=TRANSFORMATION, state=STATE, split=SPLIT, order=ORDER,
+    batch_size=Whole(1, traced=True), num_steps=NUM_STEPS, padded_batch_size=Optional(Whole(1)), loss=FUNCTION,
+    augment=AUGMENTATION,
 )  # fmt: skip
 def fit(
-    model: nn.Module,
+    model: ModelLike,
     optimizer: optax.GradientTransformation,
     state: State,
     split: Split,
@@ -130,8 +106,8 @@ def fit(
     *,
     num_steps: int,
     padded_batch_size: int | None = None,
+    loss: Loss = losses.cross_entropy,
     augment: Augmentation | None = None,
-    label_smoothing: jax.typing.ArrayLike | None = None,
 ) -> tuple[State, jax.Array]:
     """Takes `num_steps` training steps: a `lax.scan` over batches drawn from `split` on the device.
 
@@ -139,16 +115,16 @@ def fit(
     it the order from where the state stands: `example_order(...)[state.step * batch_size :]`.
 
     Args:
-      model: a linen module from images to logits.
+      model: a linen module, or anything else of which a `Model` can be made.
       optimizer: an optax gradient transformation.
       state: the state to start from.
-      split: the training split, images `[N, H, W, C]` uint8 and labels `[N]` int32.
+      split: the training split, inputs `[N, ...]` and targets `[N, ...]`.
       order: int32 indices into the split, at least `num_steps * batch_size` of them, from `jm.example_order`.
       batch_size: `[]` int; may be traced if `padded_batch_size` is given.
       num_steps: T, static.
       padded_batch_size: B, static, at least `batch_size`; each batch is padded to it and masked. Default `batch_size`.
+      loss: as in `train_step`.
       augment: as in `train_step`.
-      label_smoothing: as in `losses.cross_entropy`.
 
     Returns:
       The state after the last step, and the batch losses before each step, `[T]` float32.
@@ -159,60 +135,88 @@ def fit(
     weights = (rows < batch_size).astype(jnp.float32)
 
     def step(state, i):
-        # Past the end the last example is repeated: padding must be finite, and here it is a real image.
+        # Past the end the last example is repeated: padding must be finite, and here it is a real example.
         examples = order.at[i * batch_size + rows].get(mode="clip")
-        batch = Batch(split.images[examples], split.labels[examples], weights)
-        return train_step(model, optimizer, state, batch, augment, label_smoothing)
+        batch = Batch(split.inputs[examples], split.targets[examples], weights)
+        return train_step(model, optimizer, state, batch, loss, augment)
 
     return jax.lax.scan(step, state, jnp.arange(num_steps, dtype=jnp.int32))
 
 
-@checked_by(check_evaluation, model=MODULE, params=PARAMS, split=SPLIT, batch_size=Whole(1))
+@checked_by(
+    check_evaluation, model=MODEL, params=PARAMS, split=SPLIT, loss=FUNCTION, metrics=METRICS, batch_size=Whole(1)
+)
 def evaluate(
-    model: nn.Module, params: optax.Params, split: Split, *, batch_size: int = EVALUATION_BATCH_SIZE
-) -> Metrics:
-    """Returns accuracy and loss on every image of a split, computed in batches of a fixed size.
+    model: ModelLike,
+    params: optax.Params,
+    split: Split,
+    *,
+    model_state: Any = MappingProxyType({}),
+    loss: Loss = losses.cross_entropy,
+    metrics: Mapping[str, Loss] | None = None,
+    batch_size: int = EVALUATION_BATCH_SIZE,
+) -> Any:
+    """Returns the metrics and the loss on every example of a split, computed in batches of a fixed size.
 
     Args:
-      model: a linen module from images to logits.
+      model: a linen module, or anything else of which a `Model` can be made.
       params: its parameters.
-      split: images `[N, H, W, C]` uint8 and labels `[N]` int32.
-      batch_size: images at a time; decides memory and speed alone.
+      split: inputs `[N, ...]` and targets `[N, ...]`.
+      model_state: what else the model remembers, from `State.model_state`.
+      loss: `(outputs, targets) -> [B]`, the loss of each example.
+      metrics: name to a function of the same form; default the accuracy if the loss is the cross-entropy.
+      batch_size: examples at a time; decides memory and speed alone.
+
+    Returns:
+      A named tuple of the metrics and `loss`, `[]` float32 each; all but the loss are nan if it is not finite.
     """
-    num_images = len(split.labels)
-    batch_size = min(batch_size, num_images)
-    starts = jnp.arange(0, num_images, batch_size, dtype=jnp.int32)
-    return metrics(*batch_sums(model, params, split, starts, batch_size), num_images)
+    num_examples = len(split.targets)
+    batch_size = min(batch_size, num_examples)
+    starts = jnp.arange(0, num_examples, batch_size, dtype=jnp.int32)
+    measured = losses.measures(loss, metrics)
+    sums = batch_sums(model, (params, model_state), split, starts, batch_size, measured)
+    return means(sums, num_examples)
 
 
 def batch_sums(
-    model: nn.Module, params: optax.Params, split: Split, starts: jax.Array, batch_size: int
-) -> tuple[jax.Array, jax.Array]:
-    """Returns the number of correct images and the sum of losses, each `[S]`, of the batches that begin at `starts`.
+    model: Model,
+    variables: tuple[optax.Params, Any],
+    split: Split,
+    starts: jax.Array,
+    batch_size: int,
+    measured: tuple[tuple[str, Loss], ...],
+) -> dict[str, jax.Array]:
+    """Returns the sums of what is measured over the batches that begin at `starts`, name to `[S]` float32.
 
     Args:
-      model: a linen module from images to logits.
-      params: its parameters.
-      split: images `[N, H, W, C]` uint8 and labels `[N]` int32.
-      starts: `[S]` int32; the part of a batch beyond the last image is not counted.
-      batch_size: images of each batch.
+      model: the model.
+      variables: its parameters and state.
+      split: inputs `[N, ...]` and targets `[N, ...]`.
+      starts: `[S]` int32; the part of a batch beyond the last example is not counted.
+      batch_size: examples of each batch.
+      measured: name to `(outputs, targets) -> [B]`.
     """
     split = jax.tree.map(jnp.asarray, split)
-    num_images = split.labels.shape[0]
+    num_examples = split.targets.shape[0]
 
     def sums(start):
         rows = start + jnp.arange(batch_size, dtype=jnp.int32)
-        weights = (rows < num_images).astype(jnp.float32)
-        labels = split.labels.at[rows].get(mode="clip")
-        logits = predict(model, params, split.images.at[rows].get(mode="clip"))
-        loss_sum = losses.masked_sum(losses.cross_entropy_per_example(logits, labels), weights)
-        return losses.num_correct(logits, labels, weights), loss_sum
+        weights = (rows < num_examples).astype(jnp.float32)
+        targets = split.targets.at[rows].get(mode="clip")
+        outputs = predict(model, *variables, split.inputs.at[rows].get(mode="clip"))
+        return {name: losses.masked_sum(measure(outputs, targets), weights) for name, measure in measured}
 
     return jax.lax.map(sums, starts)
 
 
-def metrics(correct: jax.Array, loss_sums: jax.Array, num_images: int) -> Metrics:
-    """Returns accuracy and loss from the sums over batches, `[S]` each, of all images."""
-    loss = jnp.sum(loss_sums) / num_images
-    accuracy = jnp.sum(correct, dtype=jnp.int32).astype(jnp.float32) / num_images
-    return Metrics(jnp.where(jnp.isfinite(loss), accuracy, jnp.nan), loss)
+def predict(model: Model, params: optax.Params, model_state: Any, inputs: jax.Array) -> jax.Array:
+    """Returns the outputs `[B, ...]` of inputs `[B, ...]` of a split, in evaluation."""
+    return model.apply(params, model_state, to_unit_range(inputs), training=False, key=None)[0]
+
+
+def means(sums: Mapping[str, jax.Array], num_examples: int) -> Any:
+    """Returns the metrics, given their sums over batches, `[S]` each, of all examples."""
+    values = {name: jnp.sum(each) / num_examples for name, each in sums.items()}
+    is_finite = jnp.isfinite(values["loss"])
+    values = {name: value if name == "loss" else jnp.where(is_finite, value, jnp.nan) for name, value in values.items()}
+    return metrics_type(tuple(values))(**values)

@@ -1,6 +1,6 @@
-"""Data sets as arrays: splits of images and labels.
+"""Data sets as arrays: splits of inputs and targets.
 
-Shapes: N images of a split, H x W x C an image, K classes.
+Shapes: N examples of a split, H x W x C an image, K classes.
 """
 
 import contextlib
@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxmnist.checks import STRING, Array, Kind, Strings, raise_invalid, shown
+from jaxmnist.values import is_traced
 
 SPLIT_NAMES = ("train", "validation", "test")
 
@@ -38,31 +39,32 @@ def _describe(value: Any) -> str:
 
 
 class Split(NamedTuple):
-    """Images and labels of one split.
+    """Inputs and targets of one split.
 
     Attributes:
-      images: `[N, H, W, C]` uint8.
-      labels: `[N]` int32 in `[0, K)`.
+      inputs: `[N, ...]` numbers; uint8 is scaled to [0, 1] for the model, all others are given to it as they are.
+        Of images `[N, H, W, C]` uint8.
+      targets: `[N, ...]` numbers; of a classification labels, `[N]` int32 in `[0, K)`.
     """
 
-    images: Any
-    labels: Any
+    inputs: Any
+    targets: Any
 
     def __repr__(self) -> str:
-        return f"Split(images={_describe(self.images)}, labels={_describe(self.labels)})"
+        return f"Split(inputs={_describe(self.inputs)}, targets={_describe(self.targets)})"
 
 
 class Batch(NamedTuple):
-    """Images and labels of one training step, and what each of them counts.
+    """Inputs and targets of one training step, and what each of them counts.
 
     Attributes:
-      images: `[B, H, W, C]` uint8.
-      labels: `[B]` int32 in `[0, K)`.
+      inputs: `[B, ...]` numbers, as in `Split`.
+      targets: `[B, ...]` numbers.
       weights: `[B]` float32; 0 marks padding.
     """
 
-    images: Any
-    labels: Any
+    inputs: Any
+    targets: Any
     weights: Any
 
 
@@ -72,7 +74,7 @@ class Dataset:
 
     Attributes:
       name: the name it is loaded by.
-      class_names: K names.
+      class_names: K names; none if the targets are not labels.
       train: the split to train on.
       validation: the split for every choice.
       test: the split that chooses nothing.
@@ -86,33 +88,60 @@ class Dataset:
 
     def __repr__(self) -> str:
         try:
-            counts = ", ".join(f"{name}={len(getattr(self, name).labels)}" for name in SPLIT_NAMES)
-            shape, num_classes = tuple(self.train.images.shape[1:]), len(self.class_names)
+            counts = ", ".join(f"{name}={len(getattr(self, name).targets)}" for name in SPLIT_NAMES)
+            shape, num_classes = tuple(self.train.inputs.shape[1:]), len(self.class_names)
         except (AttributeError, TypeError):  # its fields are not what they should be
             return object.__repr__(self)
-        return f"Dataset({self.name!r}, {counts}, image_shape={shape}, num_classes={num_classes})"
+        classes = f", num_classes={num_classes}" if num_classes else f", targets={_describe(self.train.targets)}"
+        return f"Dataset({self.name!r}, {counts}, input_shape={shape}{classes})"
 
 
-@dataclasses.dataclass(frozen=True)
 class IsSplit(Kind):
-    """A split whose images and labels belong together; of traced arrays, shapes and dtypes alone are known.
+    """A split whose inputs and targets belong together; of traced arrays, shapes and dtypes alone are known."""
 
-    Attributes:
-      num_classes: K; None for any.
-      image_shape: H, W and C; None for any extent.
-    """
-
-    num_classes: int | None = None
-    image_shape: tuple[int | None, ...] = (None, None, None)
-    words = "a Split of images and labels"
+    words = "a Split of inputs and targets"
 
     def check(self, name: str, value: Any) -> None:
         if not isinstance(value, Split):
             raise_invalid(name, value, self.words)
-        extents = (str(extent or letter) for extent, letter in zip(self.image_shape, "HWC", strict=True))
-        words = f"an array uint8 [N, {', '.join(extents)}], N from 1 on,"
-        Array(words, "u", (None, *self.image_shape), dtype="uint8").check(f"{name}.images", value.images)
-        check_labels(f"{name}.labels", value.labels, value.images.shape[0], self.num_classes)
+        check_arrays(name, value)
+
+
+def check_arrays(name: str, examples: Any) -> None:
+    """Raises ValueError unless inputs `[N, ...]` and targets `[N, ...]` are arrays of finite numbers, N from 1 on."""
+    inputs, targets = examples.inputs, examples.targets
+    Numeric("an array [N, ...] of finite numbers, N from 1 on,").check(f"{name}.inputs", inputs)
+    num_examples = inputs.shape[0]
+    Numeric(f"an array [{num_examples}, ...] of finite numbers", num_examples).check(f"{name}.targets", targets)
+
+
+@dataclasses.dataclass(frozen=True)
+class Numeric(Kind):
+    """An array of numbers, all of them finite, of any shape but `[]`.
+
+    Attributes:
+      words: say what is allowed.
+      length: the first extent; None for any from 1 on.
+    """
+
+    words: str
+    length: int | None = None
+
+    def accepts(self, value: Any) -> bool:
+        shape, kind = getattr(value, "shape", None), getattr(getattr(value, "dtype", None), "kind", "O")
+        # bfloat16 and its like are no kind of numpy's own.
+        is_number = kind in "buif" or str(getattr(value, "dtype", "")) in ("bfloat16", "float8_e4m3fn")
+        if not (isinstance(shape, tuple) and shape and 0 not in shape and is_number):
+            return False
+        return self.length in (None, shape[0])
+
+    def check(self, name: str, value: Any) -> None:
+        super().check(name, value)
+        if value.dtype.kind == "f" and not is_traced(value):
+            wrong = ~np.isfinite(np.asarray(value))
+            if wrong.any():
+                place = ", ".join(map(str, np.argwhere(wrong)[0]))
+                raise ValueError(f"{name} is {np.asarray(value)[wrong][0]} at [{place}]; {self.words} is needed")
 
 
 def check_labels(name: str, labels: Any, num_examples: int, num_classes: int | None = None) -> None:
@@ -129,17 +158,24 @@ def check_labels(name: str, labels: Any, num_examples: int, num_classes: int | N
 class IsDataset(Kind):
     """A data set that can be trained and evaluated on."""
 
-    words = "a Dataset, as load returns it,"
+    words = "a Dataset, as load and from_arrays return it,"
 
     def check(self, name: str, value: Any) -> None:
         if not isinstance(value, Dataset):
             raise_invalid(name, value, self.words)
         STRING.check(f"{name}.name", value.name)
-        Strings().check(f"{name}.class_names", value.class_names)
-        image_shape: tuple = (None, None, None)
-        for split in SPLIT_NAMES:
-            IsSplit(len(value.class_names), image_shape).check(f"{name}.{split}", getattr(value, split))
-            image_shape = value.train.images.shape[1:]
+        if value.class_names:
+            Strings().check(f"{name}.class_names", value.class_names)
+        for split_name in SPLIT_NAMES:
+            split, path = getattr(value, split_name), f"{name}.{split_name}"
+            SPLIT.check(path, split)
+            if value.class_names:
+                check_labels(f"{path}.targets", split.targets, len(split.inputs), len(value.class_names))
+            for field, array in split._asdict().items():
+                like = getattr(value.train, field)
+                if array.shape[1:] != like.shape[1:] or array.dtype != like.dtype:
+                    needed = f"{like.dtype}[N, {', '.join(map(str, like.shape[1:]))}], as in train,"
+                    raise_invalid(f"{path}.{field}", array, needed.replace(", ]", "]"))
 
 
 SPLIT, DATASET = IsSplit(), IsDataset()
@@ -158,7 +194,7 @@ def prepared_folder(name: str, root: Path) -> Path | None:
     return None
 
 
-def split_train(images: np.ndarray, labels: np.ndarray) -> tuple[Split, Split]:
+def split_train(inputs: np.ndarray, targets: np.ndarray) -> tuple[Split, Split]:
     """Returns train and validation: the last twelfth of the examples, rounded, is held out."""
-    num_train = len(labels) - round(len(labels) * VALIDATION_SHARE)
-    return Split(images[:num_train], labels[:num_train]), Split(images[num_train:], labels[num_train:])
+    num_train = len(targets) - round(len(targets) * VALIDATION_SHARE)
+    return Split(inputs[:num_train], targets[:num_train]), Split(inputs[num_train:], targets[num_train:])

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from jaxmnist.checks import PATH, Kind, Optional, checked_by, shown
-from jaxmnist.data.dataset import SPLIT_NAMES, DataError, Dataset, DatasetUnavailable, Split, prepared_folder
+from jaxmnist.data.dataset import SPLIT_NAMES, DataError, Dataset, DatasetUnavailable, Split, prepared_folder, split_train
 from jaxmnist.host.files import write_atomically
 
 DEFAULT_DATASET = "mnist"
@@ -42,16 +42,16 @@ def load(name: str = DEFAULT_DATASET, data_dir: str | os.PathLike | None = None)
     """Returns a data set, and prepares it first if that has not been done yet.
 
     Args:
-      name: `"digits"` (1,797 digits that ship with scikit-learn, never needs a network), `"mnist"`,
-        `"fashion_mnist"`, `"kmnist"`, or any TFDS data set of fixed-size uint8 images with an integer label.
+      name: `"digits"` (1,797 digits that ship with scikit-learn, never needs a network), `"mnist1d"` (from the package
+        of that name, without a network), `"mnist"`, `"fashion_mnist"`, `"kmnist"`, or any TFDS data set of fixed-size uint8 images with an integer label.
       data_dir: the TFDS folder; default the variable `TFDS_DATA_DIR`, or else `~/tensorflow_datasets`.
 
     Raises:
       DatasetUnavailable: it is not prepared, and there is no network to download it.
       DataError: it is unknown, of another kind, or its files are damaged.
     """
-    if name == "digits":
-        return _digits()
+    if name in EMBEDDED:
+        return EMBEDDED[name]()
     root = Path(data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
     try:
         folder = prepared_folder(name, root)
@@ -99,6 +99,22 @@ def _digits() -> Dataset:
     labels = bunch.target[order].astype(np.int32)
     parts = [Split(images[a:b], labels[a:b]) for a, b in ((0, 1257), (1257, 1437), (1437, 1797))]
     return Dataset("digits", tuple(str(digit) for digit in range(10)), *parts)
+
+
+def _mnist1d() -> Dataset:
+    """Returns MNIST-1D, 40 numbers an example, as its package makes it (Greydanus & Kobak 2024, arXiv:2011.14439)."""
+    try:
+        from mnist1d.data import get_dataset_args, make_dataset
+    except ImportError:
+        raise DataError("dataset 'mnist1d' needs the package mnist1d: pip install mnist1d") from None
+    made = make_dataset(get_dataset_args())
+    train, validation = split_train(made["x"].astype(np.float32), made["y"].astype(np.int32))
+    test = Split(made["x_test"].astype(np.float32), made["y_test"].astype(np.int32))
+    return Dataset("mnist1d", tuple(str(digit) for digit in range(10)), train, validation, test)
+
+
+# Those that are made here, without files of a data folder.
+EMBEDDED = {"digits": _digits, "mnist1d": _mnist1d}
 
 
 def _load_prepared(name: str, folder: Path) -> Dataset:
@@ -153,9 +169,10 @@ def _aligned(array: np.ndarray) -> np.ndarray:
 
 def _write_cache(place: Path, dataset: Dataset, fingerprint: str) -> None:
     """Writes the decoded data set, atomically."""
-    arrays = {
-        f"{split}_{field}": array for split in SPLIT_NAMES for field, array in getattr(dataset, split)._asdict().items()
-    }
+    arrays: dict[str, Any] = {}
+    for name in SPLIT_NAMES:
+        split = getattr(dataset, name)
+        arrays |= {f"{name}_images": split.inputs, f"{name}_labels": split.targets}
     header = json.dumps({"fingerprint": fingerprint, "class_names": dataset.class_names})
     place.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(place, lambda temporary: np.savez(temporary, header=np.array(header), **arrays))

@@ -50,7 +50,7 @@ def _permutation(num_examples: int, seed: int, epoch: int) -> np.ndarray:
 
 
 def _check_batches(given: SimpleNamespace) -> None:
-    num_examples = len(given.split.labels)
+    num_examples = len(given.split.targets)
     Whole(1, num_examples, f"the {num_examples} training images").check("batch_size", given.batch_size)
 
 
@@ -68,6 +68,6 @@ def batches(split: Split, batch_size: int, seed: int = 0) -> Iterator[Split]:
     Raises:
       ValueError: an argument is not as described above.
     """
-    num_examples = len(split.labels)
+    num_examples = len(split.targets)
     orders = (example_order(num_examples, seed, batch_size, step * batch_size) for step in itertools.count())
-    return (Split(split.images[rows], split.labels[rows]) for rows in orders)
+    return (Split(split.inputs[rows], split.targets[rows]) for rows in orders)

@@ -151,8 +151,11 @@ def _is_key(leaf: Any) -> bool:
 
 
 def _data(leaf: Any) -> Any:
-    """Returns an array's numbers, those of a random key too."""
-    return jax.random.key_data(leaf) if _is_key(leaf) else leaf
+    """Returns an array's numbers as numpy can save them, those of a random key too."""
+    if _is_key(leaf):
+        return jax.random.key_data(leaf)
+    # bfloat16 and its like are no types of numpy's own: it would save them as bytes without a type.
+    return np.asarray(leaf).view(f"u{leaf.dtype.itemsize}") if leaf.dtype.kind == "V" else leaf
 
 
 def _like(leaf: Any, array: np.ndarray) -> Any:
@@ -160,6 +163,6 @@ def _like(leaf: Any, array: np.ndarray) -> Any:
     if not isinstance(leaf, jax.Array):
         return array
     if not _is_key(leaf):
-        return jax.device_put(array, leaf.sharding)
+        return jax.device_put(array.view(leaf.dtype) if leaf.dtype.kind == "V" else array, leaf.sharding)
     key = jax.random.wrap_key_data(jnp.asarray(array), impl=jax.random.key_impl(leaf))
     return jax.device_put(key, leaf.sharding)

@@ -10,18 +10,19 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 
 from jaxmnist import checks
-from jaxmnist.checks import PATH, SEED, Where, checked_by, is_sequence, raise_invalid, shown
+from jaxmnist.checks import PATH, SEED, Optional, Where, checked_by, is_sequence, raise_invalid, shown
 from jaxmnist.core import training
-from jaxmnist.core.model import init_params, model_fields
+from jaxmnist.core.adapters.factory import model_factory
+from jaxmnist.core.arguments import MODEL
+from jaxmnist.core.inputs import random_key
+from jaxmnist.core.model import Model, ModelLike
 from jaxmnist.core.models import MODELS
-from jaxmnist.core.state import random_key
 from jaxmnist.host.files import (
     FORMAT,
     check_folder,
@@ -36,7 +37,8 @@ from jaxmnist.host.files import (
     stored_bytes,
     write_text,
 )
-from jaxmnist.values import with_tuples
+from jaxmnist.sweeps.arguments import UNCONFIGURED
+from jaxmnist.values import described, with_tuples
 
 MODEL_FOLDER, DESCRIPTION = "model", "model.json"
 # The files that orbax writes for one seed's parameters, and the suffix of a folder that is not complete yet.
@@ -54,16 +56,28 @@ class Classifier:
     """A function from images to class probabilities: a trained model, or an ensemble of several.
 
     Attributes:
-      model: a flax linen module.
+      model: a flax linen module, or anything else of which a `Model` can be made.
       params: M trees of parameters, one for each member of the ensemble.
       image_shape: `(H, W, C)` of the images it was trained on.
       class_names: K names.
+      model_states: M states, from `State.model_state`; none if the model has none.
+
+    Raises:
+      ValueError: an argument is not as described above.
     """
 
-    model: nn.Module
+    model: ModelLike
     params: tuple[optax.Params, ...]
     image_shape: tuple[int, int, int]
     class_names: tuple[str, ...]
+    model_states: tuple[Any, ...] = ()
+
+    def __post_init__(self) -> None:
+        MODEL.check("model", self.model)
+        if not isinstance(self.params, tuple) or not self.params:
+            raise_invalid("params", self.params, "a tuple of one tree of parameters for each member of the ensemble")
+        if len(self.model_states) not in (0, len(self.params)):
+            raise_invalid("model_states", self.model_states, f"a tuple of {len(self.params)} states, or of none,")
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
         """Returns class probabilities, the mean over the ensemble.
@@ -89,18 +103,26 @@ class Classifier:
             raise ValueError(
                 f"images are {images.dtype} of shape {images.shape}; expected uint8 [N, {expected}], N > 0"
             )
-        return np.stack([np.asarray(_probabilities(self.model, params, images)) for params in self.params])
+        model = MODEL.convert(self.model)
+        variables = zip(self.params, self.model_states or [{}] * len(self.params), strict=True)
+        return np.stack([np.asarray(_probabilities(model, each, images)) for each in variables])
 
 
-def probabilities(model: nn.Module, params: optax.Params, images: jax.Array) -> jax.Array:
-    """Returns the class probabilities `[N, K]` float32 of images `[N, H, W, C]` uint8, in batches of a fixed size."""
+def probabilities(model: Model, variables: tuple[optax.Params, Any], images: jax.Array) -> jax.Array:
+    """Returns the class probabilities `[N, K]` float32 of images `[N, H, W, C]` uint8, in batches of a fixed size.
+
+    Args:
+      model: the model.
+      variables: its parameters and state.
+      images: of one or more.
+    """
     num_images = images.shape[0]
     batch_size = min(training.EVALUATION_BATCH_SIZE, num_images)
 
     # `lax.map` with a `batch_size` would be a `vmap` over images, under which a convolution is slower.
     def batch_probabilities(start):
         rows = start + jnp.arange(batch_size, dtype=jnp.int32)
-        return jax.nn.softmax(training.predict(model, params, images.at[rows].get(mode="clip")))
+        return jax.nn.softmax(training.predict(model, *variables, images.at[rows].get(mode="clip")))
 
     batches = jax.lax.map(batch_probabilities, jnp.arange(0, num_images, batch_size, dtype=jnp.int32))
     return batches.reshape(-1, batches.shape[-1])[:num_images]
@@ -110,15 +132,13 @@ _probabilities = jax.jit(probabilities, static_argnums=0)
 
 
 class IsClassifier(checks.Kind):
-    """A classifier whose model can be saved by its name."""
+    """A classifier."""
 
     words = "a Classifier"
 
     def check(self, name: str, value: Any) -> None:
         if not isinstance(value, Classifier):
             checks.raise_invalid(name, value, self.words)
-        if type(value.model).__name__ not in MODELS:
-            checks.raise_invalid(f"{name}.model", value.model, f"one of {', '.join(MODELS)}")
 
 
 SEEDS = Where(
@@ -143,7 +163,8 @@ def save_model(folder: str | Path, classifier: Classifier, seeds: Sequence[int])
 
     Args:
       folder: created if it does not exist. An older model in it is replaced; other files stay.
-      classifier: what to save; its model is one of this package.
+      classifier: what to save. A model that is not one of this package is saved without its code: `load_model` has to
+        be given it again.
       seeds: distinct, one for each member of the ensemble.
 
     Raises:
@@ -160,8 +181,9 @@ def save_model(folder: str | Path, classifier: Classifier, seeds: Sequence[int])
     place.mkdir(parents=True, exist_ok=True)
     try:
         with ocp.StandardCheckpointer() as checkpointer:
-            for seed, params in zip(seeds, classifier.params, strict=True):
-                checkpointer.save(place / f"params_{seed}", {"params": params})
+            states: Any = classifier.model_states or [{}] * len(seeds)
+            for seed, params, state in zip(seeds, classifier.params, states, strict=True):
+                checkpointer.save(place / f"params_{seed}", _saved(_is_ours(classifier.model), params, state))
     except Exception as error:  # if a disk is full, orbax raises many kinds of errors
         raise OSError(f"the model cannot be saved in {folder}: {checks.reason(error)}") from None
     # Written last: if it is there, the parameters are complete.
@@ -170,15 +192,25 @@ def save_model(folder: str | Path, classifier: Classifier, seeds: Sequence[int])
 
 def _description(classifier: Classifier, seeds: Sequence[int]) -> dict:
     """Returns what `model.json` says; `_described` is the inverse."""
-    names = model_fields(classifier.model)
+    factory = model_factory(classifier.model)
     return {
         "format": FORMAT,
-        "model": type(classifier.model).__name__,
-        "fields": {name: getattr(classifier.model, name) for name in names},
+        "model": factory.name,
+        "fields": factory.defaults if _is_ours(classifier.model) else described(factory.defaults),
         "seeds": [int(seed) for seed in seeds],
         "image_shape": classifier.image_shape,
         "class_names": classifier.class_names,
     }
+
+
+def _is_ours(model: Any) -> bool:
+    """Returns whether a model can be made again from its name and its fields."""
+    return MODELS.get(type(model).__name__) is type(model)
+
+
+def _saved(is_ours: bool, params: optax.Params, state: Any) -> Any:
+    """Returns what is saved of one member; of others' trees the arrays alone, since their nodes may be of any type."""
+    return {"params": params} if is_ours else {"leaves": jax.tree.leaves((params, state))}
 
 
 def check_model(folder: Path, seeds: Iterable[int]) -> None:
@@ -224,8 +256,8 @@ def _shapes(tree: Any) -> Any:
     return jax.tree.map(lambda leaf: list(leaf.shape), tree)
 
 
-@checked_by(folder=PATH)
-def load_model(folder: str | Path) -> Classifier:
+@checked_by(folder=PATH, model=Optional(UNCONFIGURED))
+def load_model(folder: str | Path, model: Any = None) -> Classifier:
     """Returns the trained classifier that `save_model` or `experiments/train_cnn.py` saved in a folder.
 
     Loading a stranger's folder executes nothing: it can only name one of this package's models and hold numbers. Links
@@ -233,6 +265,7 @@ def load_model(folder: str | Path) -> Classifier:
 
     Args:
       folder: the folder that was given to `save_model`.
+      model: the classifier's model; needed unless it is one of this package.
 
     Raises:
       ValueError: the folder holds no model, or a damaged one.
@@ -244,11 +277,12 @@ def load_model(folder: str | Path) -> Classifier:
         description = read_json(place / DESCRIPTION)
         check_format(description.get("format", FORMAT), place / DESCRIPTION)
         check_links(place)
-        model, shape, class_names = _described(description)
-        like = {"params": jax.eval_shape(lambda key: init_params(model, key, shape), random_key(0))}
+        model, shape, class_names = _described(description, model)
+        variables = jax.eval_shape(MODEL.convert(model).init, random_key(0), jnp.zeros((1, *shape), jnp.float32))
+        like = _saved(_is_ours(model), *variables)
         check_room(sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(like)), stored_bytes(place))
         with ocp.StandardCheckpointer() as checkpointer:
-            params = []
+            members = []
             for seed in description["seeds"]:
                 saved = place / f"params_{int(seed)}"
                 # Orbax would notice other shapes too, but leaves work behind that complains later.
@@ -256,8 +290,10 @@ def load_model(folder: str | Path) -> Classifier:
                     raise ValueError(
                         f"{saved.name} does not have the shapes of the {description['model']} described there"
                     )
-                params.append(checkpointer.restore(saved, like)["params"])
-        return Classifier(model, tuple(params), shape, class_names)
+                arrays = jax.tree.leaves(checkpointer.restore(saved, like))
+                members.append(jax.tree.unflatten(jax.tree.structure(variables), arrays))
+        params, states = zip(*members, strict=True)
+        return Classifier(model, params, shape, class_names, states if jax.tree.leaves(states) else ())
     except FileNotFoundError:
         raise ValueError(
             f"{folder} holds no trained model: the training has not ended, it diverged, or this is another folder"
@@ -266,19 +302,22 @@ def load_model(folder: str | Path) -> Classifier:
         raise ValueError(f"the model in {folder} cannot be read: {checks.reason(error)}") from None
 
 
-def _described(description: dict) -> tuple[nn.Module, tuple[int, int, int], tuple[str, ...]]:
+def _described(description: dict, model: Any) -> tuple[Any, tuple[int, int, int], tuple[str, ...]]:
     """Returns the model, the shape of its images and its class names; a stranger may have written anything."""
-    fields = with_tuples(description["fields"])
     kind = MODELS.get(str(description["model"]))
-    if kind is None:
-        raise ValueError(f"it names the model {shown(description['model'])}; one of {', '.join(MODELS)} is needed")
+    if kind is None and model is None:
+        raise ValueError(
+            f"its model, {shown(description['model'])}, is not one of {', '.join(MODELS)}: give load_model the model"
+        )
     shape, class_names = tuple(description["image_shape"]), tuple(description["class_names"])
     if len(shape) != 3 or not all(checks.is_whole(extent) and 1 <= extent <= MAX_EXTENT for extent in shape):
         raise ValueError(f"its image_shape is {shown(shape)}; three whole numbers up to {MAX_EXTENT} are needed")
-    if len(fields.get("features", ())) > MAX_LAYERS:
-        raise ValueError(f"it has {len(fields['features'])} layers; at most {MAX_LAYERS} are allowed")
-    model = kind(**fields)
-    checks.Strings(model.num_classes).check("its class_names", class_names)
+    if model is None and kind is not None:
+        fields = with_tuples(description["fields"])
+        if len(fields.get("features", ())) > MAX_LAYERS:
+            raise ValueError(f"it has {len(fields['features'])} layers; at most {MAX_LAYERS} are allowed")
+        model = kind(**fields)
+        checks.Strings(model.num_classes).check("its class_names", class_names)
     if not description["seeds"]:
         raise ValueError("it has no seeds")
     return model, shape, class_names

@@ -84,14 +84,14 @@ def predict(
     diverged_steps: Sequence[int],
 ) -> Predictions:
     """Returns the predictions of trained seeds for all test images; the arguments are as in `Predictions`."""
-    labels = np.asarray(dataset.test.labels)
+    labels = np.asarray(dataset.test.targets)
     found = Predictions(
         recipe, dataset.name, dataset.class_names, num_steps, batch_size, np.asarray(seeds), np.asarray(diverged_steps),
-        classifier.each(dataset.test.images), labels, np.empty(0, int), np.empty(0), np.empty(0),
+        classifier.each(dataset.test.inputs), labels, np.empty(0, int), np.empty(0), np.empty(0),
     )  # fmt: skip
     worst = np.argsort(found.ensemble[np.arange(len(labels)), labels])[: NUM_MISTAKES * found.usable.any()]
     filters = _applied_kernel(classifier.params[int(found.usable.argmax())]["Conv_0"])
-    return found._replace(worst=worst, worst_images=dataset.test.images[worst], filters=filters)
+    return found._replace(worst=worst, worst_images=dataset.test.inputs[worst], filters=filters)
 
 
 def _applied_kernel(layer) -> np.ndarray:

@@ -1,6 +1,6 @@
 """One long run: segments of `fit`, evaluations, checkpoints, and resuming from them.
 
-Shapes: N images of a split, H x W x C an image.
+Shapes: N examples of a split.
 """
 
 import functools
@@ -9,19 +9,20 @@ import itertools
 import math
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 
 from jaxmnist.checks import FUNCTION, PATH, SEED, Whole, checked_by
-from jaxmnist.core import training
-from jaxmnist.core.arguments import AUGMENTATION, MODULE, TRANSFORMATION
+from jaxmnist.core import losses, training
+from jaxmnist.core.arguments import AUGMENTATION, METRICS, MODEL, TRANSFORMATION
+from jaxmnist.core.losses import Loss
+from jaxmnist.core.model import ModelLike
 from jaxmnist.core.state import State, init_state
 from jaxmnist.data.dataset import DATASET, Dataset, Split
 from jaxmnist.data.order import example_order
@@ -29,17 +30,19 @@ from jaxmnist.host.checkpoints import Checkpoints
 from jaxmnist.host.interrupts import defer_interrupt
 from jaxmnist.host.loop import run_segments
 from jaxmnist.networks import spreading
+from jaxmnist.sweeps.configure import Configured
 from jaxmnist.sweeps.fingerprint import checksums, digest, refuse_another, trace_run
 
 STEPS_PER_SEGMENT = 10
 
 
 @checked_by(
-    model=MODULE, optimizer=TRANSFORMATION, dataset=DATASET, seed=SEED, batch_size=Whole(1), num_steps=Whole(1),
-    evaluation_steps=Whole(1), folder=PATH, augment=AUGMENTATION, report=FUNCTION, warn=FUNCTION,
+    model=MODEL, optimizer=TRANSFORMATION, dataset=DATASET, seed=SEED, batch_size=Whole(1), num_steps=Whole(1),
+    evaluation_steps=Whole(1), folder=PATH, loss=FUNCTION, metrics=METRICS, augment=AUGMENTATION, report=FUNCTION,
+    warn=FUNCTION,
 )  # fmt: skip
 def train_run(
-    model: nn.Module,
+    model: ModelLike,
     optimizer: optax.GradientTransformation,
     dataset: Dataset,
     seed: int,
@@ -48,6 +51,8 @@ def train_run(
     num_steps: int,
     evaluation_steps: int,
     folder: Path,
+    loss: Loss = losses.cross_entropy,
+    metrics: Mapping[str, Loss] | None = None,
     augment: training.Augmentation | None = None,
     report: Callable[[int, list[dict[str, float]], float], None] = lambda step, rows, loss: None,
     warn: Callable[[str], None] = warnings.warn,
@@ -59,7 +64,7 @@ def train_run(
     Ctrl-C lets the segment end and saves it; a second one stops at once.
 
     Args:
-      model: a linen module from images to logits.
+      model: a linen module, or anything else of which a `Model` can be made.
       optimizer: an optax gradient transformation.
       dataset: what to train on, and whose validation split is evaluated.
       seed: of initial parameters, order of examples, dropout and augmentation.
@@ -67,6 +72,8 @@ def train_run(
       num_steps: training steps.
       evaluation_steps: steps between evaluations; the first is before training, the last after it.
       folder: where the states are kept; this run's alone.
+      loss: as in `training.fit`.
+      metrics: as in `training.evaluate`.
       augment: as in `training.fit`.
       report: is called after each segment with the step, all rows so far and the last batch loss (nan at the start).
       warn: is called with a sentence if a state in the folder cannot be read.
@@ -74,16 +81,18 @@ def train_run(
     Returns:
       The final state, on one device, and one row for each evaluation: `step`, `seconds` since the start (compilation
       included, and the time before an interruption), `training_accuracy` and `training_loss` on the next batch without
-      dropout, `validation_accuracy`, `validation_loss`.
+      dropout, `validation_accuracy`, `validation_loss`, or those of other metrics.
 
     Raises:
       ValueError: the folder holds the state of another run.
     """
     mesh = spreading.mesh_for(batch_size)
     validation = spreading.put(mesh, dataset.validation)
-    order = functools.partial(_order, len(dataset.train.labels), seed, batch_size)
+    order = functools.partial(_order, len(dataset.train.targets), seed, batch_size)
     rows: list[dict[str, float]] = []
-    description = _described(model, optimizer, dataset, augment) | {"seed": int(seed), "batch_size": int(batch_size)}
+    measured = losses.measures(loss, metrics)
+    configured = Configured(model, optimizer, loss, augment, measured)
+    description = _described(configured, dataset) | {"seed": int(seed), "batch_size": int(batch_size)}
     begin = time.monotonic()
 
     def check_notes(notes):
@@ -98,19 +107,20 @@ def train_run(
         row = {"step": step, "seconds": time.monotonic() - begin}
         next_batch = Split(*(field[order(step, step + 1)] for field in dataset.train))
         for name, split in (("training", next_batch), ("validation", validation)):
-            metrics = spreading.evaluate(mesh, model, reached.state.params, split)
-            jax.block_until_ready(metrics.loss)  # where Ctrl-C is heard, as in float() it is not
-            row |= {f"{name}_accuracy": float(metrics.accuracy), f"{name}_loss": float(metrics.loss)}
+            variables = reached.state.params, reached.state.model_state
+            found = spreading.evaluate(mesh, model, variables, split, measured)
+            jax.block_until_ready(found.loss)  # where Ctrl-C is heard, as in float() it is not
+            row |= {f"{name}_{metric}": float(value) for metric, value in found._asdict().items()}
         rows.append(row)
 
     with defer_interrupt() as is_interrupted, Checkpoints(folder) as checkpoints:
-        state = spreading.put(mesh, init_state(model, optimizer, seed, dataset.train.images))
+        state = spreading.put(mesh, init_state(model, optimizer, seed, dataset.train.inputs))
         saved = checkpoints.restore(state, warn, check_notes)
         if saved is not None:
             _, state, notes = saved
             rows[:] = notes["rows"]
             begin = time.monotonic() - rows[-1]["seconds"]
-        fit = functools.partial(spreading.fit, mesh, model, optimizer, augment=augment)
+        fit = functools.partial(spreading.fit, mesh, configured)
         reached = run_segments(
             _segments(fit, state, spreading.put(mesh, dataset.train), order, (num_steps, evaluation_steps)),
             evaluate=evaluate,
@@ -144,9 +154,9 @@ def _order(num_examples: int, seed: int, batch_size: int, start: int, stop: int)
     return example_order(num_examples, seed, (stop - start) * batch_size, start=start * batch_size)
 
 
-def _described(model, optimizer, dataset: Dataset, augment) -> dict:
+def _described(configured: Configured, dataset: Dataset) -> dict:
     """Returns what is trained and on what, in numbers that are the same in every process."""
-    traced = trace_run(lambda values: (model, optimizer, {}), (), dataset.train.images.shape[1:], augment)
+    traced = trace_run(lambda values: configured, (), dataset.train)
     return checksums(dataset) | {"computation_sha256": digest(traced)}
 
 

@@ -5,28 +5,30 @@ et al. 2021, arXiv:2105.04663). The numbers are those of one device, to rounding
 (`use_cores`), which share the work of one device badly: products of small matrices stay on one core. A step of
 the original CNN takes 0.87 of the time on 2 cores.
 
-Shapes: N images of a split, H x W x C an image.
+Shapes: N examples of a split.
 """
 
 import dataclasses
 import functools
 import math
+from typing import Any
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxmnist.core import training
+from jaxmnist.core.losses import Loss
+from jaxmnist.core.model import Model
 from jaxmnist.core.state import State
 from jaxmnist.data.dataset import Split
+from jaxmnist.sweeps.configure import Configured
 
 # A matrix of fewer numbers is multiplied sooner than divided.
 MIN_DIVIDED_SIZE = 2**16
 # With more images at a time, what a convolution by bands moves no longer stays in a core's cache.
-IMAGES_AT_ONCE = 50
+EXAMPLES_AT_ONCE = 50
 _AXIS = "images"
 
 
@@ -63,42 +65,30 @@ class _Spread:
         return images if self.augment is None else self.augment(key, images)
 
 
-@functools.partial(
-    jax.jit,
-    static_argnames=("mesh", "model", "optimizer", "batch_size", "num_steps", "augment"),
-    donate_argnames="state",
-)
+@functools.partial(jax.jit, static_argnames=("mesh", "run", "batch_size", "num_steps"), donate_argnames="state")
 def fit(
-    mesh: Mesh,
-    model: nn.Module,
-    optimizer: optax.GradientTransformation,
-    state: State,
-    split: Split,
-    order: jax.Array,
-    batch_size: int,
-    *,
-    num_steps: int,
-    augment: training.Augmentation | None = None,
+    mesh: Mesh, run: Configured, state: State, split: Split, order: jax.Array, batch_size: int, *, num_steps: int
 ) -> tuple[State, jax.Array]:
     """Takes steps as `training.fit` does, on all devices of `mesh`, where `put` has put the state; it is donated."""
     state, losses = training.fit(
-        model, optimizer, state, split, order, batch_size, num_steps=num_steps, augment=_Spread(mesh, augment)
-    )
-    # As it came, so that the next call is the same program.
+        run.model, run.optimizer, state, split, order, batch_size,
+        num_steps=num_steps, loss=run.loss, augment=_Spread(mesh, run.augment),
+    )  # fmt: skip
+    # With the same placement as before, so that the next call is the same program.
     return jax.lax.with_sharding_constraint(state, _shardings(mesh, state)), losses
 
 
-@functools.partial(jax.jit, static_argnames=("mesh", "model"))
-def evaluate(mesh: Mesh, model: nn.Module, params: optax.Params, split: Split) -> training.Metrics:
-    """Returns accuracy and loss on every image of a split as `training.evaluate` does, each device taking its share."""
-    num_images = len(split.labels)
-    batch_size = min(IMAGES_AT_ONCE, num_images)
-    batches_each = math.ceil(num_images / (batch_size * mesh.size))
-    # Batches that begin beyond the last image count nothing.
+@functools.partial(jax.jit, static_argnames=("mesh", "model", "measured"))
+def evaluate(mesh: Mesh, model: Model, variables, split: Split, measured: tuple[tuple[str, Loss], ...]) -> Any:
+    """Returns the metrics on every example of a split as `training.evaluate` does, each device taking its share."""
+    num_examples = len(split.targets)
+    batch_size = min(EXAMPLES_AT_ONCE, num_examples)
+    batches_each = math.ceil(num_examples / (batch_size * mesh.size))
+    # Batches that begin beyond the last example count nothing.
     starts = batch_size * jnp.arange(batches_each * mesh.size, dtype=jnp.int32)
     each, same = PartitionSpec(_AXIS), PartitionSpec()
     sums = jax.shard_map(
-        lambda params, split, starts: training.batch_sums(model, params, split, starts, batch_size),
+        lambda variables, split, starts: training.batch_sums(model, variables, split, starts, batch_size, measured),
         mesh=mesh, in_specs=(same, same, each), out_specs=each, check_vma=False,
     )  # fmt: skip
-    return training.metrics(*sums(params, split, starts), num_images)
+    return training.means(sums(variables, split, starts), num_examples)

@@ -106,7 +106,7 @@ def averaged(dataset: Dataset) -> Dataset:
     Raises:
       DataError: there are fewer images, or pixels.
     """
-    images, labels = dataset.train.images[:NUM_IMAGES], dataset.train.labels[:NUM_IMAGES]
+    images, labels = dataset.train.inputs[:NUM_IMAGES], dataset.train.targets[:NUM_IMAGES]
     height, width = images.shape[1:3]
     if len(labels) < NUM_IMAGES or min(height, width) < IMAGE_SIZE:
         raise DataError(

@@ -45,9 +45,8 @@ def capacity(job: Job, memory: float, num_devices: int) -> Capacity:
       ValueError: not even a single run fits.
     """
     first = {name: values[0].item() for name, values in job.arrays.items() if name not in ("batch_size", "seed")}
-    image_shape = job.dataset.train.images.shape[1:]
     largest = [
-        sizes(job.model, job.optimizer, tuple((first | dict(values)).items()), image_shape)
+        sizes(job.setup, tuple((first | dict(values)).items()), job.example)
         for values in static_values(job.arrays, job.static)
     ]
     per_run, num_params = max(size.state_bytes for size in largest), max(size.num_params for size in largest)

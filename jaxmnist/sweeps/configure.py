@@ -1,38 +1,117 @@
-"""From the hyperparameters of a run to what it is trained with: a model, an optimizer and loss keywords."""
+"""From the hyperparameters of a run to what it is trained with."""
 
+import dataclasses
+import functools
+import inspect
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-import flax.linen as nn
 import optax
 
-from jaxmnist.core.model import model_fields
+from jaxmnist.core.adapters.factory import ModelFactory, model_factory
+from jaxmnist.core.adapters.flags import argument_names
+from jaxmnist.core.losses import Loss, cross_entropy, measures
+from jaxmnist.core.model import Model, ModelLike
 from jaxmnist.core.optimizers import OptimizerFactory
+from jaxmnist.core.training import Augmentation
 
-LOSS_NAMES = frozenset({"label_smoothing"})
+
+class Setup(NamedTuple):
+    """What all runs of a sweep are trained with, before their hyperparameters are known; hashable.
+
+    Attributes:
+      model: returns a model, given some of the hyperparameters.
+      optimizer: an optax factory.
+      loss: `(outputs, targets, **keywords) -> [B]`.
+      measured: what is measured on whole splits, name to `(outputs, targets) -> [B]`, the loss among it.
+      augment: changes inputs in training; None for nothing.
+      objects: for each axis of values that are neither numbers nor strings, its name and these values, each with the
+        string that stands for it in arrays and results.
+    """
+
+    model: ModelFactory
+    optimizer: OptimizerFactory
+    loss: Loss
+    measured: tuple[tuple[str, Loss], ...]
+    augment: Augmentation | None
+    objects: tuple[tuple[str, tuple[tuple[str, Any], ...]], ...] = ()
 
 
 class Configured(NamedTuple):
     """What one run is trained with."""
 
-    model: nn.Module
+    model: Model
     optimizer: optax.GradientTransformation
-    loss_keywords: dict
+    loss: Loss
+    augment: Augmentation | None
+    measured: tuple[tuple[str, Loss], ...]
 
 
-def configure(model: nn.Module, optimizer: OptimizerFactory, values: Mapping) -> Configured:
+def make_setup(
+    model: ModelLike,
+    optimizer: OptimizerFactory,
+    loss: Loss = cross_entropy,
+    metrics: Mapping[str, Loss] | None = None,
+    augment: Augmentation | None = None,
+) -> Setup:
+    """Returns a setup of what a person gave."""
+    return Setup(model_factory(model), optimizer, loss, measures(loss, metrics), augment)
+
+
+def loss_arguments(loss: Loss) -> tuple[str, ...]:
+    """Returns the names of a loss's hyperparameters: its arguments after outputs and targets."""
+    return argument_names(loss)[2:]
+
+
+def required_arguments(loss: Loss) -> list[str]:
+    """Returns the names of those of a loss's hyperparameters that have no default."""
+    parameters = inspect.signature(loss).parameters
+    return [name for name in loss_arguments(loss) if parameters[name].default is inspect.Parameter.empty]
+
+
+def augment_arguments(augment: Augmentation | None) -> tuple[str, ...]:
+    """Returns the names of an augmentation's hyperparameters: its fields, or its arguments after key and inputs."""
+    if augment is None:
+        return ()
+    if dataclasses.is_dataclass(augment):
+        return tuple(field.name for field in dataclasses.fields(augment))
+    return argument_names(augment)[2:]
+
+
+def owners(setup: Setup, name: str) -> list[str]:
+    """Returns which of model, loss and augmentation have a hyperparameter of that name; else the optimizer has it."""
+    arguments = {
+        "model": setup.model.arguments,
+        "loss": loss_arguments(setup.loss),
+        "augmentation": augment_arguments(setup.augment),
+    }
+    return [part for part, names in arguments.items() if name in names] or ["optimizer"]
+
+
+def configure(setup: Setup, values: Mapping) -> Configured:
     """Returns what one run is trained with.
 
     Args:
-      model: the linen module whose fields are set.
-      optimizer: the optax factory to call.
-      values: name to value; names of fields of the model set these fields, names in `LOSS_NAMES` go to the loss, and
-        all others to the optimizer.
+      setup: what all runs are trained with.
+      values: name to value of each hyperparameter; each goes to the one of `owners`.
     """
-    fields = model_fields(model)
-    model_values: dict = {name: value for name, value in values.items() if name in fields}
-    loss_values = {name: value for name, value in values.items() if name in LOSS_NAMES}
-    optimizer_values = {name: value for name, value in values.items() if name not in {*fields, *LOSS_NAMES}}
+    parts: dict[str, dict] = {"model": {}, "loss": {}, "augmentation": {}, "optimizer": {}}
+    objects = {name: dict(pairs) for name, pairs in setup.objects}
+    for name, value in values.items():
+        parts[owners(setup, name)[0]][name] = objects[name][value] if name in objects else value
+    augment: Any = setup.augment
+    if parts["augmentation"]:
+        change = dataclasses.replace if dataclasses.is_dataclass(augment) else functools.partial
+        augment = change(augment, **parts["augmentation"])
+    # A loss is measured with the defaults of its arguments, if they have any, so that runs can be compared.
+    needed = {name: parts["loss"][name] for name in required_arguments(setup.loss) if name in parts["loss"]}
+    measured = setup.measured
+    if needed:
+        measured = (*measured[:-1], ("loss", functools.partial(setup.loss, **needed)))
     return Configured(
-        model.clone(**model_values) if model_values else model, optimizer(**optimizer_values), loss_values
+        model=setup.model(**parts["model"]),
+        optimizer=setup.optimizer(**parts["optimizer"]),
+        loss=functools.partial(setup.loss, **parts["loss"]) if parts["loss"] else setup.loss,
+        augment=augment,
+        measured=measured,
     )

@@ -5,9 +5,9 @@ import itertools
 import math
 import time
 from collections import Counter
+from collections.abc import Mapping
 from typing import NamedTuple
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -15,13 +15,17 @@ import optax
 from jax.sharding import Mesh
 
 from jaxmnist.checks import Whole, checked_by
-from jaxmnist.core import optimizers, training
+from jaxmnist.core import losses, optimizers, training
+from jaxmnist.core.losses import Loss
+from jaxmnist.core.model import ModelLike
 from jaxmnist.core.state import init_state
+from jaxmnist.core.training import Augmentation
 from jaxmnist.data.dataset import Batch, Dataset
 from jaxmnist.host.devices import available
 from jaxmnist.sweeps import planning, programs
 from jaxmnist.sweeps.arguments import MEMORY, TRAINED, check_evaluations
-from jaxmnist.sweeps.job import Job, make_job
+from jaxmnist.sweeps.configure import configure, make_setup
+from jaxmnist.sweeps.job import Job, make_job, shapes
 from jaxmnist.sweeps.running import Data, put
 from jaxmnist.sweeps.runs import Runs
 from jaxmnist.sweeps.sizes import step_flops
@@ -62,12 +66,15 @@ class Cost(NamedTuple):
 
 @checked_by(check_evaluations, **TRAINED, num_evaluations=Whole(1), memory=MEMORY)
 def estimate(
-    model: nn.Module,
+    model: ModelLike,
     optimizer: optimizers.OptimizerFactory,
     runs: Runs,
     dataset: Dataset,
     *,
     num_steps: int,
+    loss: Loss = losses.cross_entropy,
+    metrics: Mapping[str, Loss] | None = None,
+    augment: Augmentation | None = None,
     num_evaluations: int = 1,
     memory: float | None = None,
 ) -> Cost:
@@ -76,7 +83,8 @@ def estimate(
     Raises:
       ValueError: as `sweep`.
     """
-    job = make_job(model, optimizer, runs, dataset, num_steps, num_evaluations)
+    setup = make_setup(model, optimizer, loss, metrics, augment)
+    job = make_job(setup, runs, dataset, num_steps, num_evaluations)
     planned = plan(job, available() if memory is None else memory)
     mesh = programs.local_mesh()
     data = put(mesh, dataset)
@@ -97,7 +105,7 @@ def estimate(
         num_programs=len(planned),
         num_compilations=len(kinds),
         memory=held + peak,
-        useful_flops=useful * _flops_per_example(model, dataset),
+        useful_flops=useful * _flops_per_example(job),
         padding=planning.padding(planned),
         seconds=seconds,
     )
@@ -109,23 +117,23 @@ def _kind(program: planning.Program) -> tuple:
 
 def _try(job: Job, program: planning.Program, data: Data, mesh: Mesh) -> tuple[float, float, int]:
     """Returns the seconds of compilation, the seconds of one program after it, and its peak bytes."""
-    spec = programs.ProgramSpec(job.model, job.optimizer, program.static, mesh)
+    spec = programs.ProgramSpec(job.setup, program.static, mesh)
     inputs = programs.make_inputs(mesh, job.arrays, program)
     begin = time.perf_counter()
-    states = programs.init(spec, inputs, data.train.images)
+    states = programs.init(spec, inputs, data.train.inputs)
     boundaries = planning.segments(job.num_steps, job.num_evaluations, step_flops(program, states))
     length = max(stop - start for start, stop in itertools.pairwise(boundaries))
-    window = programs.per_group(mesh, programs.order_window(program, len(data.train.labels), 0, length))
+    window = programs.per_group(mesh, programs.order_window(program, len(data.train.targets), 0, length))
     arguments = (inputs, states, window, data.train)
     segment = programs.Segment(length, program.padded_batch_sizes, program.at_once)
     advance = programs.advance.lower(spec, *arguments, segment=segment).compile()
     evaluate = {
-        name: programs.evaluate.lower(spec, inputs, states.params, getattr(data, name)).compile()
+        name: programs.evaluate.lower(spec, inputs, states, getattr(data, name)).compile()
         for name in ("validation", "test")
     }
     jax.block_until_ready(states.step)
     compilation_s = time.perf_counter() - begin
-    state_bytes = sum(leaf.nbytes for leaf in jax.tree.leaves((states.params, states.opt_state)))
+    state_bytes = sum(leaf.nbytes for leaf in jax.tree.leaves((states.params, states.model_state, states.opt_state)))
 
     begin = time.perf_counter()
     states, _ = advance(*arguments)
@@ -133,7 +141,7 @@ def _try(job: Job, program: planning.Program, data: Data, mesh: Mesh) -> tuple[f
     each_s = (time.perf_counter() - begin) * job.num_steps / length
     for name in evaluate:
         begin = time.perf_counter()
-        jax.block_until_ready(evaluate[name](inputs, states.params, getattr(data, name)))
+        jax.block_until_ready(evaluate[name](inputs, states, getattr(data, name)))
         often = job.num_evaluations + 1 if name == "validation" and job.num_evaluations > 1 else 0
         each_s += (1 + often) * (time.perf_counter() - begin)
     analyses = [compiled.memory_analysis() for compiled in (advance, *evaluate.values())]
@@ -142,17 +150,20 @@ def _try(job: Job, program: planning.Program, data: Data, mesh: Mesh) -> tuple[f
     return compilation_s, each_s, state_bytes + 2 * window.nbytes + mesh.size * temporary
 
 
-def _flops_per_example(model: nn.Module, dataset: Dataset) -> float:
-    """Returns the operations that one more example adds to a batch, forward and backward."""
+def _flops_per_example(job: Job) -> float:
+    """Returns the operations that one more example adds to a batch, forward and backward, of the sweep's first run."""
+    first = {name: values[0].item() for name, values in job.arrays.items() if name not in ("batch_size", "seed")}
+    run = configure(job.setup, first)
+    optimizer = optax.sgd(0.1)
 
     def flops(batch_size):
-        images = jax.ShapeDtypeStruct((batch_size, *dataset.train.images.shape[1:]), jnp.uint8)
-        labels = jax.ShapeDtypeStruct((batch_size,), jnp.int32)
+        inputs, targets = (
+            jax.ShapeDtypeStruct((batch_size, *array.shape[1:]), array.dtype) for array in shapes(job.dataset.train)
+        )
         weights = jax.ShapeDtypeStruct((batch_size,), jnp.float32)
-        optimizer = optax.sgd(0.1)
-        state = jax.eval_shape(functools.partial(init_state, model, optimizer), 0, images)
-        step = jax.jit(functools.partial(training.train_step, model, optimizer))
-        analysis = step.lower(state, Batch(images, labels, weights)).cost_analysis()
+        state = jax.eval_shape(functools.partial(init_state, run.model, optimizer), 0, inputs)
+        step = jax.jit(lambda state, batch: training.train_step(run.model, optimizer, state, batch, run.loss))
+        analysis = step.lower(state, Batch(inputs, targets, weights)).cost_analysis()
         return analysis["flops"] if analysis else math.nan
 
     return flops(2) - flops(1)

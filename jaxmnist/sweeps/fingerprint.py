@@ -12,64 +12,66 @@ import numpy as np
 from jax.extend import core
 
 from jaxmnist.core import training
-from jaxmnist.core.model import check_flags
 from jaxmnist.core.state import init_state
-from jaxmnist.data.dataset import SPLIT_NAMES, Batch, Dataset
+from jaxmnist.data.dataset import SPLIT_NAMES, Batch, Dataset, Split
 from jaxmnist.host.files import NOT_COMPARED
+from jaxmnist.sweeps.configure import Configured
 
 # Names and places of functions change no result, and rules of differentiation are either applied already or not used.
 IGNORED = re.compile(r"name|.*debug_info|.*source_info|.*_thunk|.*_fun|fwd|bwd|.*jvp")
 
 # These are recorded as numbers that mean nothing to a reader; messages use these words instead.
 CHECKSUMS = {
-    "images_crc32": "images",
-    "labels_crc32": "labels",
+    "inputs_crc32": "inputs",
+    "targets_crc32": "targets",
     "computation_sha256": "computation, as the model, the loss and the optimizer make it up,",
     "plan_crc32": "plan",
 }
 
 
 def trace_run(
-    configure: Callable[[Mapping[str, jax.Array]], Any],
+    configure: Callable[[Mapping[str, jax.Array]], Configured],
     names: Sequence[str],
-    image_shape: tuple[int, ...],
-    augment: training.Augmentation | None = None,
+    train: Split,
 ) -> core.ClosedJaxpr:
-    """Returns all that one run computes: its initial state, a training step, and the logits of an evaluation.
+    """Returns all that one run computes: its initial state, a training step, and an evaluation of one example.
 
     Args:
-      configure: returns model, optimizer and loss keywords (`configure.Configured`), given the traced hyperparameters.
+      configure: returns what a run is trained with, given the traced hyperparameters.
       names: those of the traced hyperparameters.
-      image_shape: `(H, W, C)`.
-      augment: as `training.fit`.
+      train: the training split, of whose arrays shapes and dtypes matter.
 
     Returns:
-      The traced program; its first output is the logits of one image, `[1, K]`.
+      The traced program; its first output is the model's of one example, `[1, ...]`.
 
     Raises:
       UnsupportedModel: the model would be trained wrongly.
     """
 
-    def run(values, seed, images, labels, weights):
-        model, optimizer, loss_keywords = configure(values)
-        state = init_state(model, optimizer, seed, images)
-        check_flags(model, state.params, training.to_unit_range(images), state.key)
-        after = training.train_step(model, optimizer, state, Batch(images, labels, weights), augment, **loss_keywords)
-        return training.predict(model, state.params, images), state, after
+    def run(values, seed, batch):
+        run = configure(values)
+        state = init_state(run.model, run.optimizer, seed, batch.inputs)
+        after = training.train_step(run.model, run.optimizer, state, batch, run.loss, run.augment)
+        outputs = training.predict(run.model, state.params, state.model_state, batch.inputs)
+        return outputs, [measure(outputs, batch.targets) for _, measure in run.measured], state, after
 
     values = {name: jax.ShapeDtypeStruct((), jnp.float32) for name in names}
-    kinds = ((), jnp.int32), ((1, *image_shape), jnp.uint8), ((1,), jnp.int32), ((1,), jnp.float32)
-    return jax.make_jaxpr(run)(values, *(jax.ShapeDtypeStruct(*kind) for kind in kinds))
+    inputs, targets = (
+        jax.ShapeDtypeStruct((1, *array.shape[1:]), jax.dtypes.canonicalize_dtype(array.dtype)) for array in train
+    )
+    batch = Batch(inputs, targets, jax.ShapeDtypeStruct((1,), jnp.float32))
+    return jax.make_jaxpr(run)(values, jax.ShapeDtypeStruct((), jnp.int32), batch)
 
 
 def checksums(dataset: Dataset) -> dict[str, int]:
-    """Returns the CRC-32 of the images and of the labels of all splits."""
+    """Returns the CRC-32 of the inputs and of the targets of all splits, as training sees them."""
     found = {}
-    for field, dtype in (("images", np.uint8), ("labels", np.int32)):
+    for field in Split._fields:
         crc = 0
         for split in SPLIT_NAMES:
-            array = np.ascontiguousarray(getattr(getattr(dataset, split), field), dtype)
-            crc = zlib.crc32(array.tobytes(), crc)
+            array = np.asarray(getattr(getattr(dataset, split), field))
+            seen = np.ascontiguousarray(array, jax.dtypes.canonicalize_dtype(array.dtype))
+            crc = zlib.crc32(f"{seen.dtype}{seen.shape[1:]}".encode() + seen.tobytes(), crc)
         found[f"{field}_crc32"] = crc
     return found
 

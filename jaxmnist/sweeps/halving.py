@@ -1,12 +1,11 @@
 """Successive halving: a sweep that spends most of its steps on the settings that do best along the way."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import flax.linen as nn
 import numpy as np
 import xarray as xr
 
@@ -14,9 +13,13 @@ from jaxmnist import checks
 from jaxmnist.analysis import files as result_files
 from jaxmnist.analysis import results
 from jaxmnist.checks import Optional, Where, Whole, checked_by, is_ascending, is_sequence, kinds
-from jaxmnist.core import optimizers
+from jaxmnist.core import losses, optimizers
+from jaxmnist.core.losses import Loss
+from jaxmnist.core.model import ModelLike
+from jaxmnist.core.training import Augmentation
 from jaxmnist.data.dataset import Dataset
 from jaxmnist.sweeps.arguments import TRAINED
+from jaxmnist.sweeps.configure import make_setup
 from jaxmnist.sweeps.folder import SweepFolder, is_begun
 from jaxmnist.sweeps.job import describe, make_job
 from jaxmnist.sweeps.runs import Runs, hyperparameter_names
@@ -42,7 +45,7 @@ def _check_halving(given: SimpleNamespace) -> None:
 
 @checked_by(_check_halving, **TRAINED, factor=FACTOR, rungs=RUNGS)
 def halve(
-    model: nn.Module,
+    model: ModelLike,
     optimizer: optimizers.OptimizerFactory,
     runs: Runs,
     dataset: Dataset,
@@ -50,6 +53,9 @@ def halve(
     num_steps: int,
     factor: int,
     rungs: Sequence[int] | None = None,
+    loss: Loss = losses.cross_entropy,
+    metrics: Mapping[str, Loss] | None = None,
+    augment: Augmentation | None = None,
     **options: Any,
 ) -> xr.Dataset:
     """Returns the results of successive halving (Jamieson & Talwalkar 2016, arXiv:1502.07943).
@@ -67,6 +73,9 @@ def halve(
       num_steps: training steps of the runs that are never pruned.
       factor: one in this many settings is kept at each rung; at least 2.
       rungs: ascending steps below `num_steps` at which to prune; default `num_steps` / `factor`^2 and / `factor`.
+      loss: as `sweep`.
+      metrics: as `sweep`.
+      augment: as `sweep`.
       **options: further arguments of `sweep`, except `num_evaluations`, `record` and `shard`. Each rung has a folder
         of its own in `folder`.
 
@@ -78,8 +87,9 @@ def halve(
       ValueError: as `sweep`, or the factor or the rungs are not as described above.
     """
     folder = options.pop("folder", None)
-    job = make_job(model, optimizer, runs, dataset, num_steps)
+    job = make_job(make_setup(model, optimizer, loss, metrics, augment), runs, dataset, num_steps)
     arrays = job.arrays
+    options |= {"loss": loss, "metrics": metrics, "augment": augment}
     steps = check_rungs(num_steps, factor, rungs)
     stops = [*steps, num_steps]
     description = describe(job) | {"rungs": " ".join(map(str, stops)), "factor": int(factor)}
@@ -92,7 +102,8 @@ def halve(
     for stage, stop in enumerate(stops):
         stage_runs = {name: values[rows] for name, values in arrays.items()}
         place = _rung_folder(Path(folder), stop) if folder is not None else None
-        result = sweep(model, optimizer, stage_runs, dataset, num_steps=stop, folder=place, **options)
+        given = {name: np.asarray(values)[rows] for name, values in runs.items()}
+        result = sweep(model, optimizer, given, dataset, num_steps=stop, folder=place, **options)
         stages.append((stop, rows, result))
         if stage < len(steps):
             rows = rows[survivors(stage_runs, result, factor)]

@@ -7,26 +7,31 @@ import inspect
 import json
 import platform
 import zlib
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
-import flax.linen as nn
 import jax
 import numpy as np
 from jax.extend import core
 
 from jaxmnist import checks
 from jaxmnist.checks import Choices, Whole, checked_by
-from jaxmnist.core import optimizers
-from jaxmnist.core.model import UnsupportedModel, model_fields, named
-from jaxmnist.data.dataset import SPLIT_NAMES, Dataset
+from jaxmnist.core import losses, optimizers
+from jaxmnist.core.influence import rows_interact
+from jaxmnist.core.losses import Loss
+from jaxmnist.core.model import ModelLike, UnsupportedModel
+from jaxmnist.core.training import Augmentation
+from jaxmnist.data.dataset import SPLIT_NAMES, Dataset, Split, check_labels
 from jaxmnist.host.files import FORMAT
 from jaxmnist.sweeps import fingerprint
 from jaxmnist.sweeps.arguments import TRAINED, check_evaluations
-from jaxmnist.sweeps.configure import LOSS_NAMES, configure
+from jaxmnist.sweeps.configure import Setup, configure, make_setup, owners
 from jaxmnist.sweeps.planning import Static
-from jaxmnist.sweeps.runs import Runs, check_runs, hyperparameter_names
+from jaxmnist.sweeps.runs import Runs, check_runs, hyperparameter_names, without_objects
+from jaxmnist.values import described
 
+# Examples that are tried for an influence on each other: a batch of 4, and another one in place of its last.
+INTERACTING = 5
 RESERVED_NAMES = frozenset({"step", "run", "row", "finished"})
 
 
@@ -47,48 +52,58 @@ class Job(NamedTuple):
     """What is trained, on which data, and what is recorded: the one value that a sweep's functions pass on.
 
     Attributes:
-      model: a linen module from images to logits.
-      optimizer: an optax factory.
+      setup: model, optimizer, loss, metrics and augmentation.
       arrays: the checked runs.
       static: names that programs are built with.
       dataset: the splits to train and evaluate on.
       num_steps: training steps.
       num_evaluations: how often along training to evaluate.
       record: the splits to evaluate on along training.
+      rows_interact: whether the examples of a batch influence each other, so that batches must not be padded.
     """
 
-    model: nn.Module
-    optimizer: optimizers.OptimizerFactory
+    setup: Setup
     arrays: dict[str, np.ndarray]
     static: tuple[str, ...]
     dataset: Dataset
     num_steps: int
     num_evaluations: int = 1
     record: tuple[str, ...] = ()
+    rows_interact: bool = False
+
+    @property
+    def example(self) -> jax.ShapeDtypeStruct:
+        """Shape and dtype of one example's inputs, `[1, ...]`."""
+        inputs = self.dataset.train.inputs
+        return jax.ShapeDtypeStruct((1, *inputs.shape[1:]), jax.dtypes.canonicalize_dtype(inputs.dtype))
 
 
 @checked_by(check_evaluations, **TRAINED, num_evaluations=Whole(1), record=Choices(SPLIT_NAMES, least=0))
 def check(
-    model: nn.Module,
+    model: ModelLike,
     optimizer: optimizers.OptimizerFactory,
     runs: Runs,
     dataset: Dataset,
     num_steps: int,
     num_evaluations: int = 1,
     record: Sequence[str] = (),
+    *,
+    loss: Loss = losses.cross_entropy,
+    metrics: Mapping[str, Loss] | None = None,
+    augment: Augmentation | None = None,
 ) -> Checked:
     """Returns the runs, once everything that can be known before training has been checked.
 
     Raises:
       ValueError: as `sweep`.
     """
-    job = make_job(model, optimizer, runs, dataset, num_steps, num_evaluations, record)
+    setup = make_setup(model, optimizer, loss, metrics, augment)
+    job = make_job(setup, runs, dataset, num_steps, num_evaluations, record)
     return Checked(job.arrays, job.static)
 
 
 def make_job(
-    model: nn.Module,
-    optimizer: optimizers.OptimizerFactory,
+    setup: Setup,
     runs: Runs,
     dataset: Dataset,
     num_steps: int,
@@ -100,25 +115,36 @@ def make_job(
     Raises:
       ValueError: as `sweep`.
     """
-    arrays = check_runs(runs, len(dataset.train.labels))
+    arrays, objects = without_objects(check_runs(runs, len(dataset.train.targets)))
+    setup = setup._replace(objects=objects)
     reserved = RESERVED_NAMES & set(arrays)
     if reserved:
         raise ValueError(f"{min(reserved)} cannot be a hyperparameter: results use that name for something else")
-    names = hyperparameter_names(arrays)
-    optimizer_names = [name for name in names if name not in {*model_fields(model), *LOSS_NAMES}]
-    try:
-        inspect.signature(optimizer).bind(**dict.fromkeys(optimizer_names))
-    except TypeError as error:
-        raise ValueError(
-            f"optimizer {_called(optimizer)} does not take the hyperparameters {optimizer_names}: {error}"
-        ) from None
+    _check_names(setup, hyperparameter_names(arrays))
     smoothing = arrays.get("label_smoothing", np.zeros(1))
     if smoothing.dtype.kind not in "iuf" or not ((smoothing >= 0) & (smoothing <= 1)).all():
         raise ValueError(f"label_smoothing has the values {np.unique(smoothing).tolist()}; it lies in [0, 1]")
-    static = _static_names(model, optimizer, arrays, dataset)
-    for values in static_values(arrays, static):
-        _check_static(model, optimizer, arrays, values, dataset)
-    return Job(model, optimizer, arrays, static, dataset, num_steps, num_evaluations, tuple(record))
+    static = _static_names(setup, arrays, dataset)
+    combinations = static_values(arrays, static)
+    for values in combinations:
+        _check_static(setup, arrays, values, dataset)
+    interact = [_rows_interact(setup, _split_values(arrays, values)[0], dataset) for values in combinations]
+    return Job(setup, arrays, static, dataset, num_steps, num_evaluations, tuple(record), any(interact))
+
+
+def _check_names(setup: Setup, names: list[str]) -> None:
+    """Raises ValueError if a hyperparameter belongs to two parts, or the optimizer does not take what is left to it."""
+    for name in names:
+        parts = owners(setup, name)
+        if len(parts) > 1:
+            raise ValueError(f"{name} is a hyperparameter of both {' and '.join(parts)}; rename one of them")
+    left = [name for name in names if owners(setup, name) == ["optimizer"]]
+    try:
+        inspect.signature(setup.optimizer).bind(**dict.fromkeys(left))
+    except TypeError as error:
+        raise ValueError(
+            f"optimizer {_called(setup.optimizer)} does not take the hyperparameters {left}: {error}"
+        ) from None
 
 
 def static_values(arrays: Runs, static: tuple[str, ...]) -> list[Static]:
@@ -128,7 +154,7 @@ def static_values(arrays: Runs, static: tuple[str, ...]) -> list[Static]:
     return [tuple(zip(static, values, strict=True)) for values in combinations]
 
 
-def _static_names(model, optimizer, arrays, dataset) -> tuple[str, ...]:
+def _static_names(setup: Setup, arrays: Runs, dataset: Dataset) -> tuple[str, ...]:
     """Returns the names whose values are needed while a program is built, found by trying.
 
     Each combination of the values that are known to decide a program is tried, since another branch may need another
@@ -138,20 +164,19 @@ def _static_names(model, optimizer, arrays, dataset) -> tuple[str, ...]:
     static = [name for name in names if arrays[name].dtype.kind in "bU"]
     while True:
         combinations = static_values(arrays, tuple(static))
-        found = {name for values in combinations for name in _untraceable(model, optimizer, arrays, values, dataset)}
+        found = {name for values in combinations for name in _untraceable(setup, arrays, values, dataset)}
         if not found:
             return tuple(name for name in names if name in static)
         static += found
 
 
-def _untraceable(model, optimizer, arrays, values: Static, dataset) -> list[str]:
+def _untraceable(setup: Setup, arrays: Runs, values: Static, dataset: Dataset) -> list[str]:
     """Returns the names that cannot be traced beside these static values."""
-    image_shape = dataset.train.images.shape[1:]
     fixed, numeric = _split_values(arrays, values)
 
     def is_traceable(names):
         try:
-            _trace(model, optimizer, fixed, tuple(names), image_shape)
+            _trace(setup, fixed, tuple(names), shapes(dataset.train))
         except Exception:  # flax and optax raise many kinds if a traced value meets Python's `if` or a shape
             return False
         return True
@@ -159,40 +184,81 @@ def _untraceable(model, optimizer, arrays, values: Static, dataset) -> list[str]
     return [] if is_traceable(numeric) else [name for name in numeric if not is_traceable([name])]
 
 
-def _split_values(arrays, values: Static) -> tuple[Static, tuple[str, ...]]:
+def _split_values(arrays: Runs, values: Static) -> tuple[Static, tuple[str, ...]]:
     """Returns a value of each hyperparameter, including these, and the names of the others."""
     names = hyperparameter_names(arrays)
     fixed = {name: arrays[name][0].item() for name in names} | dict(values)
     return tuple(fixed.items()), tuple(name for name in names if name not in dict(values))
 
 
-def _check_static(model, optimizer, arrays, values: Static, dataset) -> None:
+def _check_static(setup: Setup, arrays: Runs, values: Static, dataset: Dataset) -> None:
     """Raises ValueError if runs with these static values cannot be built, or would be trained wrongly."""
     fixed, traced = _split_values(arrays, values)
     try:
-        shape = _trace(model, optimizer, fixed, traced, dataset.train.images.shape[1:]).out_avals[0].shape
+        outputs, *measured = _trace(setup, fixed, traced, shapes(dataset.train)).out_avals[: 1 + len(setup.measured)]
     except UnsupportedModel:
         raise
     except Exception as error:  # any error here is caused by these values
-        shown = ", ".join(f"{name}={value!r}" for name, value in fixed)
+        given = ", ".join(f"{name}={value!r}" for name, value in fixed)
         raise ValueError(
-            f"model {named(model)} and optimizer {_called(optimizer)} cannot be built with {shown}: "
+            f"model {setup.model.name} and optimizer {_called(setup.optimizer)} cannot be built with {given}: "
             f"{checks.reason(error.__cause__ or error)}"
         ) from None
+    for (name, _), found in zip(setup.measured, measured, strict=True):
+        if found.shape != (1,):
+            raise ValueError(f"{name} returns the shape {found.shape} for one example; one number for each is needed")
     num_classes = len(dataset.class_names)
-    if shape != (1, num_classes):
+    uses_labels = losses.unwrapped(setup.loss) is losses.cross_entropy
+    if uses_labels and num_classes and outputs.shape != (1, num_classes):
         raise ValueError(
-            f"model {named(model)} gives logits of shape {shape} for an image of {dataset.name}, which has "
-            f"{num_classes} classes: set num_classes={num_classes}"
+            f"model {setup.model.name} gives logits of shape {outputs.shape} for an example of {dataset.name}, which "
+            f"has {num_classes} classes: set num_classes={num_classes}"
         )
+    if uses_labels and not num_classes:
+        for split in SPLIT_NAMES:
+            targets = getattr(dataset, split).targets
+            check_labels(f"dataset.{split}.targets", targets, len(targets), outputs.shape[-1])
 
 
 @functools.lru_cache(maxsize=64)
-def _trace(model, optimizer, fixed: Static, traced: tuple[str, ...], image_shape) -> core.ClosedJaxpr:
+def _trace(setup: Setup, fixed: Static, traced: tuple[str, ...], train: Split) -> core.ClosedJaxpr:
     """Returns the program of one run, with a value of each hyperparameter, some of which are traced."""
-    return fingerprint.trace_run(
-        lambda values: configure(model, optimizer, {**dict(fixed), **values}), traced, image_shape
+    return fingerprint.trace_run(lambda values: configure(setup, {**dict(fixed), **values}), traced, train)
+
+
+def shapes(split: Split) -> Split:
+    """Returns shapes and dtypes of one example, `[1, ...]`, in place of arrays; hashable."""
+    return Split(
+        *(jax.ShapeDtypeStruct((1, *array.shape[1:]), jax.dtypes.canonicalize_dtype(array.dtype)) for array in split)
     )
+
+
+def _rows_interact(setup: Setup, values: Static, dataset: Dataset) -> bool:
+    """Returns whether the examples of a training batch influence each other under these values.
+
+    Raises:
+      UnsupportedModel: they do in evaluation, where the result would depend on the size of batches.
+    """
+    owned = tuple((name, value) for name, value in values if owners(setup, name) == ["model"])
+    inputs: Any = np.asarray(dataset.train.inputs[:INTERACTING])
+    if len(inputs) < INTERACTING:
+        inputs = np.concatenate([inputs] * INTERACTING)[:INTERACTING]
+    return _found_to_interact(
+        setup._replace(optimizer=optimizers.momentum), owned, inputs.tobytes(), inputs.dtype, inputs.shape
+    )
+
+
+@functools.lru_cache(maxsize=64)
+def _found_to_interact(setup: Setup, values: Static, inputs: bytes, dtype: np.dtype, shape: tuple[int, ...]) -> bool:
+    objects = {name: dict(pairs) for name, pairs in setup.objects}
+    model = setup.model(**{name: objects[name][value] if name in objects else value for name, value in values})
+    examples: Any = np.frombuffer(inputs, dtype).reshape(shape)
+    if rows_interact(model, examples, training=False):
+        raise UnsupportedModel(
+            f"model {setup.model.name} gives an example outputs that depend on the others of its batch in evaluation "
+            "too, so that its accuracy would depend on the size of batches"
+        )
+    return rows_interact(model, examples, training=True)
 
 
 def _called(optimizer) -> str:
@@ -205,27 +271,30 @@ def _called(optimizer) -> str:
 
 def describe(job: Job) -> dict:
     """Returns how a result describes itself, as numbers and strings."""
-    model, arrays, dataset = job.model, job.arrays, job.dataset
-    fields = {name: getattr(model, name) for name in sorted(model_fields(model))}
+    setup, arrays, dataset = job.setup, job.arrays, job.dataset
     axes = ", ".join(f"{name} ({len(np.unique(values))} values)" for name, values in arrays.items())
     values_crc32 = zlib.crc32(b"".join(name.encode() + values.tobytes() for name, values in arrays.items()))
     return {
         "format": FORMAT,
         "dataset": dataset.name,
-        "num_train": len(dataset.train.labels),
-        "num_validation": len(dataset.validation.labels),
-        "num_test": len(dataset.test.labels),
+        "num_train": len(dataset.train.targets),
+        "num_validation": len(dataset.validation.targets),
+        "num_test": len(dataset.test.targets),
         "num_classes": len(dataset.class_names),
         **fingerprint.checksums(dataset),
-        "model": f"{type(model).__name__}({', '.join(f'{name}={value}' for name, value in fields.items())})",
-        "model_fields": json.dumps(fields, default=str),
-        "optimizer": _called(job.optimizer),
+        "model": str(setup.model),
+        "model_fields": json.dumps(setup.model.defaults, default=described),
+        "optimizer": _called(setup.optimizer),
+        "loss": _called(setup.loss),
+        "metrics": " ".join(name for name, _ in setup.measured),
+        "augment": "" if setup.augment is None else described(setup.augment),
         "computation_sha256": _computation(job),
         "budget": f"equal steps: {job.num_steps}",
         "num_steps": job.num_steps,
         "num_evaluations": job.num_evaluations,
         "record": " ".join(job.record),
-        "divergence": "first step whose batch loss is not finite or above 100 log(classes)",
+        "divergence": "first step whose batch loss is not finite, or above the bound that the loss declares "
+        "(cross-entropy: 100 log(classes))",
         "num_runs": len(arrays["seed"]),
         "runs": f"{axes}; checksum {values_crc32}",
         "backend": jax.default_backend(),
@@ -238,9 +307,7 @@ def _computation(job: Job) -> str:
     """Returns the SHA-256 of all traced programs: it differs if sweeps of the same names compute something else."""
     sha = hashlib.sha256()
     for values in static_values(job.arrays, job.static):
-        traced = _trace(
-            job.model, job.optimizer, *_split_values(job.arrays, values), job.dataset.train.images.shape[1:]
-        )
+        traced = _trace(job.setup, *_split_values(job.arrays, values), shapes(job.dataset.train))
         sha.update(fingerprint.digest(traced).encode())
     return sha.hexdigest()
 

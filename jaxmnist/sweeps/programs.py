@@ -7,27 +7,22 @@ Shapes: G groups of a program, P runs of a group, N images, L steps of a segment
 """
 
 import functools
-import math
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxmnist.core import training
-from jaxmnist.core.model import model_fields
-from jaxmnist.core.optimizers import OptimizerFactory
 from jaxmnist.core.state import State, init_state
 from jaxmnist.data.dataset import Split
 from jaxmnist.data.order import example_order
 from jaxmnist.sweeps import planning
-from jaxmnist.sweeps.configure import Configured, configure
+from jaxmnist.sweeps.configure import Configured, Setup, configure, owners
 from jaxmnist.sweeps.runs import Runs, hyperparameter_names
-from jaxmnist.sweeps.sizes import groups_at_once, images_at_once
+from jaxmnist.sweeps.sizes import activation_bytes, examples_at_once, groups_at_once
 
 _EACH, _SAME = PartitionSpec("runs"), PartitionSpec()
 
@@ -36,20 +31,29 @@ class ProgramSpec(NamedTuple):
     """What a program is built from, apart from its numbers; hashable, so that equal ones share a compilation.
 
     Attributes:
-      model: a linen module from images to logits.
-      optimizer: an optax factory.
+      setup: model, optimizer, loss, metrics and augmentation.
       static: hyperparameters with a fixed value.
       mesh: the devices.
     """
 
-    model: nn.Module
-    optimizer: OptimizerFactory
+    setup: Setup
     static: planning.Static
     mesh: Mesh
 
     def configure(self, traced: Mapping[str, jax.typing.ArrayLike]) -> Configured:
-        """Returns model, gradient transformation and loss keywords of one run."""
-        return configure(self.model, self.optimizer, {**dict(self.static), **traced})
+        """Returns what one run is trained with."""
+        return configure(self.setup, {**dict(self.static), **traced})
+
+    def example_bytes(self, split: Split) -> float:
+        """Returns the bytes of activations that one more example of a split takes."""
+        objects = {name: dict(pairs) for name, pairs in self.setup.objects}
+        fixed = tuple(
+            (name, objects[name][value] if name in objects else value)
+            for name, value in self.static
+            if owners(self.setup, name) == ["model"]
+        )
+        example = jax.ShapeDtypeStruct((1, *split.inputs.shape[1:]), split.inputs.dtype)
+        return activation_bytes(self.setup.model, fixed, example)
 
 
 def local_mesh() -> Mesh:
@@ -157,13 +161,13 @@ def _mapped(size: int, function: Callable, in_axes: tuple) -> Callable:
 
 
 @functools.partial(jax.jit, static_argnames=("spec",))
-def init(spec: ProgramSpec, inputs: ProgramInputs, images: jax.Array) -> State:
+def init(spec: ProgramSpec, inputs: ProgramInputs, examples: jax.Array) -> State:
     """Returns the states of all runs before the first step.
 
     Args:
       spec: what the program is built from.
       inputs: hyperparameters `[G, P]`, seeds and batch sizes `[G]`.
-      images: `[N, H, W, C]` uint8; only their shape is used.
+      examples: `[N, ...]`, of a split; only their shape and dtype are used.
 
     Returns:
       A state whose arrays are `[G, P, ...]`.
@@ -171,7 +175,7 @@ def init(spec: ProgramSpec, inputs: ProgramInputs, images: jax.Array) -> State:
 
     def one_run(inputs):
         run = spec.configure(inputs.traced)
-        return init_state(run.model, run.optimizer, inputs.seed, images)
+        return init_state(run.model, run.optimizer, inputs.seed, examples)
 
     return _spread(spec, functools.partial(_over_groups, one_run, (IN_AXES,)), 1)(inputs)
 
@@ -187,7 +191,7 @@ def advance(
       inputs: hyperparameters `[G, P]`, seeds and batch sizes `[G]`.
       states: `[G, P, ...]`; their memory is reused.
       orders: `[G, L * the largest padded batch size]` int32, the examples of each group's steps, from `order_window`.
-      train: images `[N, H, W, C]` uint8 and labels `[N]` int32, on every device.
+      train: inputs `[N, ...]` and targets `[N, ...]`, on every device.
       segment: number of steps L and padded batch sizes.
 
     Returns:
@@ -196,9 +200,7 @@ def advance(
 
     def on_device(inputs, states, orders, train):
         together = functools.partial(_train_together, spec, segment, train)
-        image_shape = train.images.shape[1:]
-        largest = segment.padded_batch_sizes[-1]
-        count = groups_at_once(configure_static(spec), states, largest, image_shape, segment.at_once)
+        count = groups_at_once(spec.example_bytes(train), states, segment.padded_batch_sizes[-1], segment.at_once)
         groups = inputs, states, orders
         # A loop of one turn would copy all states back and forth.
         if count == len(states.step):
@@ -210,19 +212,20 @@ def advance(
 
 
 @functools.partial(jax.jit, static_argnames=("spec",))
-def evaluate(spec: ProgramSpec, inputs: ProgramInputs, params: optax.Params, split: Split) -> training.Metrics:
-    """Returns accuracy and loss of all runs on every image of a split.
+def evaluate(spec: ProgramSpec, inputs: ProgramInputs, states: State, split: Split) -> Any:
+    """Returns the metrics and the loss of all runs on every example of a split.
 
     Args:
       spec: what the program is built from.
       inputs: hyperparameters `[G, P]`, seeds and batch sizes `[G]`.
-      params: `[G, P, ...]`.
-      split: images `[N, H, W, C]` uint8 and labels `[N]` int32, on every device.
+      states: `[G, P, ...]`.
+      split: inputs `[N, ...]` and targets `[N, ...]`, on every device.
 
     Returns:
-      Metrics of `[G, P]` float32.
+      A named tuple of metrics, `[G, P]` float32 each.
     """
-    return _spread(spec, functools.partial(_evaluate_groups, spec), 2, 1)(inputs, params, split)
+    variables = states.params, states.model_state
+    return _spread(spec, functools.partial(_evaluate_groups, spec), 2, 1)(inputs, variables, split)
 
 
 def _train_together(spec: ProgramSpec, segment: Segment, train: Split, groups):
@@ -239,23 +242,21 @@ def _fit_groups(spec: ProgramSpec, num_steps: int, padded_batch_size: int, train
         run = spec.configure(inputs.traced)
         return training.fit(
             run.model, run.optimizer, state, train, order, inputs.batch_size,
-            num_steps=num_steps, padded_batch_size=padded_batch_size, **run.loss_keywords,
+            num_steps=num_steps, padded_batch_size=padded_batch_size, loss=run.loss, augment=run.augment,
         )  # fmt: skip
 
     return _over_groups(one_run, (IN_AXES, 0, None), inputs, states, orders)
 
 
-def _evaluate_groups(spec: ProgramSpec, inputs, params, split: Split) -> training.Metrics:
-    num_runs = math.prod(jax.tree.leaves(params)[0].shape[:2])
-    batch_size = images_at_once(configure_static(spec), num_runs, split.images.shape[1:])
+def _evaluate_groups(spec: ProgramSpec, inputs, variables, split: Split):
+    batch_size = examples_at_once(spec.example_bytes(split), inputs.row.size)
 
-    def one_run(inputs, params):
-        return training.evaluate(spec.configure(inputs.traced).model, params, split, batch_size=batch_size)
+    def one_run(inputs, variables):
+        run = spec.configure(inputs.traced)
+        num_examples = len(split.targets)
+        size = min(batch_size, num_examples)
+        starts = jnp.arange(0, num_examples, size, dtype=jnp.int32)
+        sums = training.batch_sums(run.model, variables, split, starts, size, run.measured)
+        return training.means(sums, num_examples)
 
-    return _over_groups(one_run, (IN_AXES, 0), inputs, params)
-
-
-def configure_static(spec: ProgramSpec) -> nn.Module:
-    """Returns the model with those of its fields that are fixed for the program."""
-    fields: dict = {name: value for name, value in spec.static if name in model_fields(spec.model)}
-    return spec.model.clone(**fields) if fields else spec.model
+    return _over_groups(one_run, (IN_AXES, 0), inputs, variables)

@@ -1,109 +1,191 @@
-"""Any run of a sweep again, by itself."""
+"""Any run of a sweep, trained again."""
 
 import json
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-import flax.linen as nn
 import jax
 import numpy as np
 import optax
 import xarray as xr
+from jax.sharding import Mesh
 
 from jaxmnist import checks
 from jaxmnist.analysis import arguments, results
-from jaxmnist.checks import FUNCTION, Optional, checked_by
-from jaxmnist.core import optimizers, training
-from jaxmnist.core.arguments import MODULE
+from jaxmnist.checks import FLAG, FUNCTION, Optional, checked_by
+from jaxmnist.core import optimizers
+from jaxmnist.core.arguments import AUGMENTATION, METRICS
+from jaxmnist.core.losses import LOSSES, Loss
+from jaxmnist.core.model import ModelLike
 from jaxmnist.core.models import MODELS
 from jaxmnist.core.optimizers import OPTIMIZERS
-from jaxmnist.core.state import init_state
+from jaxmnist.core.training import Augmentation
 from jaxmnist.data import loading
-from jaxmnist.data.dataset import DATASET, Dataset
-from jaxmnist.data.order import example_order
-from jaxmnist.sweeps.configure import configure
-from jaxmnist.sweeps.job import make_job
-from jaxmnist.values import with_tuples
+from jaxmnist.data.dataset import DATASET, DataError, Dataset
+from jaxmnist.sweeps import planning, programs
+from jaxmnist.sweeps.arguments import UNCONFIGURED
+from jaxmnist.sweeps.configure import make_setup
+from jaxmnist.sweeps.job import Job, make_job
+from jaxmnist.sweeps.running import put, train
+from jaxmnist.sweeps.sizes import step_flops
+from jaxmnist.sweeps.sweep import plan
+from jaxmnist.values import described, restored, with_tuples
 
 
 class Run(NamedTuple):
-    """One run that was trained by itself.
+    """One run that was trained again.
 
     Attributes:
       params: the model's parameters.
+      model_state: what else the model remembers, such as running statistics.
       losses: `[T]` float32, the batch losses before each step.
-      validation: accuracy and loss.
-      test: accuracy and loss.
+      validation: the metrics and the loss.
+      test: the metrics and the loss.
+      is_exact: whether it was trained in the very program that it had in the sweep, so that on the same machine its
+        numbers are those of the sweep, bit for bit.
     """
 
     params: optax.Params
-    losses: jax.Array
-    validation: training.Metrics
-    test: training.Metrics
+    model_state: Any
+    losses: np.ndarray
+    validation: Any
+    test: Any
+    is_exact: bool
 
 
 @checked_by(
-    result=arguments.IsResult((), (*arguments.WORDS, "num_steps")), dataset=Optional(DATASET), model=Optional(MODULE),
-    optimizer=Optional(FUNCTION),
+    result=arguments.IsResult((), (*arguments.WORDS, "num_steps")), dataset=Optional(DATASET),
+    model=Optional(UNCONFIGURED), optimizer=Optional(FUNCTION), loss=Optional(FUNCTION), metrics=METRICS,
+    augment=AUGMENTATION, exact=FLAG,
 )  # fmt: skip
 def rerun(
     result: xr.Dataset,
     *,
     dataset: Dataset | None = None,
-    model: nn.Module | None = None,
+    model: ModelLike | None = None,
     optimizer: optimizers.OptimizerFactory | None = None,
+    loss: Loss | None = None,
+    metrics: Mapping[str, Loss] | None = None,
+    augment: Augmentation | None = None,
+    exact: bool = True,
     **values: Any,
 ) -> Run:
-    """Trains one run of a sweep again, by itself; its numbers equal the sweep's to float32 rounding.
+    """Trains one run of a sweep again.
 
     Args:
       result: of `sweep`, `halve`, `merge`, or from a file.
       dataset: that of the sweep; default what `load` returns for its name.
       model: that of the sweep; default rebuilt from the result if it is a model of this package.
       optimizer: that of the sweep; default the one of that name in `optax`.
+      loss: that of the sweep; default the one of that name in `jm.losses`.
+      metrics: those of the sweep; default the accuracy if the loss is the cross-entropy.
+      augment: that of the sweep.
+      exact: whether to train the whole program that the run was part of. On the same machine, with the same number of
+        devices, it then has the very numbers of the sweep; `Run.is_exact` says so. By itself a run takes less
+        time, and equals the sweep's to float32 rounding, which unstable learning rates amplify. The runs of `halve`
+        and `merge` are trained by themselves.
       **values: which run: a value for each hyperparameter that has several in the sweep, the seed among them.
 
     Raises:
       ValueError: no run, or more than one, has these values; or what the sweep used cannot be rebuilt from its name.
     """
-    setting, num_steps = _find(result, values)
+    setting, num_steps = _find(result, {name: _as_shown(result, name, value) for name, value in values.items()})
     attrs = result.attrs
-    if model is None:
-        name = attrs["model"].split("(")[0]
-        if name not in MODELS:
-            raise ValueError(f"the model of this result, {name}, is not one of {', '.join(MODELS)}: give it as model=")
-        try:
-            fields = json.loads(attrs["model_fields"])
-            model = MODELS[name](**with_tuples(fields))
-        except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
-            raise ValueError(f"the model_fields of this result cannot be read: {error}; give model=") from None
-    if optimizer is None:
-        if attrs["optimizer"] not in OPTIMIZERS:
-            known = ", ".join(OPTIMIZERS)
-            raise ValueError(f"the optimizer of this result, {attrs['optimizer']}, is not one of {known}: give it")
-        optimizer = OPTIMIZERS[attrs["optimizer"]]
     if dataset is None:
         loading.NAME.check("dataset", attrs["dataset"])
-        dataset = loading.load(attrs["dataset"])
-    make_job(model, optimizer, {name: np.array([value]) for name, value in setting.items()}, dataset, num_steps)
-    seed, batch_size = setting.pop("seed"), setting.pop("batch_size")
-    configured = configure(model, optimizer, setting)
-    split = jax.device_put(dataset.train)
-    order = example_order(len(dataset.train.labels), seed, num_steps * batch_size)
-
-    @jax.jit
-    def train(split, order):
-        state = init_state(configured.model, configured.optimizer, seed, split.images)
-        return training.fit(
-            configured.model, configured.optimizer, state, split, order, batch_size,
-            num_steps=num_steps, **configured.loss_keywords,
-        )  # fmt: skip
-
-    state, losses = train(split, order)
-    evaluate = jax.jit(training.evaluate, static_argnums=0)
-    validation, test = (
-        evaluate(configured.model, state.params, jax.device_put(split)) for split in (dataset.validation, dataset.test)
+        try:
+            dataset = loading.load(attrs["dataset"])
+        except DataError as error:
+            raise ValueError(f"the dataset of this result cannot be loaded, give dataset=: {error}") from None
+    setup = make_setup(
+        _model(attrs) if model is None else model,
+        _named("optimizer", attrs, OPTIMIZERS) if optimizer is None else optimizer,
+        _named("loss", attrs, LOSSES) if loss is None else loss,
+        metrics,
+        augment,
     )
-    return Run(state.params, losses, validation, test)
+    typed = results.hyperparameters(result)
+    if exact and "memory" in attrs and "shard" not in attrs and "rungs" not in attrs:
+        runs = {name: _restored(column) for name, column in results.runs(result).items()}
+        job = make_job(setup, runs, dataset, num_steps, int(attrs["num_evaluations"]), attrs["record"].split())
+        return _in_its_program(job, attrs, setting)
+    alone = {name: _restored(np.array([setting[name]])) for name in typed}
+    return _alone(make_job(setup, alone, dataset, num_steps))
+
+
+def _in_its_program(job: Job, attrs: Mapping, setting: dict[str, Any]) -> Run:
+    """Returns a run of a sweep, after training the program that held it."""
+    planned = plan(job, float(attrs["memory"]))
+    if planning.fingerprint(planned) != attrs["programs_crc32"]:
+        raise ValueError(
+            f"the run cannot be trained exactly as in the sweep, which had other programs ({attrs['num_devices']} "
+            f"devices, {len(jax.local_devices())} here); give exact=False to train it by itself"
+        )
+    rows = np.logical_and.reduce([job.arrays[name] == value for name, value in setting.items()])
+    row = int(np.flatnonzero(rows)[0])
+    return _train_program(job, next(program for program in planned if row in program.rows), row, is_exact=True)
+
+
+def _alone(job: Job) -> Run:
+    """Returns the only run of a sweep."""
+    (program,) = planning.plan(job.arrays, static=job.static)
+    return _train_program(job, program, 0, is_exact=False)
+
+
+def _train_program(job: Job, program: planning.Program, row: int, is_exact: bool) -> Run:
+    """Returns one of the runs of a program, after training all of them."""
+    mesh = programs.local_mesh() if is_exact else Mesh(np.array(jax.local_devices()[:1]), ("runs",))
+    program = planning.filled(program, mesh.size)
+    place = tuple(np.argwhere(program.rows == row)[0])
+    data = put(mesh, job.dataset)
+    spec = programs.ProgramSpec(job.setup, program.static, mesh)
+    inputs = programs.make_inputs(mesh, job.arrays, program)
+    states = programs.init(spec, inputs, data.train.inputs)
+    boundaries = planning.segments(job.num_steps, job.num_evaluations, step_flops(program, states))
+    losses = []
+    for _, reached in train(spec, inputs, program, data.train, states, boundaries):
+        losses.append(np.asarray(reached.losses[place]))
+    ended = reached.states
+    measured = (programs.evaluate(spec, inputs, ended, getattr(data, split)) for split in ("validation", "test"))
+    own, validation, test = jax.tree.map(lambda leaf: leaf[place], (ended, *measured))
+    return Run(own.params, own.model_state, np.concatenate(losses), validation, test, is_exact)
+
+
+def _model(attrs: Mapping) -> Any:
+    """Returns the model of a result if it is one of this package."""
+    name = attrs["model"].split("(")[0]
+    if name not in MODELS:
+        raise ValueError(f"the model of this result, {name}, is not one of {', '.join(MODELS)}: give it as model=")
+    try:
+        return MODELS[name](**with_tuples(json.loads(attrs["model_fields"])))
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
+        raise ValueError(f"the model_fields of this result cannot be read: {error}; give model=") from None
+
+
+def _named(kind: str, attrs: Mapping, known: Mapping[str, Any]) -> Any:
+    """Returns the optimizer or the loss of a result, of which it knows the name."""
+    name = attrs.get(kind, "cross_entropy")
+    if name not in known:
+        raise ValueError(f"the {kind} of this result, {name}, is not one of {', '.join(known)}: give {kind}=")
+    return known[name]
+
+
+def _as_shown(result: xr.Dataset, name: str, value: Any) -> Any:
+    """Returns a value as results show it, which have strings for functions, tuples and None."""
+    is_object = name in result.coords and result[name].dtype.kind in "UO" and not isinstance(value, str)
+    return described(value) if is_object else value
+
+
+def _restored(column: np.ndarray) -> np.ndarray:
+    """Returns an axis with the objects that its strings stand for, where these are known."""
+    if column.dtype.kind not in "UO":
+        return column
+    objects = [restored(str(text)) for text in column]
+    if all(isinstance(each, str) for each in objects):
+        return column
+    values = np.empty(len(objects), object)
+    values[:] = objects
+    return values
 
 
 def _find(result: xr.Dataset, values: dict[str, Any]) -> tuple[dict[str, Any], int]:

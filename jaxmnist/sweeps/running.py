@@ -5,13 +5,12 @@ Shapes: R runs, G groups of a program, P runs of a group, N images, L steps of a
 
 import itertools
 from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from jaxmnist.core import training
 from jaxmnist.core.state import NEVER, State
 from jaxmnist.data.dataset import SPLIT_NAMES, Dataset, Split
 from jaxmnist.host.checkpoints import Checkpoints
@@ -36,6 +35,18 @@ class Data(NamedTuple):
 def put(mesh: Mesh, dataset: Dataset) -> Data:
     """Returns a data set with a copy on each device."""
     return Data(*(programs.on_every_device(mesh, getattr(dataset, split)) for split in SPLIT_NAMES))
+
+
+class Reached(NamedTuple):
+    """What the runs of a program have reached at the end of a segment.
+
+    Attributes:
+      states: `[G, P, ...]`.
+      losses: `[G, P, L]` float32, the batch losses before each step of the segment.
+    """
+
+    states: State
+    losses: Any
 
 
 class Watch(NamedTuple):
@@ -71,9 +82,9 @@ def run_program(
     num_groups = len(program.seed)
     program = planning.filled(program, mesh.size)
     recorded_steps = planning.recorded_steps(job.num_steps, job.num_evaluations)
-    spec = programs.ProgramSpec(job.model, job.optimizer, program.static, mesh)
+    spec = programs.ProgramSpec(job.setup, program.static, mesh)
     inputs = programs.make_inputs(mesh, job.arrays, program)
-    first, states = 0, programs.init(spec, inputs, data.train.images)
+    first, states = 0, programs.init(spec, inputs, data.train.inputs)
     shape = (*program.rows.shape, len(recorded_steps))
     curves = {name: np.full(shape, np.nan, np.float32) for name in _curve_names(job)}
     saved = watch.checkpoints.restore({"states": states, "curves": curves}) if watch.checkpoints is not None else None
@@ -81,24 +92,25 @@ def run_program(
         first, tree, _ = saved
         states, curves = tree["states"], {name: np.array(curve) for name, curve in tree["curves"].items()}
 
-    def evaluate(step, states):
+    def evaluate(step, reached):
+        states = reached.states
         jax.block_until_ready(states.step)
         for split in job.record if step in recorded_steps else ():
             metrics = _evaluate(spec, inputs, states, getattr(data, split))
             for metric, values in metrics._asdict().items():
                 curves[f"recorded_{split}_{metric}"][..., recorded_steps.index(step)] = values
 
-    def save(step, states):
+    def save(step, reached):
         # After the last segment the results themselves are saved, unless Ctrl-C was pressed.
         if watch.checkpoints is not None and (step < job.num_steps or watch.is_interrupted()):
-            watch.checkpoints.save(step, {"states": states, "curves": curves})
+            watch.checkpoints.save(step, {"states": reached.states, "curves": curves})
 
     boundaries = planning.segments(job.num_steps, job.num_evaluations, step_flops(program, states))
     segments = train(spec, inputs, program, data.train, states, [first, *(step for step in boundaries if step > first)])
-    states = run_segments(
+    states, _ = run_segments(
         segments,
         evaluate=evaluate,
-        report=lambda step, states: watch.report(step),
+        report=lambda step, reached: watch.report(step),
         save=save,
         is_interrupted=watch.is_interrupted,
     )
@@ -112,19 +124,19 @@ def run_program(
 
 def outcome_shapes(job: Job, program: planning.Program) -> dict[str, tuple[int, ...]]:
     """Returns the names and shapes of what `run_program` returns."""
-    finals = [f"{split}_{metric}" for split in ("validation", "test") for metric in training.Metrics._fields]
+    finals = [f"{split}_{metric}" for split in ("validation", "test") for metric, _ in job.setup.measured]
     shapes = dict.fromkeys([*finals, "diverged_step"], program.rows.shape)
     along = (*program.rows.shape, job.num_evaluations + 1)
     return shapes | dict.fromkeys(_curve_names(job), along)
 
 
 def _curve_names(job: Job) -> list[str]:
-    return [f"recorded_{split}_{metric}" for split in job.record for metric in training.Metrics._fields]
+    return [f"recorded_{split}_{metric}" for split in job.record for metric, _ in job.setup.measured]
 
 
 def _evaluate(spec: programs.ProgramSpec, inputs: programs.ProgramInputs, states: State, split: Split):
     """Returns the metrics of all runs on a split, after a wait that Ctrl-C can end, unlike a wait in numpy."""
-    metrics = programs.evaluate(spec, inputs, states.params, split)
+    metrics = programs.evaluate(spec, inputs, states, split)
     jax.block_until_ready(metrics.loss)
     return metrics
 
@@ -142,8 +154,8 @@ def train(
     split: Split,
     states: State,
     boundaries: Sequence[int],
-) -> Iterator[tuple[int, State]]:
-    """Yields the states of a program's runs, `[G, P, ...]`, at each step of `boundaries`.
+) -> Iterator[tuple[int, Reached]]:
+    """Yields what a program's runs have reached at each step of `boundaries`.
 
     States are valid until the next are asked for, which reuse their memory. The caller waits for them.
 
@@ -155,18 +167,18 @@ def train(
       states: those at the first of the boundaries.
       boundaries: ascending steps, as `planning.segments` returns them.
     """
-    num_train = len(split.labels)
+    num_train = len(split.targets)
 
     def put_window(segment):
         return segment, programs.per_group(spec.mesh, programs.order_window(program, num_train, *segment))
 
     upcoming = map(put_window, itertools.pairwise(boundaries))
-    yield boundaries[0], states
+    yield boundaries[0], Reached(states, np.empty((*states.step.shape, 0), np.float32))
     following = next(upcoming, None)
     while following is not None:
         (start, stop), window = following
         segment = programs.Segment(stop - start, program.padded_batch_sizes, program.at_once)
-        states, _ = programs.advance(spec, inputs, states, window, split, segment=segment)
+        states, losses = programs.advance(spec, inputs, states, window, split, segment=segment)
         # Made while the devices are busy.
         following = next(upcoming, None)
-        yield stop, states
+        yield stop, Reached(states, losses)

@@ -1,7 +1,7 @@
 """Runs: a mapping of hyperparameter names to arrays of equal length `[R]`, one entry per run.
 
 Grids, random samples and unions make them; every name but `batch_size` and `seed` is a keyword of the optimizer
-factory, a field of the model, or `label_smoothing`. Shapes: R runs.
+factory, a hyperparameter of the model, a keyword of the loss, or a field of the augmentation. Shapes: R runs.
 """
 
 import dataclasses
@@ -9,14 +9,17 @@ import itertools
 import math
 import zlib
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 import numpy as np
 
 from jaxmnist import checks
 from jaxmnist.checks import MAX_SEED, SEED, Number, Where, Whole, checked_by, is_mapping, shown
+from jaxmnist.values import described, frozen
 
 Runs = Mapping[str, np.ndarray]
-Value = float | int | bool | str
+Value = Any
+Objects = tuple[tuple[str, tuple[tuple[str, Any], ...]], ...]
 MAX_RUNS = 2**24
 
 
@@ -77,9 +80,10 @@ def grid(**axes: Value | Iterable[Value]) -> dict[str, np.ndarray]:
     """Returns the runs of a full grid: every combination of the axes' values, the last axis fastest.
 
     Args:
-      **axes: the values of each hyperparameter, distinct, in any order; or one value. `batch_size` and `seed` are
-        whole numbers; other names are keywords of the optimizer, fields of the model, or `label_smoothing`, and
-        take finite numbers, booleans (`nesterov`) or strings.
+      **axes: the values of each hyperparameter, distinct, in any order and in any kind of sequence or flat array; or
+        one value. `batch_size` and `seed` are whole numbers; other names are hyperparameters of the model, keywords of
+        the loss, fields of the augmentation, or else keywords of the optimizer, and take finite numbers, booleans
+        (`nesterov`), strings, or tuples, functions and None.
 
     Returns:
       A mapping of name to `[R]` values.
@@ -136,7 +140,8 @@ def union(*parts: Runs) -> dict[str, np.ndarray]:
         if set(part) != set(names):
             raise ValueError(f"runs of {sorted(part)} cannot be united with runs of {sorted(names)}")
     joined = {name: np.concatenate([np.asarray(part[name]) for part in parts]) for name in names}
-    rows = zip(*(column.tolist() for column in joined.values()), strict=True)
+    columns = (map(frozen, column) if column.dtype == object else column.tolist() for column in joined.values())
+    rows = zip(*columns, strict=True)
     first: dict[tuple, int] = {}
     for index, row in enumerate(rows):
         first.setdefault(row, index)
@@ -184,10 +189,11 @@ def check_runs(runs: Runs, num_train: int) -> dict[str, np.ndarray]:
     """
     for name in ("batch_size", "seed"):
         if name not in runs:
-            raise ValueError(f"{name} is missing from the runs; add it, for example {name}=[1]")
+            example = {"batch_size": "[64]", "seed": "range(3)"}[name]
+            raise ValueError(f"{name} is missing from the runs; add it, for example {name}={example}")
     arrays = check_columns("runs", runs)
     for name, values in arrays.items():
-        if values.dtype.kind not in "biufU":
+        if values.dtype.kind not in "biufUO":
             raise ValueError(f"{name} has values of type {values.dtype}; runs take numbers, booleans and strings")
         if values.dtype.kind == "f":
             finite = np.isfinite(_single(values))
@@ -223,15 +229,24 @@ def hyperparameter_names(runs: Runs) -> list[str]:
     return [name for name in runs if name not in ("batch_size", "seed")]
 
 
+def without_objects(arrays: Mapping[str, np.ndarray]) -> tuple[dict[str, np.ndarray], Objects]:
+    """Returns the runs with strings in place of objects, and for each such name the objects with their strings."""
+    columns = {name: [*map(described, column)] for name, column in arrays.items() if column.dtype == object}
+    objects = tuple(
+        (name, tuple(dict(zip(strings, arrays[name].tolist(), strict=True)).items()))
+        for name, strings in columns.items()
+    )
+    return {name: np.array(columns[name]) if name in columns else column for name, column in arrays.items()}, objects
+
+
 def _axis(name: str, axis: Value | Iterable[Value]) -> np.ndarray:
     """Returns one axis as an array, checked."""
-    # One more than allowed, because an axis could be infinite.
-    is_several = isinstance(axis, Iterable) and not isinstance(axis, str)
-    given = list(itertools.islice(axis, MAX_RUNS + 1)) if is_several else [axis]  # type: ignore[arg-type]
+    given = _values(name, axis)
     _check_count(name, len(given))
     if not given:
         raise ValueError(f"{name} is empty: an axis needs at least one value")
-    given = [value.item() if isinstance(value, np.generic) else value for value in given]
+    if name not in ("batch_size", "seed") and any(map(_is_object, given)):
+        return _objects(name, given)
     for kind in (bool, str):
         if all(isinstance(value, kind) for value in given) and name not in ("batch_size", "seed"):
             break
@@ -240,7 +255,7 @@ def _axis(name: str, axis: Value | Iterable[Value]) -> np.ndarray:
             if not checks.is_number(value):
                 raise ValueError(
                     f"{name} has the value {shown(value)}; an axis takes finite numbers, or all booleans, or all "
-                    "strings"
+                    "strings, or tuples, functions and None"
                 )
     values = np.asarray(given)
     if values.dtype.kind not in "biufU":
@@ -251,6 +266,34 @@ def _axis(name: str, axis: Value | Iterable[Value]) -> np.ndarray:
         raise ValueError(
             f"{name} has a value twice in {shown(given)}; the values of an axis are distinct, as float32 too"
         )
+    return values
+
+
+def _values(name: str, axis: Any) -> list:
+    """Returns the values of an axis, whatever holds them: one value, a sequence, an iterator, or an array."""
+    if hasattr(axis, "__array__") and not isinstance(axis, type):
+        array = np.asarray(axis)
+        if array.ndim > 1:
+            raise ValueError(f"{name} is {shown(axis)}; an axis is one value or a flat sequence of values")
+        return np.atleast_1d(array).tolist()
+    if isinstance(axis, str | tuple | Mapping) or not isinstance(axis, Iterable):
+        several: list[Any] = list(axis) if isinstance(axis, tuple) else [axis]
+    else:
+        # One more than allowed, because an axis could be infinite.
+        several = list(itertools.islice(axis, MAX_RUNS + 1))
+    return [value.item() if getattr(value, "shape", None) == () else value for value in several]
+
+
+def _is_object(value: Any) -> bool:
+    return value is None or isinstance(value, tuple | Mapping) or callable(value)
+
+
+def _objects(name: str, given: list) -> np.ndarray:
+    """Returns an axis of any values, distinct by how they are described."""
+    if len(set(map(described, given))) < len(given):
+        raise ValueError(f"{name} has a value twice in {shown(given)}; the values of an axis are distinct")
+    values = np.empty(len(given), object)
+    values[:] = given
     return values
 
 

@@ -3,16 +3,16 @@
 import functools
 from typing import NamedTuple
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from jaxmnist.core import training
-from jaxmnist.core.model import apply, init_params
-from jaxmnist.core.optimizers import OptimizerFactory
-from jaxmnist.core.state import State, init_state, random_key
+from jaxmnist.core.adapters.factory import ModelFactory
+from jaxmnist.core.inputs import random_key, to_unit_range
+from jaxmnist.core.state import State, init_state
 from jaxmnist.sweeps import planning
-from jaxmnist.sweeps.configure import configure
+from jaxmnist.sweeps.configure import Setup, configure
+from jaxmnist.sweeps.planning import Static
 
 # Bytes of activations that one `vmap` may hold at once; beyond that, groups and images are taken in turns.
 MAX_ACTIVATION_BYTES = 2**29
@@ -30,59 +30,64 @@ def activation_room(num_devices: int | None = None) -> int:
     return MAX_ACTIVATION_BYTES // (num_devices if jax.default_backend() == "cpu" else 1)
 
 
-def groups_at_once(model: nn.Module, states: State, batch_size: int, image_shape: tuple[int, ...], most: int) -> int:
+def groups_at_once(example_bytes: float, states: State, batch_size: int, most: int) -> int:
     """Returns how many of a device's groups one `vmap` holds while training, a divisor of their number and of `most`.
 
-    Their activations have to fit into memory, and on CPU their states into its cache.
+    Their activations, of `activation_bytes` for each example, have to fit into memory, and on CPU their states into
+    its cache.
     """
     num_groups, runs_per_group = states.step.shape
-    group_bytes = activation_bytes(model, image_shape) * runs_per_group * batch_size
-    limit = min(num_groups, most, int(activation_room() / group_bytes))
+    limit = min(num_groups, most, int(activation_room() / (example_bytes * runs_per_group * batch_size)))
     if jax.default_backend() == "cpu":
-        leaves = jax.tree.leaves((states.params, states.opt_state))
+        leaves = jax.tree.leaves((states.params, states.model_state, states.opt_state))
         state_bytes = sum(leaf.size * leaf.dtype.itemsize for leaf in leaves) / num_groups
         limit = min(limit, MAX_GROUPS_AT_ONCE, int(CACHE_BYTES / state_bytes))
     return max(count for count in range(1, max(limit, 1) + 1) if num_groups % count == most % count == 0)
 
 
-def images_at_once(model: nn.Module, num_runs: int, image_shape: tuple[int, ...]) -> int:
+def examples_at_once(example_bytes: float, num_runs: int) -> int:
     """Returns the batch size for evaluating `num_runs` runs in one `vmap`."""
-    room = int(activation_room() / (activation_bytes(model, image_shape) * num_runs))
-    return max(min(room, training.EVALUATION_BATCH_SIZE), 1)
+    return max(min(int(activation_room() / (example_bytes * num_runs)), training.EVALUATION_BATCH_SIZE), 1)
 
 
 @functools.cache
-def activation_bytes(model: nn.Module, image_shape: tuple[int, ...]) -> float:
-    """Returns the bytes that a forward pass of one run computes for one more image that it shares with other runs."""
+def activation_bytes(model: ModelFactory, values: Static, example: jax.ShapeDtypeStruct) -> float:
+    """Returns the bytes that a forward pass of one run computes for one more example that it shares with other runs.
 
-    def total(num_runs, num_images):
-        images = jax.ShapeDtypeStruct((num_images, *image_shape), jnp.float32)
-        one = jax.eval_shape(lambda key: init_params(model, key, image_shape), random_key(0))
-        params = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((num_runs, *leaf.shape), leaf.dtype), one)
-        mapped = jax.vmap(functools.partial(apply, model), in_axes=(0, None))
-        equations = jax.make_jaxpr(mapped)(params, images).eqns
+    Args:
+      model: returns the model.
+      values: those of its hyperparameters that are fixed.
+      example: one example of a split, `[1, ...]`.
+    """
+    made = model(**dict(values))
+
+    def total(num_runs, num_examples):
+        def run(params, state, inputs):
+            return training.predict(made, params, state, inputs)
+
+        zeros = to_unit_range(jnp.zeros(example.shape, example.dtype))
+        one = jax.eval_shape(made.init, random_key(0), zeros)
+        variables = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((num_runs, *leaf.shape), leaf.dtype), one)
+        inputs = jax.ShapeDtypeStruct((num_examples, *example.shape[1:]), example.dtype)
+        equations = jax.make_jaxpr(jax.vmap(run, in_axes=(0, 0, None)))(*variables, inputs).eqns
         return sum(out.aval.size * out.aval.dtype.itemsize for equation in equations for out in equation.outvars)
 
     return max(total(2, 2) - total(1, 2) - total(2, 1) + total(1, 1), 1)
 
 
 class Sizes(NamedTuple):
-    """The number of parameters of one run, and the bytes of its parameters and optimizer state."""
+    """The number of parameters of one run, and the bytes of its parameters and of all that it carries."""
 
     num_params: int
     state_bytes: int
 
 
 @functools.lru_cache(maxsize=64)
-def sizes(
-    model: nn.Module, optimizer: OptimizerFactory, values: planning.Static, image_shape: tuple[int, ...]
-) -> Sizes:
+def sizes(setup: Setup, values: Static, example: jax.ShapeDtypeStruct) -> Sizes:
     """Returns how large one run is."""
-    image = jax.ShapeDtypeStruct((1, *image_shape), jnp.uint8)
-    configured = configure(model, optimizer, dict(values))
-    init = functools.partial(init_state, configured.model, configured.optimizer, 0)
-    state = jax.eval_shape(init, image)
-    leaves = jax.tree.leaves((state.params, state.opt_state))
+    configured = configure(setup, dict(values))
+    state = jax.eval_shape(functools.partial(init_state, configured.model, configured.optimizer, 0), example)
+    leaves = jax.tree.leaves((state.params, state.model_state, state.opt_state))
     num_params = sum(leaf.size for leaf in jax.tree.leaves(state.params))
     return Sizes(num_params, sum(leaf.size * leaf.dtype.itemsize for leaf in leaves))
 

@@ -7,17 +7,19 @@ import contextlib
 import functools
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
-import flax.linen as nn
 import jax
 import numpy as np
 
 from jaxmnist.checks import FLAG, Whole, checked_by
-from jaxmnist.core import optimizers
+from jaxmnist.core import losses, optimizers
+from jaxmnist.core.losses import Loss
+from jaxmnist.core.model import ModelLike
+from jaxmnist.core.training import Augmentation
 from jaxmnist.data.dataset import Dataset
 from jaxmnist.host.devices import DEFAULT_BYTES, MAX_CPU_DEVICES, available
 from jaxmnist.host.interrupts import defer_interrupt
@@ -25,6 +27,7 @@ from jaxmnist.host.progress import progress_bar
 from jaxmnist.sweeps import planning, programs
 from jaxmnist.sweeps.arguments import CLUSTER, FOLDER, MEMORY, RECORD, SHARD, TRAINED, check_evaluations
 from jaxmnist.sweeps.capacity import capacity
+from jaxmnist.sweeps.configure import make_setup
 from jaxmnist.sweeps.folder import Outcome, SweepFolder
 from jaxmnist.sweeps.job import Job, describe, make_job
 from jaxmnist.sweeps.running import TRAINING_SHARE, Watch, outcome_shapes, put, run_program
@@ -51,12 +54,15 @@ def _check_sweep(given: SimpleNamespace) -> None:
     cluster=CLUSTER, shard=SHARD,
 )  # fmt: skip
 def sweep(
-    model: nn.Module,
+    model: ModelLike,
     optimizer: optimizers.OptimizerFactory,
     runs: Runs,
     dataset: Dataset,
     *,
     num_steps: int,
+    loss: Loss = losses.cross_entropy,
+    metrics: Mapping[str, Loss] | None = None,
+    augment: Augmentation | None = None,
     num_evaluations: int = 1,
     record: Sequence[str] | None = None,
     progress: bool = True,
@@ -68,14 +74,20 @@ def sweep(
     """Trains all runs, as few compiled programs on all local devices, and returns their results by hyperparameter.
 
     Args:
-      model: a linen module from images to logits.
+      model: a flax linen module, a class or factory of NNX modules (called with its hyperparameters and `rngs`) or of
+        Equinox modules (called with `key`), a Haiku transform, a pair of functions, or a `jm.Model`.
       optimizer: an optax factory such as `optax.sgd`, or any function that returns a gradient transformation; `runs`
         says what it is called with. Numbers are traced float32 if that is possible; those that decide a shape or a
         branch (`hidden_size`, `nesterov`) make a program for each of their values.
-      runs: name to `[R]` values, from `jm.grid`, `sample` or `union`: `batch_size`, `seed`, fields of the model
-        (`dropout_rate` of a `CNN`), `label_smoothing`, and for all other names keywords of the optimizer.
-      dataset: what to train and evaluate on, from `jm.load`.
+      runs: name to `[R]` values, from `jm.grid`, `sample` or `union`: `batch_size`, `seed`, hyperparameters of the
+        model (`dropout_rate` of a `CNN`), keywords of the loss (`label_smoothing`), fields of the augmentation
+        (`rotation`), and for all other names keywords of the optimizer.
+      dataset: what to train and evaluate on, from `jm.load` or `jm.from_arrays`.
       num_steps: training steps of every run (the budget is equal steps).
+      loss: `(outputs, targets) -> [B]`, the loss of each example, such as `jm.losses.squared_error`. Splits are
+        evaluated with the defaults of its keywords.
+      metrics: name to a function of the same form; default the accuracy if the loss is the cross-entropy.
+      augment: a function of a key and inputs `[B, ...]` that returns changed inputs, such as `jm.Affine()`.
       num_evaluations: how often to evaluate along training, evenly, apart from step 0.
       record: the splits, of `"train"`, `"validation"` and `"test"`, whose evaluations are recorded as the curves
         `recorded_*` with a dim `step`; default validation if there is more than one evaluation.
@@ -90,8 +102,8 @@ def sweep(
 
     Returns:
       A data set with one dim per hyperparameter, sorted, if the runs are a full grid, and otherwise one dim `run`. The
-      variables are `validation_accuracy`, `test_accuracy` (fractions), `validation_loss`, `test_loss` (nats) and
-      `diverged_step` (nan if a run did not diverge).
+      variables are `validation_accuracy`, `test_accuracy` (fractions; or those of other metrics), `validation_loss`,
+      `test_loss` (nats) and `diverged_step` (nan if a run did not diverge).
 
     Raises:
       ValueError: an argument is not as described above, the runs do not fit the model, the optimizer or the memory, or
@@ -99,11 +111,12 @@ def sweep(
     """
     if record is None:
         record = ("validation",) if num_evaluations != 1 else ()
-    job = make_job(model, optimizer, runs, dataset, num_steps, num_evaluations, record)
+    setup = make_setup(model, optimizer, loss, metrics, augment)
+    job = make_job(setup, runs, dataset, num_steps, num_evaluations, record)
     if memory is None:
         memory = available() if shard is None else DEFAULT_BYTES
     planned = plan(job, memory, portable=shard is not None)
-    description = describe(job)
+    description = describe(job) | {"memory": float(memory)}
     if shard is not None:
         description |= {"shard": f"{shard[0]}/{shard[1]}", "plan_crc32": planning.fingerprint(planned)}
         planned = planning.shard(planned, *shard)
@@ -113,6 +126,8 @@ def sweep(
         if finished is not None:
             return finished
         planned = sweep_folder.begin(description, planned)
+    # From these, `rerun` finds the program of a run again.
+    description["programs_crc32"] = planning.fingerprint(planned)
     collector = ResultCollector(job, planned, description, sweep_folder)
     interruptible = defer_interrupt(enabled=sweep_folder is not None and cluster is None)
     with interruptible as is_interrupted, progress_bar("sweep", collector.total_work, progress) as show:
@@ -122,7 +137,8 @@ def sweep(
 def plan(job: Job, memory: float, portable: bool = False) -> list[planning.Program]:
     """Returns the programs of a sweep in the order they are trained in: shuffled, so that a part shows the whole.
 
-    They are the fewest whose padded work is at most a quarter more than the useful work, or, where that takes further
+    Batches of a model whose examples influence each other are not padded. Otherwise the programs are the fewest whose
+    padded work is at most a quarter more than the useful work, or, where that takes further
     programs to compile and the work is small, twice the useful work. A portable plan is the same on machines with other
     numbers of CPU cores.
 
@@ -134,9 +150,10 @@ def plan(job: Job, memory: float, portable: bool = False) -> list[planning.Progr
     most = capacity(job, memory, num_devices)
     # A matrix product forward and one backward: a lower bound, since convolutions use their weights many times.
     flops = 4.0 * most.num_params * job.num_steps * float(job.arrays["batch_size"].sum(dtype=np.float64))
+    padding = LITTLE_PADDING if on_cpu or flops > LARGE_FLOPS else planning.MAX_PADDING
     planned = planning.plan(
         job.arrays, static=job.static, max_runs=most.runs, max_group=most.group, num_devices=num_devices,
-        max_padding=LITTLE_PADDING if on_cpu or flops > LARGE_FLOPS else planning.MAX_PADDING, mixed=on_cpu,
+        max_padding=1.0 if job.rows_interact else padding, mixed=on_cpu,
     )  # fmt: skip
     return [planned[index] for index in np.random.default_rng(0).permutation(len(planned))]
 

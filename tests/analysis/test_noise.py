@@ -14,7 +14,7 @@ MODEL = jm.SoftmaxRegression(4)
 
 def test_estimates_are_those_of_the_examples_own_gradients(tiny):
     """Over all ways to make the batches, the estimates are the moments of the single gradients."""
-    images, labels = tiny.train.images[:24], tiny.train.labels[:24]
+    images, labels = tiny.train.inputs[:24], tiny.train.targets[:24]
     params = jm.init_state(jm.MLP(5, 4), optax.sgd(0.1), 0, images).params
     model = jm.MLP(5, 4)
 
@@ -61,7 +61,7 @@ def test_a_planted_noise_scale_is_found():
 def test_it_is_measured_along_one_run(tiny):
     table = noise.noise_scale_along_training(MODEL, optax.sgd(0.5), tiny, batch_size=5, seed=1, steps=[0, 3, 8])
     assert table["step"].tolist() == [0, 3, 8] and (table["trace"] > 0).all()
-    state = jm.init_state(MODEL, optax.sgd(0.5), 1, tiny.train.images)
+    state = jm.init_state(MODEL, optax.sgd(0.5), 1, tiny.train.inputs)
     order = jnp.asarray(jm.example_order(47, 1, 40))
     state, _ = jm.fit(MODEL, optax.sgd(0.5), state, jax.device_put(tiny.train), order, 5, num_steps=8)
     batches = jm.Split(*(field[:46].reshape(2, 23, *field.shape[1:]) for field in tiny.train))

@@ -109,7 +109,7 @@ def test_a_collection_that_would_be_trained_is_refused_by_name(tiny, model, coll
     with pytest.raises(ValueError, match=message):
         jm.sweep(model, optax.sgd, RUNS, tiny, num_steps=2, progress=False)
     with pytest.raises(ValueError, match=message):
-        jm.init_state(model, optax.sgd(0.1), 0, tiny.train.images)
+        jm.init_state(model, optax.sgd(0.1), 0, tiny.train.inputs)
 
 
 @pytest.mark.parametrize(
@@ -129,7 +129,7 @@ def test_a_flag_that_would_never_be_set_is_refused_by_name(tiny, model, flag):
     with pytest.raises(ValueError, match=message):
         jm.check(model, optax.sgd, RUNS, tiny, 2)
     with pytest.raises(ValueError, match=message):
-        jm.init_state(model, optax.sgd(0.1), 0, tiny.train.images)
+        jm.init_state(model, optax.sgd(0.1), 0, tiny.train.inputs)
 
 
 def test_a_module_that_can_be_trained_but_not_evaluated_is_refused_before_it_trains(tiny):
@@ -162,7 +162,7 @@ def test_a_module_that_asks_for_its_key_drops_out_in_training_alone(tiny):
     result = jm.sweep(Asks(), optax.sgd, RUNS, tiny, num_steps=3, progress=False)
     run = jm.rerun(result, learning_rate=0.5, seed=1, dataset=tiny, model=Asks())
     np.testing.assert_allclose(run.validation.loss, result["validation_loss"].sel(learning_rate=0.5, seed=1), rtol=1e-5)
-    images = jnp.asarray(tiny.train.images, jnp.float32) / 255
+    images = jnp.asarray(tiny.train.inputs, jnp.float32) / 255
     kept, dropped = (apply(Asks(), run.params, images, **keys) for keys in ({}, {"dropout": jax.random.key(0)}))
     assert not np.allclose(kept, dropped)
 
@@ -187,7 +187,7 @@ def test_an_optimizer_sees_the_parameters_by_layer(tiny, optimizer):
     model = jm.MLP(6, 4)
     result = jm.sweep(model, optimizer, RUNS, tiny, num_steps=3, progress=False)
     run = jm.rerun(result, learning_rate=0.5, seed=0, dataset=tiny, model=model, optimizer=optimizer)
-    initial = jm.init_state(model, optax.sgd(0.1), 0, tiny.train.images).params
+    initial = jm.init_state(model, optax.sgd(0.1), 0, tiny.train.inputs).params
     assert set(initial) == set(run.params) == {"Dense_0", "Dense_1"}
     for layer, moves in (("Dense_0", False), ("Dense_1", True)):
         assert np.array_equal(initial[layer]["kernel"], run.params[layer]["kernel"]) == (not moves)

@@ -21,13 +21,13 @@ MODEL = jm.SoftmaxRegression(4)
 def fit(dataset, learning_rate=0.5, batch_size=7, seed=0, num_steps=12, model=MODEL, optimizer=None, **kwargs):
     optimizer = optimizer or optax.sgd(learning_rate)
     split = jax.device_put(dataset.train)
-    order = jnp.asarray(jm.example_order(len(split.labels), seed, num_steps * batch_size))
-    state = jm.init_state(model, optimizer, seed, split.images)
+    order = jnp.asarray(jm.example_order(len(split.targets), seed, num_steps * batch_size))
+    state = jm.init_state(model, optimizer, seed, split.inputs)
     return jm.fit(model, optimizer, state, split, order, batch_size, num_steps=num_steps, **kwargs)
 
 
 def test_step_equals_the_closed_form_of_softmax_regression(tiny):
-    images, labels = tiny.train.images[:5], tiny.train.labels[:5]
+    images, labels = tiny.train.inputs[:5], tiny.train.targets[:5]
     optimizer = optax.sgd(0.3)
     state = jm.init_state(MODEL, optimizer, 0, images)
     new, loss = jm.train_step(MODEL, optimizer, state, jm.Batch(jnp.asarray(images), jnp.asarray(labels), jnp.ones(5)))
@@ -52,7 +52,7 @@ def test_padding_changes_nothing(tiny):
 
 
 def test_padding_rows_have_zero_gradient(tiny):
-    images, labels = jnp.asarray(tiny.train.images[:6]), jnp.asarray(tiny.train.labels[:6])
+    images, labels = jnp.asarray(tiny.train.inputs[:6]), jnp.asarray(tiny.train.targets[:6])
     weights = jnp.array([1.0, 1, 1, 1, 0, 0])
     optimizer = optax.sgd(1.0)
     state = jm.init_state(jm.MLP(8, 4), optimizer, 0, images)
@@ -74,7 +74,7 @@ def test_fit_continues_where_it_stopped(tiny):
 
 def test_batches_are_those_of_fit_in_their_order(tiny):
     optimizer = optax.sgd(0.5)
-    state = jm.init_state(MODEL, optimizer, 3, tiny.train.images)
+    state = jm.init_state(MODEL, optimizer, 3, tiny.train.inputs)
     for images, labels in itertools.islice(jm.batches(tiny.train, 9, seed=3), 12):
         state, _ = jm.train_step(
             MODEL, optimizer, state, jm.Batch(jnp.asarray(images), jnp.asarray(labels), jnp.ones(9))
@@ -121,7 +121,7 @@ def test_accuracy_of_what_is_not_finite_is_nan(tiny):
 
 def test_dropout_differs_by_step_and_seed_and_repeats(tiny):
     model, optimizer = jm.CNN((2,), (5,), (1,), hidden_size=16, num_classes=4), optax.sgd(0.0)
-    images, labels = jnp.asarray(tiny.train.images[:5]), jnp.asarray(tiny.train.labels[:5])
+    images, labels = jnp.asarray(tiny.train.inputs[:5]), jnp.asarray(tiny.train.targets[:5])
 
     def losses(seed):
         # The same parameters for both seeds, and a learning rate of 0: only what is dropped differs.
@@ -138,7 +138,7 @@ def test_dropout_differs_by_step_and_seed_and_repeats(tiny):
 
 def test_augmentation_differs_by_step_and_seed_and_leaves_evaluation_alone(tiny):
     model, optimizer = jm.MLP(8, num_classes=4), optax.sgd(0.0)
-    images, labels = jnp.asarray(tiny.train.images[:5]), jnp.asarray(tiny.train.labels[:5])
+    images, labels = jnp.asarray(tiny.train.inputs[:5]), jnp.asarray(tiny.train.targets[:5])
     state = jm.init_state(model, optimizer, 0, images)
     step = functools.partial(jm.train_step, model, optimizer, batch=jm.Batch(images, labels, jnp.ones(5)))
     next_state, first = step(state, augment=jm.Affine())
@@ -158,17 +158,17 @@ def small_images(num_images):
 def exact_losses(params, split):
     """Returns the loss of each image and its logits, in float64."""
     layer = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), params["Dense_0"])
-    logits = split.images.reshape(len(split.labels), -1) / 255 @ layer["kernel"].T + layer["bias"]
+    logits = split.inputs.reshape(len(split.targets), -1) / 255 @ layer["kernel"].T + layer["bias"]
     largest = logits.max(axis=1)
     sums = largest + np.log(np.exp(logits - largest[:, None]).sum(axis=1))
-    return sums - logits[np.arange(len(logits)), split.labels], logits
+    return sums - logits[np.arange(len(logits)), split.targets], logits
 
 
 def test_ten_million_examples_later_the_batches_are_still_those_of_the_order():
     split, model = small_images(50_000), jm.SoftmaxRegression(init_std=1.0)
     batch_size, num_steps = 20_000, 500
     order = jm.example_order(50_000, 3, num_steps * batch_size)
-    state = jm.init_state(model, optax.sgd(0.0), 0, split.images)
+    state = jm.init_state(model, optax.sgd(0.0), 0, split.inputs)
     run = jax.jit(functools.partial(jm.fit, model, optax.sgd(0.0)), static_argnums=3, static_argnames="num_steps")
     _, losses = run(state, jax.device_put(split), order, batch_size, num_steps=num_steps)
     # The learning rate is 0, so the losses tell the batches apart and nothing else.
@@ -184,7 +184,7 @@ def test_sums_over_60000_examples_are_accurate_to_a_millionth():
     params = model.init(jax.random.key(1), np.zeros((1, 2, 2, 1), np.float32))["params"]
     each, logits = exact_losses(params, split)
     first, second = np.sort(logits, axis=1)[:, :-3:-1].T
-    right = logits.argmax(axis=1) == split.labels
+    right = logits.argmax(axis=1) == split.targets
     # Rounding decides the class of next to no image.
     close = int((first - second < 1e-5).sum())
     metrics = jax.jit(jm.evaluate, static_argnums=0)(model, params, split)
@@ -197,7 +197,7 @@ def test_sums_over_60000_examples_are_accurate_to_a_millionth():
 def test_seeds_of_31_bits_are_distinct(tiny):
     seeds = [0, 1, 2**16, 2**24, 2**24 + 1, 2**30, 2**31 - 2, 2**31 - 1]
     model = jm.SoftmaxRegression(4, init_std=1.0)
-    states = [jm.init_state(model, optax.sgd(0.1), seed, tiny.train.images) for seed in seeds]
+    states = [jm.init_state(model, optax.sgd(0.1), seed, tiny.train.inputs) for seed in seeds]
     kernels = {np.asarray(state.params["Dense_0"]["kernel"]).tobytes() for state in states}
     keys = {np.asarray(jax.random.key_data(state.key)).tobytes() for state in states}
     orders = {jm.example_order(47, seed, 47).tobytes() for seed in seeds}
@@ -210,7 +210,7 @@ def test_seeds_of_31_bits_are_distinct(tiny):
 
 def test_numpy_arrays_train_as_those_of_jax(tiny):
     order = jm.example_order(47, 0, 12 * 7)
-    state = jm.init_state(MODEL, optax.sgd(0.5), 0, tiny.train.images)
+    state = jm.init_state(MODEL, optax.sgd(0.5), 0, tiny.train.inputs)
     ours, _ = jm.fit(MODEL, optax.sgd(0.5), state, tiny.train, order.astype(np.int64), 7, num_steps=12)
     theirs, _ = fit(tiny)
     jax.tree.map(np.testing.assert_array_equal, ours.params, theirs.params)
@@ -232,12 +232,12 @@ split = make_split(47, 0)
 tiny = jm.Dataset("tiny", ("a", "b", "c", "d"), split, make_split(13, 1), make_split(23, 2))
 cnn = jm.CNN((2,), (3,), (1,), hidden_size=5, num_classes=4, standardised=True)
 numbers = {}
-batches = jm.Split(split.images[:6].reshape(2, 3, 6, 5, 1), split.labels[:6].reshape(2, 3))
+batches = jm.Split(split.inputs[:6].reshape(2, 3, 6, 5, 1), split.targets[:6].reshape(2, 3))
 softmax = jm.SoftmaxRegression(4, 0.1)
 for name, model, optimizer in (("softmax", softmax, optax.sgd(0.5, 0.9)), ("cnn", cnn, optax.adam(0.01))):
     @jax.jit
     def run(split, order, test):
-        state = jm.init_state(model, optimizer, 2, split.images)
+        state = jm.init_state(model, optimizer, 2, split.inputs)
         more = dict(num_steps=8, augment=Affine(), label_smoothing=0.1)
         state, losses = jm.fit(model, optimizer, state, split, order, 6, **more)
         trace = jm.estimate_noise(model, state.params, batches).trace

@@ -28,7 +28,7 @@ def test_one_epoch_has_every_example_once_whatever_the_batch_size(tiny, batch_si
         seen.extend(images)
         if len(seen) >= 47:
             break
-    expected = sorted(image.tobytes() for image in tiny.train.images)
+    expected = sorted(image.tobytes() for image in tiny.train.inputs)
     assert sorted(image.tobytes() for image in seen[:47]) == expected
 
 
@@ -40,11 +40,11 @@ def test_batches_refuse(tiny, batch_size):
 
 def test_digits_are_the_embedded_ones():
     dataset = jm.load("digits")
-    assert [len(split.labels) for split in (dataset.train, dataset.validation, dataset.test)] == [1257, 180, 360]
-    assert dataset.train.images.shape == (1257, 28, 28, 1) and dataset.train.images.dtype == np.uint8
-    assert dataset.train.labels.dtype == np.int32 and len(dataset.class_names) == 10
-    assert dataset.train.images.max() == 255 and not dataset.train.images[:, :2].any()
-    whole = np.concatenate([dataset.train.labels, dataset.validation.labels, dataset.test.labels])
+    assert [len(split.targets) for split in (dataset.train, dataset.validation, dataset.test)] == [1257, 180, 360]
+    assert dataset.train.inputs.shape == (1257, 28, 28, 1) and dataset.train.inputs.dtype == np.uint8
+    assert dataset.train.targets.dtype == np.int32 and len(dataset.class_names) == 10
+    assert dataset.train.inputs.max() == 255 and not dataset.train.inputs[:, :2].any()
+    whole = np.concatenate([dataset.train.targets, dataset.validation.targets, dataset.test.targets])
     assert np.bincount(whole).tolist() == [178, 182, 177, 183, 181, 182, 181, 179, 174, 180]
 
 
@@ -67,7 +67,7 @@ def test_what_is_no_data_set_is_shown_too(tiny, value):
 def test_last_twelfth_of_train_is_held_out():
     images, labels = np.zeros((30, 2, 2, 1), np.uint8), np.arange(30)
     train, validation = split_train(images, labels)
-    assert train.labels.tolist() == list(range(28)) and validation.labels.tolist() == [28, 29]
+    assert train.targets.tolist() == list(range(28)) and validation.targets.tolist() == [28, 29]
 
 
 @pytest.mark.parametrize("name", ["", "../mnist", "Mnist", "mnist; rm", "a/b/c", "mnist/..", 3])
@@ -166,9 +166,9 @@ def test_mnist_as_prepared_and_then_from_its_cache(mnist_dir, tmp_path, monkeypa
     (tmp_path / "mnist").symlink_to(mnist_dir.resolve() / "mnist")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     dataset = jm.load("mnist")
-    assert [len(split.labels) for split in (dataset.train, dataset.validation, dataset.test)] == [55000, 5000, 10000]
-    assert dataset.test.images.shape == (10000, 28, 28, 1) and dataset.test.images.dtype == np.uint8
+    assert [len(split.targets) for split in (dataset.train, dataset.validation, dataset.test)] == [55000, 5000, 10000]
+    assert dataset.test.inputs.shape == (10000, 28, 28, 1) and dataset.test.inputs.dtype == np.uint8
     # Of the 70,000 digits of MNIST; the counts are those of the labels in its official files.
-    both = np.concatenate([dataset.train.labels, dataset.validation.labels])
+    both = np.concatenate([dataset.train.targets, dataset.validation.targets])
     assert np.bincount(both).tolist() == [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]
-    assert np.bincount(dataset.test.labels).tolist() == [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]
+    assert np.bincount(dataset.test.targets).tolist() == [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]

@@ -57,7 +57,7 @@ def assert_is_small_mnist(dataset, folder):
         [preparation.read_idx(folder / name, num_dims) for name, num_dims in zip(pair, (3, 1), strict=True)]
         for pair in preparation.FILE_NAMES.values()
     )
-    assert [len(split.labels) for split in (dataset.train, dataset.validation, dataset.test)] == [22, 2, 7]
+    assert [len(split.targets) for split in (dataset.train, dataset.validation, dataset.test)] == [22, 2, 7]
 
     # TFDS shuffles as it writes, so the examples are compared as a set.
     def examples(images, labels):
@@ -160,7 +160,7 @@ def test_cache_goes_to_the_user_where_the_data_cannot_be_written(manual, no_home
     first = jm.load("mnist", manual)
     assert len(list((no_home / "cache" / "jaxmnist").glob("mnist-*.npz"))) == 1
     monkeypatch.setattr(preparation, "decode", None)
-    np.testing.assert_array_equal(jm.load("mnist", manual).train.images, first.train.images)
+    np.testing.assert_array_equal(jm.load("mnist", manual).train.inputs, first.train.inputs)
 
 
 def test_damaged_prepared_file_is_named(manual):
@@ -273,14 +273,14 @@ def test_the_cache_of_another_data_set_or_version_is_not_taken(manual, files):
     for version in ("1.0.0", "1.10.0"):
         write_tfds(manual / "pets" / version, features, {"train": examples[:10], "test": examples})
         examples = [{**example, "image": example["image"] + 100} for example in examples]
-        assert (jm.load("pets", manual).test.images.max() >= 100) == (version == "1.10.0")
+        assert (jm.load("pets", manual).test.inputs.max() >= 100) == (version == "1.10.0")
     jm.load("mnist", manual)
     (ours,) = (manual / "mnist").iterdir()
     for other in ("1.0.0", "1.10.0"):
         shutil.copy(manual / "pets" / other / loading.CACHE_NAME, ours / loading.CACHE_NAME)
         assert_is_small_mnist(jm.load("mnist", manual), files[0])
     shutil.copy(manual / "pets" / "1.0.0" / loading.CACHE_NAME, manual / "pets" / "1.10.0" / loading.CACHE_NAME)
-    assert jm.load("pets", manual).test.images.max() >= 100
+    assert jm.load("pets", manual).test.inputs.max() >= 100
 
 
 def test_labels_and_sizes_that_the_description_does_not_have(no_home):
@@ -333,7 +333,7 @@ def test_other_datasets_have_other_shapes_classes_and_splits(no_home):
     assert dataset.class_names == ("cat", "dog")
     for split, examples in made.items():
         ours = getattr(dataset, split)
-        assert ours.images.shape == (len(examples), 8, 6, 3)
+        assert ours.inputs.shape == (len(examples), 8, 6, 3)
         expected = sorted((example["label"], example["image"].tobytes()) for example in examples)
         got = sorted((int(label), image.tobytes()) for image, label in zip(*ours, strict=True))
         assert got == expected

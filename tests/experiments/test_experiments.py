@@ -477,7 +477,7 @@ def test_train_cnn_its_figures_and_predictions_for_pictures(tmp_path):
 
     dataset = jm.load("digits")
     for index in range(2):
-        Image.fromarray(255 - dataset.test.images[index, ..., 0]).resize((300, 300)).save(tmp_path / f"{index}.png")
+        Image.fromarray(255 - dataset.test.inputs[index, ..., 0]).resize((300, 300)).save(tmp_path / f"{index}.png")
     out, _ = run("predict", "out", "0.png", "1.png", "--output", "seen.png", cwd=tmp_path)
     assert re.match(r"0.png: \d, probability 0.\d+ \(then \d, 0.\d+\)", out)
     assert (tmp_path / "seen.png").read_bytes()[:4] == b"\x89PNG"

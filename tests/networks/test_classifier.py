@@ -13,7 +13,7 @@ NAMES = ("a", "b", "c", "d")
 
 
 def save(tiny, folder, seeds=(3, 5)):
-    params = [jm.init_state(MODEL, optax.sgd(0.1), seed, tiny.test.images).params for seed in seeds]
+    params = [jm.init_state(MODEL, optax.sgd(0.1), seed, tiny.test.inputs).params for seed in seeds]
     classifier = jm.Classifier(MODEL, tuple(params), (6, 5, 1), NAMES)
     jm.save_model(folder, classifier, seeds)
     return classifier
@@ -23,7 +23,7 @@ def test_a_saved_model_comes_back(tiny, tmp_path):
     saved = save(tiny, tmp_path)
     loaded = jm.load_model(tmp_path)
     assert loaded.model == MODEL and loaded.class_names == NAMES and len(loaded.params) == 2
-    images = tiny.test.images
+    images = tiny.test.inputs
     np.testing.assert_array_equal(loaded(images), saved(images))
     np.testing.assert_array_equal(loaded(images[..., 0]), saved(images))
     np.testing.assert_allclose(loaded(images).sum(axis=1), 1, rtol=1e-5)
@@ -34,7 +34,7 @@ def test_a_saved_model_comes_back(tiny, tmp_path):
 
 def test_an_ensemble_is_the_mean_of_its_members(tiny, tmp_path):
     classifier = save(tiny, tmp_path)
-    images = tiny.test.images
+    images = tiny.test.inputs
     np.testing.assert_allclose(classifier(images), classifier.each(images).mean(axis=0), rtol=1e-6)
 
 

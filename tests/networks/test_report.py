@@ -31,7 +31,7 @@ def test_a_seed_whose_predictions_are_not_finite_is_left_out(tiny):
     assert lines[2:] == expected[1:] and "below: the ensemble of 2, the mean of the probabilities of seeds 5 6" in lines
     layer = params[1]["Conv_0"]
     np.testing.assert_allclose(found.filters, standardise(layer["kernel"]) * layer["gain"][None, None, None])
-    np.testing.assert_array_equal(found.worst_images, tiny.test.images[found.worst])
+    np.testing.assert_array_equal(found.worst_images, tiny.test.inputs[found.worst])
     titles = {name: figure.get_suptitle() for name, figure in report.figures(found, []).items()}
     assert titles["curves"] == "tiny, 3 seeds, batch size 5" and "seed 5" in titles["filters"]
     assert "mean of 2 members" in titles["mistakes"]

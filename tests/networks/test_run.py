@@ -72,7 +72,7 @@ def test_another_run_does_not_go_on_from_a_state(tiny, tmp_path, given, words):
     def train(model=MODEL, optimizer=None, seed=0, split=None, **changed):
         dataset = tiny
         if split is not None:
-            altered = getattr(tiny, split).images.copy()
+            altered = getattr(tiny, split).inputs.copy()
             altered[0, 0, 0] ^= 1
             dataset = dataclasses.replace(tiny, **{split: getattr(tiny, split)._replace(images=altered)})
         numbers = {**NUMBERS, "num_steps": 3} | changed
@@ -85,8 +85,8 @@ def test_another_run_does_not_go_on_from_a_state(tiny, tmp_path, given, words):
 
 def test_it_trains_as_fit_does(tiny, tmp_path):
     trained, _ = run.train_run(MODEL, optax.sgd(0.1), tiny, 1, **NUMBERS, folder=tmp_path)
-    state = jm.init_state(MODEL, optax.sgd(0.1), 1, tiny.train.images)
-    order = jax.numpy.asarray(jm.example_order(len(tiny.train.labels), 1, 37 * 5))
+    state = jm.init_state(MODEL, optax.sgd(0.1), 1, tiny.train.inputs)
+    order = jax.numpy.asarray(jm.example_order(len(tiny.train.targets), 1, 37 * 5))
     state, _ = jm.fit(
         MODEL, optax.sgd(0.1), state, jax.device_put(tiny.train), order, 5, num_steps=37, augment=NUMBERS["augment"]
     )

@@ -86,8 +86,8 @@ def test_devices_share_one_run_and_give_the_numbers_of_one(tiny, tmp_path, count
 
 def test_one_device_gives_the_numbers_of_fit_and_counts_every_image(tiny):
     mesh, optimizer = spreading.mesh_for(5), optax.sgd(0.1)
-    order = jm.example_order(len(tiny.train.labels), 1, 4 * 5)
-    state = jm.init_state(MODEL, optimizer, 1, tiny.train.images)
+    order = jm.example_order(len(tiny.train.targets), 1, 4 * 5)
+    state = jm.init_state(MODEL, optimizer, 1, tiny.train.inputs)
     expected, expected_losses = jax.jit(jm.fit, static_argnums=(0, 1, 5), static_argnames="num_steps")(
         MODEL, optimizer, state, tiny.train, order, 5, num_steps=4
     )
@@ -97,5 +97,5 @@ def test_one_device_gives_the_numbers_of_fit_and_counts_every_image(tiny):
     for split in (tiny.train, tiny.validation, tiny.test):
         found = spreading.evaluate(mesh, MODEL, ours.params, split)
         whole = training.evaluate(MODEL, ours.params, split)
-        assert round(found.accuracy * len(split.labels), 3) == round(whole.accuracy * len(split.labels), 3)
+        assert round(found.accuracy * len(split.targets), 3) == round(whole.accuracy * len(split.targets), 3)
         np.testing.assert_allclose(found.loss, whole.loss, rtol=1e-5)

@@ -33,11 +33,11 @@ def sweep(small, axes=AXES, window=(-1, 3, -1, 3), resolution=4, num_steps=25):
 
 
 def test_images_are_averaged_over_blocks(small):
-    images = jm.load("digits").train.images[:16].astype(float)
-    assert small.train.images.shape == (16, 4, 4, 1) and small.train.images.dtype == np.uint8
-    np.testing.assert_array_equal(small.train.images[3, 1, 2, 0], np.round(images[3, 7:14, 14:21].mean()))
+    images = jm.load("digits").train.inputs[:16].astype(float)
+    assert small.train.inputs.shape == (16, 4, 4, 1) and small.train.inputs.dtype == np.uint8
+    np.testing.assert_array_equal(small.train.inputs[3, 1, 2, 0], np.round(images[3, 7:14, 14:21].mean()))
     assert small.train is small.test and small.name == "digits"
-    few = jm.Split(images[:5], small.train.labels[:5])
+    few = jm.Split(images[:5], small.train.targets[:5])
     with pytest.raises(jm.DataError, match="digits has 5 images"):
         boundary.averaged(jm.Dataset("digits", small.class_names, few, few, few))
 
@@ -45,7 +45,7 @@ def test_images_are_averaged_over_blocks(small):
 def test_blocks_of_uneven_sizes_and_colours():
     images = np.random.default_rng(0).integers(0, 256, (16, 6, 5, 3)).astype(np.uint8)
     split = jm.Split(images, np.zeros(16, np.int32))
-    averaged = boundary.averaged(jm.Dataset("other", ("a", "b"), split, split, split)).train.images
+    averaged = boundary.averaged(jm.Dataset("other", ("a", "b"), split, split, split)).train.inputs
     assert averaged[0, 0, 3, 0] == np.round(images[0, :2, 4:].mean())
 
 
@@ -56,7 +56,7 @@ def test_a_run_of_the_picture_is_that_run_by_itself(small):
         rates = {name: float(result[name][k]) for name, k in zip(AXES, (i, j), strict=True)}
         model, optimizer = boundary.TanhNetwork(), boundary.layered_sgd(**rates)
         split = jax.device_put(small.train)
-        state = init_state(model, optimizer, 0, split.images)
+        state = init_state(model, optimizer, 0, split.inputs)
         order = jm.example_order(16, 0, 25 * 16)
         _, alone = jax.jit(
             lambda state, split, order, model=model, optimizer=optimizer: jm.fit(
@@ -81,11 +81,11 @@ def test_the_pictures_rows_are_the_grids(small):
 
 def test_each_learning_rate_moves_its_layer_alone(small):
     model = boundary.TanhNetwork()
-    state = init_state(model, boundary.layered_sgd(), 0, small.train.images)
+    state = init_state(model, boundary.layered_sgd(), 0, small.train.inputs)
     for name, moved in (("first_learning_rate", "first"), ("last_learning_rate", "last")):
         rates = {"first_learning_rate": 0.0, "last_learning_rate": 0.0} | {name: 0.5}
         optimizer = boundary.layered_sgd(**rates)
-        state = init_state(model, optimizer, 0, small.train.images)
+        state = init_state(model, optimizer, 0, small.train.inputs)
         after, _ = jm.train_step(model, optimizer, state, jm.Batch(*small.train, np.ones(16, np.float32)))
         for layer in ("first", "last"):
             same = np.array_equal(after.params[layer], state.params[layer])

@@ -26,8 +26,8 @@ def alone(dataset, optimizer, model, batch_size, seed, num_steps, **hyperparamet
     """Returns the same metrics by one unpadded `fit`."""
     transformation = optimizer(**hyperparameters)
     split = jax.device_put(dataset.train)
-    order = jnp.asarray(jm.example_order(len(split.labels), seed, num_steps * batch_size))
-    state = jm.init_state(model, transformation, seed, split.images)
+    order = jnp.asarray(jm.example_order(len(split.targets), seed, num_steps * batch_size))
+    state = jm.init_state(model, transformation, seed, split.inputs)
     state, _ = jm.fit(model, transformation, state, split, order, batch_size, num_steps=num_steps)
     validation, test = (jm.evaluate(model, state.params, jax.device_put(s)) for s in (dataset.validation, dataset.test))
     return [float(value) for value in (*validation, *test)]

@@ -1,0 +1,177 @@
+"""What a person calls a model, as a function of its hyperparameters that returns a `Model`."""
+
+import dataclasses
+import functools
+import inspect
+import sys
+from collections.abc import Callable, Hashable
+from typing import Any
+
+import flax.linen as nn
+
+from jaxmnist import checks
+from jaxmnist.core.adapters import linen
+from jaxmnist.core.adapters.flags import FLAGS, argument_names, flags, parameters
+from jaxmnist.core.model import Model, UnsupportedModel
+from jaxmnist.values import described, frozen, is_traced
+
+WORDS = (
+    "a flax linen module, a class or factory of NNX modules (with an argument rngs) or of Equinox modules (with an "
+    "argument key), a Haiku transform, a pair of functions (init, apply), or a Model"
+)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class ModelFactory:
+    """A function of hyperparameters that returns a `Model`; equal ones share what is compiled.
+
+    Attributes:
+      name: what a sentence calls it.
+      arguments: the names of its hyperparameters.
+      defaults: name to the value of each that has one unless it is given another.
+      make: the function.
+      identity: hashable; equal for factories that make the same.
+    """
+
+    name: str
+    arguments: tuple[str, ...]
+    defaults: dict[str, Any]
+    make: Callable[..., Model]
+    identity: Hashable
+
+    def __call__(self, **values: Any) -> Model:
+        """Returns the model with these hyperparameters; a fault in it is reported in one sentence that names it."""
+        try:
+            model = self.make(**values)
+        except Exception as error:  # whatever a person's own function raises
+            raise ValueError(f"model {self.name} cannot be made: {checks.reason(error)}") from error
+        return _reported(self.name, model)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, ModelFactory) and self.identity == other.identity
+
+    def __hash__(self) -> int:
+        return hash(self.identity)
+
+    def __str__(self) -> str:
+        fields = ", ".join(f"{name}={described(value)}" for name, value in sorted(self.defaults.items()))
+        return f"{self.name}({fields})"
+
+
+def model_factory(source: Any) -> ModelFactory:
+    """Returns what a person calls a model as a factory.
+
+    Raises:
+      ValueError: it is none of the things that can be trained.
+    """
+    if isinstance(source, ModelFactory):
+        return source
+    identity = frozen(source)
+    if isinstance(source, nn.Module):
+        defaults = {name: getattr(source, name) for name in linen.fields(source)}
+
+        def make(**values):
+            return linen.adapt(source.clone(**values) if values else source)
+
+        return ModelFactory(type(source).__name__, tuple(defaults), defaults, make, identity)
+    adapted = _without_values(source)
+    if adapted is not None:
+        return ModelFactory(_name(source), (), {}, lambda: adapted, identity)
+    if not callable(source):
+        checks.raise_invalid("model", source, WORDS)
+    return _from_function(source, identity)
+
+
+@functools.lru_cache(maxsize=64)
+def default_model(factory: ModelFactory) -> Model:
+    """Returns the model of a factory without further values: the same one each time, so that programs are shared."""
+    return factory()
+
+
+def is_model(source: Any) -> bool:
+    """Returns whether something can be trained, as far as can be told without calling it."""
+    return isinstance(source, ModelFactory | nn.Module) or _without_values(source) is not None or callable(source)
+
+
+def _without_values(source: Any) -> Model | None:
+    """Returns the model of what has no hyperparameters; None of anything else."""
+    if isinstance(source, Model):
+        return source
+    if "haiku" in sys.modules:
+        import haiku as hk
+
+        if isinstance(source, hk.Transformed | hk.TransformedWithState):
+            from jaxmnist.core.adapters import haiku
+
+            return haiku.adapt(source)
+    if isinstance(source, tuple) and len(source) == 2 and all(map(callable, source)):
+        return _from_pair(*source)
+    return None
+
+
+def _from_pair(init: Callable, apply: Callable) -> Model:
+    """Returns a model without state: `init(key, inputs) -> params`, and `apply(params, inputs) -> outputs`.
+
+    `apply` is told a training flag, and `key`, if it has arguments of these names.
+    """
+    arguments = argument_names(apply)
+
+    def apply_pair(params, state, inputs, *, training, key=None):
+        keywords: dict = flags(arguments, training) | ({"key": key} if "key" in arguments else {})
+        return apply(params, inputs, **keywords), state
+
+    return Model(lambda key, inputs: (init(key, inputs), {}), apply_pair)
+
+
+def _from_function(source: Callable, identity: Hashable) -> ModelFactory:
+    """Returns the factory of a class or function that returns what can be trained."""
+    found = parameters(source)
+    names = tuple(name for name in argument_names(source) if name not in ("rngs", "key", "parent", "name", *FLAGS))
+    defaults = {name: found[name].default for name in names}
+    defaults = {name: value for name, value in defaults.items() if value is not inspect.Parameter.empty}
+
+    def make(**given: Any) -> Model:
+        if "rngs" in found:
+            from jaxmnist.core.adapters import nnx
+
+            return nnx.adapt(lambda rngs: source(**given, rngs=rngs))
+        if "key" in found:
+            from jaxmnist.core.adapters import equinox
+
+            plain = {name: 0.5 if is_traced(value) else value for name, value in given.items()}
+            return equinox.adapt(lambda key: source(**given, key=key), lambda key: source(**plain, key=key))
+        return model_factory(source(**given)).make()
+
+    return ModelFactory(_name(source), names, defaults, make, identity)
+
+
+def _name(source: Any) -> str:
+    return getattr(source, "__name__", None) or type(source).__name__
+
+
+def _reported(name: str, model: Model) -> Model:
+    """Returns a model whose errors are sentences that name it, with the library's own as their cause."""
+
+    def init(key, inputs):
+        try:
+            return model.init(key, inputs)
+        except UnsupportedModel:
+            raise
+        except Exception as error:
+            raise ValueError(
+                f"model {name} cannot be initialised for inputs of shape {inputs.shape[1:]}: {checks.reason(error)}"
+            ) from error
+
+    def apply(params, state, inputs, *, training, key=None):
+        try:
+            outputs, after = model.apply(params, state, inputs, training=training, key=key)
+        except Exception as error:
+            raise ValueError(
+                f"model {name} does not take these params for inputs of shape {inputs.shape[1:]}: "
+                f"{checks.reason(error)}"
+            ) from error
+        if getattr(outputs, "shape", ())[:1] != inputs.shape[:1]:
+            raise ValueError(f"model {name} returns {checks.shown(outputs)}; outputs [B, ...] are needed")
+        return outputs, after
+
+    return Model(init, apply)

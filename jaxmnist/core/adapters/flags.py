@@ -1,0 +1,37 @@
+"""The names under which libraries and people tell a module whether it is being trained."""
+
+import inspect
+from collections.abc import Callable, Iterable, Mapping
+
+# Each with its value in training.
+FLAGS = {
+    "train": True,
+    "training": True,
+    "is_training": True,
+    "deterministic": False,
+    "use_running_average": False,
+    "inference": False,
+}
+
+VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+
+
+def flags(names: Iterable[str], training: bool) -> dict[str, bool]:
+    """Returns those of the names that are such flags, each with its value in training or in evaluation."""
+    return {name: FLAGS[name] == training for name in names if name in FLAGS}
+
+
+def argument_names(function: Callable) -> tuple[str, ...]:
+    """Returns the names of a function's arguments that can be given by name."""
+    by_name = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    return tuple(name for name, each in parameters(function).items() if each.kind in by_name)
+
+
+def parameters(function: Callable) -> Mapping[str, inspect.Parameter]:
+    """Returns the parameters of a function or of a class, by name."""
+    found = inspect.signature(function).parameters
+    # The metaclass of NNX modules hides what their `__init__` takes.
+    hidden = isinstance(function, type) and all(each.kind in VARIADIC for each in found.values())
+    if not hidden:
+        return found
+    return {name: each for name, each in inspect.signature(function.__init__).parameters.items() if name != "self"}

@@ -1,0 +1,25 @@
+"""A Haiku transform as a model."""
+
+import haiku as hk
+
+from jaxmnist.core.adapters.flags import argument_names, flags
+from jaxmnist.core.model import Model
+
+
+def adapt(transform: hk.Transformed | hk.TransformedWithState) -> Model:
+    """Returns `hk.transform(f)` or `hk.transform_with_state(f)` as a model, whose state is Haiku's."""
+    arguments = argument_names(transform.init)
+    has_state = isinstance(transform, hk.TransformedWithState)
+
+    def init(key, inputs):
+        # Haiku makes averages at a call in training.
+        made = transform.init(key, inputs, **flags(arguments, training=True))
+        return made if has_state else (made, {})
+
+    def apply(params, state, inputs, *, training, key=None):
+        keywords = flags(arguments, training)
+        if has_state:
+            return transform.apply(params, state, key, inputs, **keywords)
+        return transform.apply(params, key, inputs, **keywords), state
+
+    return Model(init, apply)

@@ -1,0 +1,52 @@
+"""Whether the examples of a batch influence each other's outputs, as they do under batch normalisation.
+
+Shapes: B examples of a batch.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxmnist.core.inputs import random_key, to_unit_range
+from jaxmnist.core.model import Model
+
+# Compiled in a hurry, as it is run twice.
+FAST_COMPILATION: dict[str, Any] = {"xla_backend_optimization_level": 0}
+
+
+def rows_interact(model: Model, inputs: jax.Array, *, training: bool) -> bool:
+    """Returns whether an example of a batch has an influence on the outputs of the others, or on the model's state.
+
+    Found out by trying: the last example is replaced, first by another one and then, if inputs are floats, by nan,
+    which no arithmetic hides. Parameters are drawn at random, since initial ones may be zero.
+
+    Args:
+      model: the model.
+      inputs: `[B, ...]` of a split, B at least 2; the last two differ.
+      training: whether to look at a call in training, or at one in evaluation.
+    """
+    key = random_key(0)
+
+    def run(inputs):
+        params, state = model.init(key, inputs[:1])
+        leaves, structure = jax.tree.flatten(params)
+        noise = [jax.random.normal(jax.random.fold_in(key, i), leaf.shape, leaf.dtype) for i, leaf in enumerate(leaves)]
+        params = jax.tree.unflatten(structure, [leaf + 0.1 * each for leaf, each in zip(leaves, noise, strict=True)])
+        outputs, after = model.apply(params, state, inputs, training=training, key=key if training else None)
+        return outputs[:-1], after if training else ()
+
+    given = jnp.asarray(inputs)
+    batch = to_unit_range(given[:-1])
+    compiled = jax.jit(run).lower(batch).compile(FAST_COMPILATION if jax.default_backend() == "cpu" else None)
+    others = [batch.at[-1].set(to_unit_range(given[-1:])[0])]
+    if jnp.issubdtype(batch.dtype, jnp.floating):
+        others.append(batch.at[-1].set(jnp.nan))
+    expected = jax.tree.map(np.asarray, compiled(batch))
+    return any(not _equal(expected, jax.tree.map(np.asarray, compiled(other))) for other in others)
+
+
+def _equal(some, others) -> bool:
+    pairs = zip(jax.tree.leaves(some), jax.tree.leaves(others), strict=True)
+    return all(np.array_equal(one, other, equal_nan=one.dtype.kind == "f") for one, other in pairs)
