@@ -110,7 +110,9 @@ def of_dataset(**more):
 NOT_A_MODEL = is_not() | one_of([jm.SoftmaxRegression, dict(a=1)])
 NOT_IMAGES = one_of(THINGS, ARRAYS, [SPLIT.inputs[0], SPLIT.inputs / 255, SPLIT.inputs.astype(int), SPLIT.inputs[:0]])
 NOT_LABELS = one_of(
-    THINGS, ARRAYS, [SPLIT.targets[:2], SPLIT.targets.astype(float), SPLIT.targets - 4, SPLIT.targets + 4, SPLIT.targets[:0]]
+    THINGS,
+    ARRAYS,
+    [SPLIT.targets[:2], SPLIT.targets.astype(float), SPLIT.targets - 4, SPLIT.targets + 4, SPLIT.targets[:0]],
 )
 NOT_A_SPLIT = one_of(THINGS, ARRAYS, [tuple(SPLIT), dict(SPLIT._asdict())]) | st.one_of(
     NOT_IMAGES.map(lambda images: of_split(images=images)), NOT_LABELS.map(lambda labels: of_split(labels=labels))

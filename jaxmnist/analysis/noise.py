@@ -5,7 +5,7 @@ Shapes: N training images, M batches of B examples.
 
 import functools
 from collections.abc import Sequence
-from types import MappingProxyType, SimpleNamespace
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import jax
@@ -18,7 +18,7 @@ from jaxmnist.checks import FUNCTION, MAX_STEPS, SEED, Kind, Where, Whole, check
 from jaxmnist.core import losses, training
 from jaxmnist.core.arguments import MODEL, PARAMS, TRANSFORMATION, check_measures
 from jaxmnist.core.losses import Loss
-from jaxmnist.core.model import ModelLike
+from jaxmnist.core.model import NO_STATE, ModelLike
 from jaxmnist.core.state import init_state
 from jaxmnist.data.dataset import DATASET, SPLIT, Dataset, Split
 from jaxmnist.data.order import example_order
@@ -66,7 +66,7 @@ def estimate_noise(
     params: optax.Params,
     batches: Split,
     *,
-    model_state: Any = MappingProxyType({}),
+    model_state: Any = NO_STATE,
     loss: Loss = losses.cross_entropy,
 ) -> Noise:
     """Returns unbiased estimates of both parts, from the gradients of M batches and of all of them together.

@@ -1,5 +1,7 @@
 """What a model is given: random keys, and inputs in the form in which it takes them."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 
@@ -10,6 +12,19 @@ def random_key(seed: jax.typing.ArrayLike) -> jax.Array:
     return jax.random.key(seed, impl="threefry2x32")
 
 
-def to_unit_range(inputs: jax.Array) -> jax.Array:
-    """Returns uint8 inputs as float32 in `[0, 1]`, and all others as they are: the only place that scales."""
-    return inputs.astype(jnp.float32) / 255 if inputs.dtype == jnp.uint8 else inputs
+def to_unit_range(inputs: jax.Array, dtype: jax.typing.DTypeLike = jnp.float32) -> jax.Array:
+    """Returns uint8 inputs scaled to `[0, 1]`, the one place where that is done; whole numbers as they are.
+
+    Args:
+      inputs: `[B, ...]`.
+      dtype: of the result, float32 or float64; narrower floats keep theirs.
+    """
+    if inputs.dtype == jnp.uint8:
+        return inputs.astype(dtype) / 255
+    return inputs.astype(dtype) if inputs.dtype in (jnp.float32, jnp.float64) else inputs
+
+
+def precision(params: Any) -> jax.typing.DTypeLike:
+    """Returns float64 if some parameters are of that type, and float32 otherwise."""
+    is_double = any(leaf.dtype == jnp.float64 for leaf in jax.tree.leaves(params))
+    return jnp.float64 if is_double else jnp.float32

@@ -30,6 +30,8 @@ class Model(NamedTuple):
 # Whatever `adapters.factory` makes a `Model` of: a flax linen module, a class or factory of NNX or Equinox modules, a
 # Haiku transform, a pair of functions, or a `Model`.
 ModelLike = Any
+# The state of a model that remembers nothing but its parameters.
+NO_STATE: dict = {}
 
 
 class UnsupportedModel(ValueError):  # noqa: N818 (it is a limit of this version, not a mistake of the model's)

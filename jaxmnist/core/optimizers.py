@@ -3,9 +3,11 @@
 from collections.abc import Callable, Mapping
 
 import jax
+import jax.numpy as jnp
 import optax
 
 from jaxmnist import checks
+from jaxmnist.core.inputs import precision
 from jaxmnist.core.state import State
 
 OptimizerFactory = Callable[..., optax.GradientTransformation]
@@ -41,7 +43,7 @@ def update(
     )
     try:
         # Adam's bias correction would otherwise have 64 bits if JAX_ENABLE_X64 is set, and runs would differ.
-        with jax.enable_x64(False):
+        with jax.enable_x64(precision(state.params) == jnp.float64):
             updates, opt_state = optax.with_extra_args_support(optimizer).update(
                 grads, state.opt_state, state.params, **told
             )

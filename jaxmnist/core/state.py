@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import optax
 
 from jaxmnist.checks import SEED_OR_ARRAY, Where, checked_by
-from jaxmnist.core.arguments import INPUTS, MODEL, TRANSFORMATION
+from jaxmnist.core.arguments import DTYPE, INPUTS, MODEL, TRANSFORMATION
 from jaxmnist.core.inputs import random_key, to_unit_range
 from jaxmnist.core.model import ModelLike
 
@@ -38,9 +38,13 @@ class State(NamedTuple):
 STATE = Where("a State, as init_state returns it,", lambda value: isinstance(value, State))
 
 
-@checked_by(model=MODEL, optimizer=TRANSFORMATION, seed=SEED_OR_ARRAY, inputs=INPUTS)
+@checked_by(model=MODEL, optimizer=TRANSFORMATION, seed=SEED_OR_ARRAY, inputs=INPUTS, dtype=DTYPE)
 def init_state(
-    model: ModelLike, optimizer: optax.GradientTransformation, seed: jax.typing.ArrayLike, inputs: jax.Array
+    model: ModelLike,
+    optimizer: optax.GradientTransformation,
+    seed: jax.typing.ArrayLike,
+    inputs: jax.Array,
+    dtype: jax.typing.DTypeLike = jnp.float32,
 ) -> State:
     """Returns the state before the first step.
 
@@ -49,13 +53,18 @@ def init_state(
       optimizer: an optax gradient transformation.
       seed: `[]` int; it alone decides the initial parameters, what is dropped out and how inputs are augmented.
       inputs: `[N, ...]`, those of a split; only their shape and dtype are used.
+      dtype: of all that is computed, float32 or float64, which needs `jax.enable_x64`. Parameters that the model makes
+        narrower (bfloat16) stay as they are.
 
     Raises:
       ValueError: an argument is not as described above, the model does not take such inputs, or it would be trained
         wrongly.
     """
     key = random_key(seed)
-    params, model_state = model.init(key, to_unit_range(jnp.zeros((1, *inputs.shape[1:]), inputs.dtype)))
+    variables = model.init(key, to_unit_range(jnp.zeros((1, *inputs.shape[1:]), inputs.dtype), dtype))
+    if dtype == jnp.float64:
+        variables = jax.tree.map(lambda leaf: leaf.astype(dtype) if leaf.dtype == jnp.float32 else leaf, variables)
+    params, model_state = variables
     return State(
         key=jax.random.fold_in(key, 1),
         step=jnp.zeros((), jnp.int32),

@@ -6,7 +6,6 @@ Shapes: N examples of a split, B examples of a (padded) batch, K classes, T step
 import collections
 import functools
 from collections.abc import Callable, Mapping
-from types import MappingProxyType
 from typing import Any
 
 import jax
@@ -28,9 +27,9 @@ from jaxmnist.core.arguments import (
     check_fit,
     check_step,
 )
-from jaxmnist.core.inputs import to_unit_range
+from jaxmnist.core.inputs import precision, to_unit_range
 from jaxmnist.core.losses import Loss
-from jaxmnist.core.model import Model, ModelLike
+from jaxmnist.core.model import NO_STATE, Model, ModelLike
 from jaxmnist.core.state import NEVER, STATE, State
 from jaxmnist.data.dataset import SPLIT, Batch, Split
 
@@ -73,7 +72,7 @@ def train_step(
       The state after the step, and the mean loss of the batch before it, `[]` float32.
     """
     model_key, augmentation_key = jax.random.split(jax.random.fold_in(state.key, state.step))
-    inputs = to_unit_range(batch.inputs)
+    inputs = to_unit_range(batch.inputs, precision(state.params))
     if augment is not None:
         inputs = augment(augmentation_key, inputs)
 
@@ -151,7 +150,7 @@ def evaluate(
     params: optax.Params,
     split: Split,
     *,
-    model_state: Any = MappingProxyType({}),
+    model_state: Any = NO_STATE,
     loss: Loss = losses.cross_entropy,
     metrics: Mapping[str, Loss] | None = None,
     batch_size: int = EVALUATION_BATCH_SIZE,
@@ -211,7 +210,7 @@ def batch_sums(
 
 def predict(model: Model, params: optax.Params, model_state: Any, inputs: jax.Array) -> jax.Array:
     """Returns the outputs `[B, ...]` of inputs `[B, ...]` of a split, in evaluation."""
-    return model.apply(params, model_state, to_unit_range(inputs), training=False, key=None)[0]
+    return model.apply(params, model_state, to_unit_range(inputs, precision(params)), training=False, key=None)[0]
 
 
 def means(sums: Mapping[str, jax.Array], num_examples: int) -> Any:

@@ -16,7 +16,15 @@ from typing import Any
 import numpy as np
 
 from jaxmnist.checks import PATH, Kind, Optional, checked_by, shown
-from jaxmnist.data.dataset import SPLIT_NAMES, DataError, Dataset, DatasetUnavailable, Split, prepared_folder, split_train
+from jaxmnist.data.dataset import (
+    SPLIT_NAMES,
+    DataError,
+    Dataset,
+    DatasetUnavailable,
+    Split,
+    prepared_folder,
+    split_train,
+)
 from jaxmnist.host.files import write_atomically
 
 DEFAULT_DATASET = "mnist"
@@ -42,8 +50,9 @@ def load(name: str = DEFAULT_DATASET, data_dir: str | os.PathLike | None = None)
     """Returns a data set, and prepares it first if that has not been done yet.
 
     Args:
-      name: `"digits"` (1,797 digits that ship with scikit-learn, never needs a network), `"mnist1d"` (from the package
-        of that name, without a network), `"mnist"`, `"fashion_mnist"`, `"kmnist"`, or any TFDS data set of fixed-size uint8 images with an integer label.
+      name: `"digits"` (1,797 digits that ship with scikit-learn, never needs a network), `"mnist1d"` (made by its
+        package, without a network), `"mnist"`, `"fashion_mnist"`, `"kmnist"`, or any TFDS data set of fixed-size uint8
+        images with an integer label.
       data_dir: the TFDS folder; default the variable `TFDS_DATA_DIR`, or else `~/tensorflow_datasets`.
 
     Raises:

@@ -2,13 +2,13 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 import jaxmnist as jm
 from jaxmnist.core.fast.layers import Conv
 from jaxmnist.core.fast.pooling import max_pool
 from jaxmnist.core.layers import RECTIFIER_GAIN, dropout, standardise
-from jaxmnist.core.model import init_params
 
 
 @pytest.mark.parametrize("model", [jm.SoftmaxRegression(4), jm.MLP(hidden_size=7, num_classes=4)])
@@ -138,13 +138,17 @@ def test_dropout_at_a_traced_rate():
     assert (dropped[1] == 0).mean() == pytest.approx(0.25, abs=0.01)
 
 
+def initialised(model, image_shape):
+    return jm.init_state(model, optax.sgd(0.1), 0, np.zeros((1, *image_shape), np.uint8))
+
+
 def test_kernel_sizes_that_do_not_fit_the_features_are_named():
     with pytest.raises(ValueError, match=r"kernel_sizes \(5, 5\) .* \(4,\)"):
-        init_params(jm.CNN(features=(4,)), jax.random.key(0), (8, 8, 1))
+        initialised(jm.CNN(features=(4,)), (8, 8, 1))
 
 
 def test_pooling_that_leaves_no_pixel_is_named():
     layers = dict(features=(2,) * 4, kernel_sizes=(3,) * 4)
-    init_params(jm.CNN(**layers, pool_after=(1, 2)), jax.random.key(0), (8, 7, 1))
+    initialised(jm.CNN(**layers, pool_after=(1, 2)), (8, 7, 1))
     with pytest.raises(ValueError, match=r"pool_after \(1, 2, 3\) leaves no pixel of images of 8 x 7"):
-        init_params(jm.CNN(**layers, pool_after=(1, 2, 3)), jax.random.key(0), (8, 7, 1))
+        initialised(jm.CNN(**layers, pool_after=(1, 2, 3)), (8, 7, 1))

@@ -12,7 +12,7 @@ import optax
 import pytest
 
 import jaxmnist as jm
-from jaxmnist.core import training
+from jaxmnist.core import losses as losses_of_runs
 from jaxmnist.core.state import NEVER
 
 MODEL = jm.SoftmaxRegression(4)
@@ -83,9 +83,21 @@ def test_batches_are_those_of_fit_in_their_order(tiny):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), state.params, fitted.params)
 
 
-@pytest.mark.parametrize(("loss", "expected"), [(138.0, False), (139.0, True), (np.nan, True), (np.inf, True)])
-def test_diverged_is_above_100_guesses_or_not_finite(loss, expected):
-    assert training.diverged(jnp.float32(loss), 4) == expected  # 100 log 4 = 138.6
+@pytest.mark.parametrize(("value", "expected"), [(138.0, False), (139.0, True), (np.nan, True), (np.inf, True)])
+def test_diverged_is_above_100_guesses_or_not_finite(tiny, value, expected):
+    @losses_of_runs.diverges_above(lambda outputs: 100 * np.log(outputs.shape[-1]))  # 138.6 of 4 classes
+    def constant(outputs, targets):
+        return jnp.full(outputs.shape[0], value) + 0 * outputs[:, 0]
+
+    state, _ = fit(tiny, num_steps=2, loss=constant)
+    assert (state.diverged_step == 1) == expected and (state.diverged_step == NEVER) == (not expected)
+
+
+def test_a_loss_that_declares_nothing_diverges_when_it_is_not_finite(tiny):
+    state, losses = fit(tiny, learning_rate=1e6, loss=lambda outputs, targets: -outputs[:, 0])
+    assert abs(losses[-1]) > 1e3 and state.diverged_step == NEVER
+    state, _ = fit(tiny, num_steps=2, loss=lambda outputs, targets: outputs[:, 0] - jnp.inf)
+    assert state.diverged_step == 1
 
 
 def test_first_divergence_is_kept(tiny):
@@ -218,6 +230,7 @@ def test_numpy_arrays_train_as_those_of_jax(tiny):
 
 
 WIDTHS = """
+import functools
 import sys
 
 import jax
@@ -238,7 +251,8 @@ for name, model, optimizer in (("softmax", softmax, optax.sgd(0.5, 0.9)), ("cnn"
     @jax.jit
     def run(split, order, test):
         state = jm.init_state(model, optimizer, 2, split.inputs)
-        more = dict(num_steps=8, augment=Affine(), label_smoothing=0.1)
+        loss = functools.partial(jm.losses.cross_entropy, label_smoothing=0.1)
+        more = dict(num_steps=8, augment=Affine(), loss=loss)
         state, losses = jm.fit(model, optimizer, state, split, order, 6, **more)
         trace = jm.estimate_noise(model, state.params, batches).trace
         return state.params, losses, jm.evaluate(model, state.params, test), trace

@@ -50,7 +50,7 @@ def test_digits_are_the_embedded_ones():
 
 def test_a_data_set_is_shown_in_a_line_without_its_pixels(tiny):
     assert repr(tiny) == "Dataset('tiny', train=47, validation=13, test=23, image_shape=(6, 5, 1), num_classes=4)"
-    in_short = "Split(images=uint8[23, 6, 5, 1], labels=int32[23])"
+    in_short = "Split(inputs=uint8[23, 6, 5, 1], targets=int32[23])"
     assert repr(tiny.test) == in_short
     shown = []
     jax.jit(lambda split: shown.append(repr(split)))(tiny.test)

@@ -167,7 +167,7 @@ def test_a_description_covers_the_images_of_every_split(tiny, split):
     altered = images.copy()
     altered[-1, -1, -1] ^= 1
     other = described(dataclasses.replace(tiny, **{split: jm.Split(altered, labels)}))
-    assert {name for name, value in described(tiny).items() if other[name] != value} == {"images_crc32"}
+    assert {name for name, value in described(tiny).items() if other[name] != value} == {"inputs_crc32"}
 
 
 @pytest.mark.parametrize(("split", "label"), [("train", 4), ("validation", -1), ("test", 255)])
@@ -175,5 +175,5 @@ def test_labels_without_a_class_are_named(tiny, split, label):
     images, labels = getattr(tiny, split)
     wrong = np.where(np.arange(len(labels)) == 5, label, labels)
     dataset = dataclasses.replace(tiny, **{split: jm.Split(images, wrong)})
-    with pytest.raises(ValueError, match=rf"dataset\.{split}\.labels .* its values .*{label}.* in \[0, 4\)"):
+    with pytest.raises(ValueError, match=rf"dataset\.{split}\.targets .* its values .*{label}.* in \[0, 4\)"):
         jm.check(MLP, optax.sgd, jm.grid(learning_rate=0.1, batch_size=4, seed=0), dataset, 10)

@@ -174,7 +174,7 @@ other_body.__name__ = "<lambda>"
         (dict(optimizer=lambda learning_rate: optax.adam(learning_rate)), "computation.* differs"),
         (dict(optimizer=lambda learning_rate, decay=0.1: optax.sgd(learning_rate - decay)), "computation.* differs"),
         (dict(optimizer=other_body), "computation.* differs"),
-        *((dict(split=split), "images differs") for split in ("train", "validation", "test")),
+        *((dict(split=split), "inputs differs") for split in ("train", "validation", "test")),
     ],
 )
 def test_the_same_names_of_something_else_are_refused(tiny, tmp_path, monkeypatch, state, given, words):
@@ -204,9 +204,9 @@ def test_a_part_of_a_sweep_is_not_taken_for_the_whole(tiny, tmp_path):
 
 def test_a_result_that_does_not_say_what_it_was_trained_on_is_refused(tiny, tmp_path):
     result = train(tiny, None)
-    del result.attrs["computation_sha256"], result.attrs["images_crc32"]
+    del result.attrs["computation_sha256"], result.attrs["inputs_crc32"]
     jm.save(result, tmp_path)
-    with pytest.raises(ValueError, match="earlier version, which did not record its images"):
+    with pytest.raises(ValueError, match="earlier version, which did not record its inputs"):
         train(tiny, tmp_path)
 
 

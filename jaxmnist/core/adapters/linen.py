@@ -84,7 +84,7 @@ def _check_flags(module: nn.Module, apply, params, state, inputs: Shaped, key: S
     Such a flag was left at its default where a module calls another. Nothing is computed: both calls are traced.
     """
     in_training, in_evaluation = (
-        _values_of_flags(apply, params, state, inputs, key, training) for training in (True, False)
+        _values_of_flags(module, apply, (params, state, inputs, key), training) for training in (True, False)
     )
     for (path, flag), values in in_training.items():
         if any(map(operator.eq, values, in_evaluation.get((path, flag), []))):
@@ -94,15 +94,15 @@ def _check_flags(module: nn.Module, apply, params, state, inputs: Shaped, key: S
             )
 
 
-def _values_of_flags(apply, params, state, inputs, key, training) -> dict[tuple[str, str], list[bool]]:
+def _values_of_flags(module, apply, given, training: bool) -> dict[tuple[str, str], list[bool]]:
     """Returns the training flags of all modules within a module: (path, flag) to its values, call by call."""
     found: dict[tuple[str, str], list[bool]] = {}
 
     def record(call, args, kwargs, context):
-        given = inspect.signature(context.orig_method).bind_partial(*args, **kwargs)
-        given.apply_defaults()
+        bound = inspect.signature(context.orig_method).bind_partial(*args, **kwargs)
+        bound.apply_defaults()
         for flag in FLAGS:
-            value: Any = given.arguments.get(flag)
+            value: Any = bound.arguments.get(flag)
             value = getattr(context.module, flag, None) if value is None else value
             # A flag of None says nothing: it is set where it is asked for.
             if isinstance(value, bool):
@@ -114,10 +114,10 @@ def _values_of_flags(apply, params, state, inputs, key, training) -> dict[tuple[
 
     try:
         with nn.intercept_methods(record):
-            jax.eval_shape(call, params, state, inputs, key)
+            jax.eval_shape(call, *given)
     except Exception as error:  # flax raises many kinds
         way = "trained" if training else "evaluated, where no key is given"
-        raise UnsupportedModel(f"it cannot be {way}: {checks.reason(error)}") from error
+        raise UnsupportedModel(f"model {type(module).__name__} cannot be {way}: {checks.reason(error)}") from error
     return found
 
 
