@@ -5,10 +5,9 @@ where a run of its setting diverges, and the figure says so: what comes after de
 """
 
 import itertools
-import textwrap
 from collections.abc import Hashable, Iterable, Sequence
 from types import SimpleNamespace
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -25,14 +24,19 @@ from jaxmnist.analysis.arguments import (
     varied,
 )
 from jaxmnist.checks import FLAG, Choice, Choices, checked_by
-from jaxmnist.core.optimizers import OWNERS
 from jaxmnist.data.dataset import SPLIT_NAMES
-from jaxmnist.plots.style import LABELS, Figure, house_style, line_style, log_ticks
+from jaxmnist.plots.style import (
+    Figure,
+    house_style,
+    hyperparameter_words,
+    line_style,
+    log_ticks,
+    write_result_caption,
+)
 
 LATE_SHARE, MIN_LATE_POINTS = 0.2, 8
 MANY_POINTS = 8
 MARKER_GAP = 0.09  # of the diagonal of a panel
-CAPTION_WIDTH = 105
 BANDS = {"std": "one standard deviation", "half_width": "95 % t interval"}
 Band = Literal["std", "half_width"]
 
@@ -173,13 +177,7 @@ def _settings(result: xr.Dataset, table: pd.DataFrame) -> list[tuple[str, pd.Dat
     if not names:
         return [("", table)]
     groups: Iterable[tuple[Hashable, pd.DataFrame]] = table.groupby(names, sort=False)
-    return [(", ".join(map(_words, names, key)), rows) for key, rows in groups]  # type: ignore[call-overload]
-
-
-def _words(name: str, value: Any) -> str:
-    if isinstance(value, str):
-        return value
-    return f"{LABELS.get(name, name).split(' (')[0].replace('_', ' ')} {value:g}"
+    return [(", ".join(map(hyperparameter_words, names, key)), rows) for key, rows in groups]  # type: ignore[call-overload]
 
 
 def split_words(split: str) -> str:
@@ -322,22 +320,9 @@ def _caption(figure: Figure, result: xr.Dataset, lines: list[_Line], band: Band,
         said.append(f"{words}: a line ends where the first of its runs diverges")
     if log_log:
         said.append("step 0 left out: logarithmic axes")
-    write_caption(figure, result, [*said, *notes])
+    write_result_caption(figure, result, *said, *notes)
 
 
 def _is_one_setting(lines: list[_Line]) -> bool:
     """Returns whether all lines are of one setting, and differ in the split."""
     return all(line.rows is lines[0].rows for line in lines)
-
-
-def write_caption(figure: Figure, result: xr.Dataset, notes: Iterable[str]) -> None:
-    """Writes under a figure the model, the optimizer, the hyperparameters that all lines share, and what is said."""
-    held = results.hyperparameters(result)
-    common = [_words(name, axis[0]) for name, axis in held.items() if name != "seed" and len(axis) == 1]
-    if "optimizer" in held:
-        owners = {_words(name, held[name][0]): owner for name, owner in OWNERS.items() if name in held}
-        common = [f"{words} (of {owners[words]} alone)" if words in owners else words for words in common]
-    optimizer = [] if "optimizer" in held else [result.attrs["optimizer"]]
-    parts = [result.attrs["model"].split("(")[0], *optimizer, ", ".join(common), *notes]
-    text = "; ".join(part for part in parts if part)
-    figure.supxlabel(textwrap.fill(text, CAPTION_WIDTH), fontsize=8, color="0.35")

@@ -17,8 +17,8 @@ from jaxmnist.analysis.arguments import CHOOSING_SPLIT, SETTINGS, WORDS, IsResul
 from jaxmnist.checks import checked_by
 from jaxmnist.plots.style import (
     DIVERGED_COLOR,
+    PLANE,
     Figure,
-    caption,
     colormap,
     extend,
     house_style,
@@ -27,6 +27,7 @@ from jaxmnist.plots.style import (
     seeds_words,
     set_scale,
     title,
+    write_result_caption,
 )
 
 MAX_LABELLED_CELLS = 64
@@ -51,7 +52,6 @@ class _Map(NamedTuple):
     dead: np.ndarray
 
 
-PLANE = ("learning_rate", "batch_size")
 DRAWN = IsResult(SETTINGS, NEEDED, PLANE, PLANE)
 
 
@@ -112,7 +112,8 @@ def heatmap(result: xr.Dataset, split: str = "validation") -> Figure:
             "dead or x: stuck at log(classes)": shown.dead.any(),
         }
         said = [words for words, is_shown in notes.items() if is_shown]
-        caption(figure, result, _mean_words(result, shown.half_width), *said, guides)
+        mean = _mean_words(result, shown.half_width)
+        write_result_caption(figure, result, mean, *said, guides, on_axes=PLANE)
     return figure
 
 
@@ -183,7 +184,7 @@ def scatter(result: xr.Dataset, split: str = "test") -> Figure:
         figure.colorbar(dots, ax=axes, label=f"{split} accuracy (%)", extend=extend(accuracy))
         crosses = "" if sane.all() else "crosses: a run diverged" + " or was pruned" * ("pruned_step" in table)
         title(axes, result, split)
-        caption(figure, result, _mean_words(result, half_width[sane]), crosses)
+        write_result_caption(figure, result, _mean_words(result, half_width[sane]), crosses, on_axes=PLANE)
     return figure
 
 

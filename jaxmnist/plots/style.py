@@ -4,7 +4,7 @@ import contextlib
 import io
 import math
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import matplotlib as mpl
@@ -18,6 +18,7 @@ from matplotlib.colors import Colormap
 
 from jaxmnist.analysis import results
 from jaxmnist.analysis.statistics import gap_ratio
+from jaxmnist.core.optimizers import OWNERS
 
 COLORMAP = "viridis"  # monotone in lightness: it survives greyscale and colour blindness
 UNDER_COLOR = "black"
@@ -26,6 +27,7 @@ MAX_TICKS = 9
 CAPTION_LETTERS_PER_INCH = 17
 MAX_GAP_RATIO = 3.0
 MIN_LOG_RANGE = 10
+PLANE = ("learning_rate", "batch_size")
 STYLE: Any = {
     "font.size": 10,
     "axes.titlesize": 11,
@@ -139,14 +141,36 @@ def title(axes: Axes, result: xr.Dataset, split: str) -> None:
     axes.set_title(f"{result.attrs['dataset']}, {split} split, {result.attrs['budget']}", loc="left")
 
 
-def caption(figure: Figure, result: xr.Dataset, *notes: str) -> None:
-    """Writes model, optimizer, hyperparameters of one value and the notes below the figure."""
-    fixed = {name: axis[0] for name, axis in results.hyperparameters(result).items() if len(axis) == 1}
-    shown = (f"{name} {value:g}" if isinstance(value, float) else f"{name} {value}" for name, value in fixed.items())
-    others = [words for name, words in zip(fixed, shown, strict=True) if name not in ("seed", *LABELS)]
-    parts = [result.attrs["model"].split("(")[0], result.attrs["optimizer"], *others, *filter(None, notes)]
+def hyperparameter_words(name: str, value: Any) -> str:
+    """Returns a hyperparameter and its value in words; of a string, such as the name of an optimizer, the string."""
+    if isinstance(value, str):
+        return value
+    shown = f"{value:g}" if isinstance(value, float) else value
+    return f"{LABELS.get(name, name).split(' (')[0].replace('_', ' ')} {shown}"
+
+
+def write_caption(figure: Figure, *parts: str) -> None:
+    """Writes below a figure what is said of it, in lines as wide as the figure; empty parts are left out."""
     width = int(CAPTION_LETTERS_PER_INCH * figure.get_figwidth())
-    figure.supxlabel(textwrap.fill("; ".join(parts), width), fontsize=8, color="0.35")
+    figure.supxlabel(textwrap.fill("; ".join(filter(None, parts)), width), fontsize=8, color="0.35")
+
+
+def write_result_caption(figure: Figure, result: xr.Dataset, *notes: str, on_axes: Iterable[str] = ()) -> None:
+    """Writes below a figure the model, the optimizer, the hyperparameters that all settings share, and notes.
+
+    Args:
+      figure: of the result.
+      result: of a sweep.
+      *notes: what else is to be said.
+      on_axes: hyperparameters that the axes show, even if they have only one value.
+    """
+    held = results.hyperparameters(result)
+    shared = [name for name, axis in held.items() if len(axis) == 1 and name not in ("seed", *on_axes)]
+    words = {name: hyperparameter_words(name, held[name][0]) for name in shared}
+    if "optimizer" in held:
+        words |= {name: f"{words[name]} (of {owner} alone)" for name, owner in OWNERS.items() if name in words}
+    optimizer = "" if "optimizer" in held else result.attrs["optimizer"]
+    write_caption(figure, result.attrs["model"].split("(")[0], optimizer, ", ".join(words.values()), *notes)
 
 
 def log_ticks(axes: Axes, which: str, low: float, high: float) -> None:

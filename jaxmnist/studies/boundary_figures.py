@@ -13,7 +13,7 @@ from matplotlib.colors import Colormap, LinearSegmentedColormap
 from PIL import Image
 
 from jaxmnist.host.files import write_atomically
-from jaxmnist.plots.style import Figure, house_style
+from jaxmnist.plots.style import Figure, house_style, write_caption
 from jaxmnist.studies import boundary
 
 # Two halves, each monotone in lightness, palest and darkest where they meet: converging runs stay light, the others
@@ -79,13 +79,15 @@ def figure(
         _bar(upper, DIVERGED, measure[measure >= 0], "do not converge:\nsum of initial loss / loss")
         _bar(lower, CONVERGED, -measure[measure < 0], "converge:\nsum of loss / initial loss")
         share = 100 * (measure < 0).mean()
-        lines = (
-            f"tanh network, SGD, full batch, seed 0{'; ' * bool(setting)}{setting}",
+        write_caption(
+            drawn,
+            "tanh network, SGD, full batch, seed 0",
+            setting,
             f"{share:.1f} % of the runs converge: "
             f"mean loss of the last {boundary.LAST_STEPS} steps below the initial one",
-            "sums are over steps; colours by rank, bars marked at quartiles",
+            "sums are over steps",
+            "colours by rank, bars marked at quartiles",
         )
-        drawn.supxlabel("\n".join(lines), fontsize=8, color="0.35")
     return drawn
 
 

@@ -70,6 +70,16 @@ def test_figures_name_data_set_split_budget_and_seeds():
         assert "mean over 2 seeds, 95 % interval ±" in caption
 
 
+def test_captions_name_the_hyperparameters_that_no_axis_shows():
+    accuracy = np.linspace(0.5, 0.9, 4)
+    axes = dict(learning_rate=[0.1, 0.2], batch_size=[10], seed=range(2), momentum=[0.9], hidden_size=[16])
+    result = make_result(accuracy, accuracy, np.full(4, np.nan), **axes)
+    for figure in (jm.heatmap(result), jm.scatter(result)):
+        caption = texts(figure)[-1]
+        assert "momentum 0.9, hidden size 16; mean over 2 seeds" in caption.replace("\n", " ")
+        assert "learning rate" not in caption and "batch size 10" not in caption
+
+
 def test_diverged_cells_are_never_coloured():
     result = grid_result([0.1, 0.2, 0.3], [10, 20], diverged=[0])
     figure = jm.heatmap(result)

@@ -233,7 +233,7 @@ def test_the_figure_says_what_it_shows(small):
     assert (axes.get_xlabel(), axes.get_ylabel()) == tuple(boundary.AXES[name].words for name in AXES)
     np.testing.assert_allclose(axes.images[0].get_array(), boundary_figures.colors(boundary.picture(result, AXES)))
     share = (boundary.picture(result, AXES) < 0).mean()
-    assert f"{100 * share:.1f} % of the runs converge" in figure.get_supxlabel()
+    assert f"{100 * share:.1f} % of the runs converge" in figure.get_supxlabel().replace("\n", " ")
     narrow = boundary_figures.figure(result, AXES, (1, 1.002, 1, 1.002)).axes[0]
     assert "distance from 1.001" in narrow.get_xlabel() and "log10" in narrow.get_xlabel()
 
