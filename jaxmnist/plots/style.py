@@ -37,8 +37,9 @@ STYLE: Any = {
     "svg.hashsalt": "jaxmnist",
 }
 LABELS = {"learning_rate": "learning rate", "batch_size": "batch size (examples)"}
-# A logarithmic axis that spans at most the first factor gets evenly spaced ticks, up to the second one many.
-EVEN_TICKS, MANY_TICKS = 1.6, 6.0
+# A logarithmic axis that spans at most the first factor gets evenly spaced ticks, up to the second one many, and beyond
+# the third one powers of ten alone.
+EVEN_TICKS, MANY_TICKS, DECADE_TICKS = 1.6, 6.0, 1000.0
 DASHES = ("-", (0, (5, 1.5)), (0, (1, 1)), (0, (6, 1.5, 1, 1.5)))
 MARKERS = "os^DvPX*"
 MAX_COLOR = 0.75  # the end of the colour map is too light for a line on white
@@ -176,7 +177,9 @@ def write_result_caption(figure: Figure, result: xr.Dataset, *notes: str, on_axe
 def log_ticks(axes: Axes, which: str, low: float, high: float) -> None:
     """Gives a logarithmic axis ticks that can be read, the fewer the longer it is."""
     axis = getattr(axes, f"{which}axis")
-    digits = (1.0, 2.0, 5.0) if high > MANY_TICKS * low else (1.0, 2.0, 3.0, 4.0, 6.0, 8.0)
+    digits: tuple[float, ...] = (1.0, 2.0, 5.0) if high > MANY_TICKS * low else (1.0, 2.0, 3.0, 4.0, 6.0, 8.0)
+    if high > DECADE_TICKS * low:
+        digits = (1.0,)
     even = high < EVEN_TICKS * low
     axis.set_major_locator(ticker.MaxNLocator(5) if even else ticker.LogLocator(subs=digits, numticks=20))
     axis.set_major_formatter("{x:g}")
