@@ -21,6 +21,7 @@ from bad_values import (
     Case,
     Drawn,
     assert_refused,
+    bad,
     declared,
     few,
     is_not,
@@ -182,9 +183,6 @@ register(sweeps.LIMIT, NOT_A_NUMBER.filter(lambda value: value is not math.inf) 
 register(jm.halve.kinds["rungs"].kind, NOT_RUNGS)
 register(jm.plan.kinds["static"], NOT_RECORD)
 register(
-    jm.with_seeds.kinds["runs"], one_of(THINGS, ARRAYS, [RUNS, {"a": []}, {"a": [1], "b": [1, 2]}, {"a": 1}, {1: [2]}])
-)
-register(
     jm.with_seeds.kinds["seeds"],
     one_of(THINGS, ARRAYS[:2], [3, [1, 1], [1.5], [-1], [2**31], [True], ["1"], "12", [math.nan], [10**400]]),
 )
@@ -230,7 +228,12 @@ CASES = [
         jm.loguniform, lambda: dict(low=0.1, high=1), low=NOT_POSITIVE | st.floats(1),
         high=NOT_POSITIVE | st.floats(max_value=0.1),
     ),
-    *declared(jm.with_seeds, lambda: dict(runs=dict(learning_rate=[0.1]), seeds=[0])),
+    # Not `declared`: these runs need no batch size, and must have no seed.
+    *cases(
+        jm.with_seeds, lambda: dict(runs=dict(learning_rate=[0.1]), seeds=[0]),
+        runs=one_of(THINGS, ARRAYS, [RUNS, {"a": []}, {"a": [1], "b": [1, 2]}, {"a": 1}, {1: [2]}]),
+        seeds=bad(jm.with_seeds.kinds["seeds"]),
+    ),
 ]  # fmt: skip
 
 
