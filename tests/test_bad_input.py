@@ -62,49 +62,49 @@ def state():
     return jm.init_state(MODEL, OPTIMIZER, 0, SPLIT.images)
 
 
-def of_batch(**more):
+def make_batch(**more):
     return jm.Batch(SPLIT.images[:3], SPLIT.labels[:3], np.ones(3, np.float32))._replace(**more)
 
 
-def of_step():
+def step_arguments():
     return dict(
-        model=MODEL, optimizer=OPTIMIZER, state=state(), batch=of_batch(), augment=None, label_smoothing=0.1,
+        model=MODEL, optimizer=OPTIMIZER, state=state(), batch=make_batch(), augment=None, label_smoothing=0.1,
     )  # fmt: skip
 
 
-def of_fit():
+def fit_arguments():
     return dict(
         model=MODEL, optimizer=OPTIMIZER, state=state(), split=SPLIT, order=np.arange(8), batch_size=4, num_steps=2,
         padded_batch_size=5, augment=None, label_smoothing=None,
     )  # fmt: skip
 
 
-def of_sweep(**more):
+def sweep_arguments(**more):
     return dict(model=MODEL, optimizer=optax.sgd, runs=RUNS, dataset=TINY, num_steps=2) | more
 
 
-def of_check():
-    return of_sweep(num_evaluations=1, record=())
+def check_arguments():
+    return sweep_arguments(num_evaluations=1, record=())
 
 
-def of_noise():
+def noise_arguments():
     return dict(model=MODEL, optimizer=OPTIMIZER, dataset=TINY, batch_size=4, seed=0, steps=[0, 1])
 
 
-def of_batches():
+def batches_arguments():
     batches = jm.Split(SPLIT.images[:6].reshape(2, 3, 6, 5, 1), SPLIT.labels[:6].reshape(2, 3))
     return dict(model=MODEL, params=state().params, batches=batches)
 
 
-def of_evaluate():
+def evaluate_arguments():
     return dict(model=MODEL, params=state().params, split=SPLIT, batch_size=5)
 
 
-def of_split(**more):
+def altered_split(**more):
     return SPLIT._replace(**more)
 
 
-def of_dataset(**more):
+def make_dataset(**more):
     return jm.Dataset(**dict(name="x", class_names=NAMES, train=SPLIT, validation=SPLIT, test=SPLIT) | more)
 
 
@@ -114,24 +114,25 @@ NOT_LABELS = one_of(
     THINGS, ARRAYS, [SPLIT.labels[:2], SPLIT.labels.astype(float), SPLIT.labels - 4, SPLIT.labels + 4, SPLIT.labels[:0]]
 )
 NOT_A_SPLIT = one_of(THINGS, ARRAYS, [tuple(SPLIT), dict(SPLIT._asdict())]) | st.one_of(
-    NOT_IMAGES.map(lambda images: of_split(images=images)), NOT_LABELS.map(lambda labels: of_split(labels=labels))
+    NOT_IMAGES.map(lambda images: altered_split(images=images)),
+    NOT_LABELS.map(lambda labels: altered_split(labels=labels)),
 )
 OTHER_IMAGES = make_split(5, 0, (7, 5, 1))
 NOT_A_DATASET = st.one_of(
     one_of(THINGS, ARRAYS, [jm.Dataset, SPLIT]),
-    NOT_A_SPLIT.map(lambda split: of_dataset(test=split)),
-    one_of([of_dataset(validation=OTHER_IMAGES), of_dataset(class_names=("a",)), of_dataset(name=3)]),
-    one_of(THINGS, ["abcd", (1, 2, 3, 4)]).map(lambda names: of_dataset(class_names=names)),
+    NOT_A_SPLIT.map(lambda split: make_dataset(test=split)),
+    one_of([make_dataset(validation=OTHER_IMAGES), make_dataset(class_names=("a",)), make_dataset(name=3)]),
+    one_of(THINGS, ["abcd", (1, 2, 3, 4)]).map(lambda names: make_dataset(class_names=names)),
 )
 NOT_PARAMS = one_of(THINGS, ARRAYS) | st.just({"Dense_0": {"kernel": np.zeros((4, 7)), "bias": np.zeros(4)}})
 NOT_WEIGHTS = one_of(
     THINGS, ARRAYS[:2], [np.zeros(3, np.float32), np.ones(2, np.float32), np.array([1, np.nan, 1], np.float32)],
     [np.array([1, -1, 1], np.float32), np.ones(3, int), np.full(3, np.inf, np.float32)],
 )  # fmt: skip
-NOT_A_BATCH = one_of(THINGS, ARRAYS, [SPLIT, tuple(of_batch())]) | st.one_of(
-    NOT_IMAGES.map(lambda images: of_batch(images=images)),
-    NOT_LABELS.map(lambda labels: of_batch(labels=labels)),
-    NOT_WEIGHTS.map(lambda weights: of_batch(weights=weights)),
+NOT_A_BATCH = one_of(THINGS, ARRAYS, [SPLIT, tuple(make_batch())]) | st.one_of(
+    NOT_IMAGES.map(lambda images: make_batch(images=images)),
+    NOT_LABELS.map(lambda labels: make_batch(labels=labels)),
+    NOT_WEIGHTS.map(lambda weights: make_batch(weights=weights)),
 )
 NOT_RUNS = one_of(THINGS, ARRAYS) | st.one_of(
     one_of(THINGS, ARRAYS[:2], [[math.nan], [1e39], [1j], [[1]], [10**400]]).map(
@@ -192,14 +193,14 @@ CASES = [
         jm.init_state, lambda: dict(model=MODEL, optimizer=OPTIMIZER, seed=0, images=SPLIT.images),
         model=one_of([jm.SoftmaxRegression(-1), jm.MLP(-3, 4), jm.CNN((2,), (3, 3)), jm.MLP("x")]),
     ),
-    *declared(jm.train_step, of_step),
+    *declared(jm.train_step, step_arguments),
     *declared(
-        jm.fit, of_fit, batch_size=NOT_31_BITS | st.integers(48), num_steps=st.just(2**30),
+        jm.fit, fit_arguments, batch_size=NOT_31_BITS | st.integers(48), num_steps=st.just(2**30),
         padded_batch_size=st.integers(0, 3) | st.just(2**31),
     ),
-    *declared(jm.evaluate, of_evaluate),
-    *declared(jm.estimate_noise, of_batches),
-    *declared(jm.noise_scale_along_training, of_noise, batch_size=st.integers(48)),
+    *declared(jm.evaluate, evaluate_arguments),
+    *declared(jm.estimate_noise, batches_arguments),
+    *declared(jm.noise_scale_along_training, noise_arguments, batch_size=st.integers(48)),
     *declared(jm.example_order, lambda: dict(num_examples=5, seed=0, length=3)),
     *declared(jm.batches, lambda: dict(split=SPLIT, batch_size=4), batch_size=st.integers(48)),
     Case(jm.load, "name", NOT_A_NAME, dict, "dataset"),
@@ -211,11 +212,11 @@ CASES = [
         result=lacking(attributes=("model_fields",)),
         learning_rate=NOT_A_NUMBER | one_of([0.3]), seed=NOT_A_NUMBER | one_of([7, -1]), speed=st.just(1),
     ),
-    *declared(jm.check, of_check, num_evaluations=st.integers(3)),
-    *declared(jm.sweep, lambda: of_sweep(progress=False), num_evaluations=st.integers(3), memory=st.just(1e4)),
-    *declared(jm.estimate, of_sweep, num_evaluations=st.integers(3), memory=st.just(1e4)),
+    *declared(jm.check, check_arguments, num_evaluations=st.integers(3)),
+    *declared(jm.sweep, lambda: sweep_arguments(progress=False), num_evaluations=st.integers(3), memory=st.just(1e4)),
+    *declared(jm.estimate, sweep_arguments, num_evaluations=st.integers(3), memory=st.just(1e4)),
     *declared(
-        jm.halve, lambda: of_sweep(factor=2), folder=NOT_A_PATH, progress=NOT_A_FLAG, memory=NOT_MEMORY,
+        jm.halve, lambda: sweep_arguments(factor=2), folder=NOT_A_PATH, progress=NOT_A_FLAG, memory=NOT_MEMORY,
         num_evaluations=st.just(2), shard=st.just((1, 2)), record=st.just(("test",)), rungs=NOT_RUNGS,
     ),
     *declared(jm.plan, lambda: dict(runs=RUNS), static=NOT_RECORD),

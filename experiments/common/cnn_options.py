@@ -210,7 +210,7 @@ def build(options: Options, dataset: jm.Dataset) -> tuple[jm.CNN, optax.Gradient
     height, width = dataset.train.images.shape[1:3]
     if min(height, width) < 2 ** len(set(options.pool_after)):
         raise ValueError(
-            f"pool_after is {options.pool_after}; that often halved, images of {height} x {width} pixels have none left"
+            f"pool_after is {options.pool_after}; halved that often, images of {height} x {width} pixels have none left"
         )
     names = {field.name for field in dataclasses.fields(jm.CNN)}
     given = {name: value for name, value in vars(options).items() if name in names}

@@ -34,7 +34,7 @@ def training_curves(rows: Sequence[Mapping[str, float]], title: str) -> Figure:
     """Returns loss and error on validation against training steps, on logarithmic axes, one line per seed.
 
     Args:
-      rows: with `seed`, `step`, `validation_loss`, `validation_accuracy`; what training did at step 0 is left out.
+      rows: with `seed`, `step`, `validation_loss`, `validation_accuracy`; rows of step 0 are left out.
       title: of the figure.
 
     Raises:
@@ -68,7 +68,7 @@ def _check_confusion(given: SimpleNamespace) -> None:
 
 @checked_by(_check_confusion, labels=LABELS, predicted=LABELS, class_names=Strings(), title=STRING)
 def confusion(labels: np.ndarray, predicted: np.ndarray, class_names: Sequence[str], title: str) -> Figure:
-    """Returns the confusion matrix: how many images of each class were taken for which; the diagonal is not coloured.
+    """Returns the confusion matrix: how many images of each class were put in each class; the diagonal is not coloured.
 
     Args:
       labels: `[N]` int.

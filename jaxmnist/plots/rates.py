@@ -35,7 +35,7 @@ def rate_curve(
 ) -> Figure:
     """Returns final accuracy against the learning rate, one line per value of another hyperparameter.
 
-    Error bars are 95 % t intervals over seeds. The chosen learning rate of each line has a ring. Where runs diverged
+    Error bars are 95 % t intervals over seeds. The chosen learning rate of each line has a ring. If runs diverged,
     there is a gap, and a cross at the foot of the figure.
 
     Args:

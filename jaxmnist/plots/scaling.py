@@ -1,6 +1,6 @@
 """Figures of a sweep's recorded curves: three budgets, steps to a target, critical batch sizes.
 
-Every function returns a matplotlib `Figure` and none trains.
+Every function returns a matplotlib `Figure`; none trains.
 """
 
 import math
@@ -51,9 +51,9 @@ GRID = IsResult(CURVES, WORDS, PLANE, PLANE)
     result=IsResult(CURVES, (*WORDS, "num_train"), PLANE, PLANE),
 )
 def budget_maps(result: xr.Dataset) -> Figure:
-    """Returns the validation accuracy at equal steps, equal examples and equal epochs, in one scale of colours.
+    """Returns the validation accuracy at equal steps, equal examples and equal epochs, on one colour scale.
 
-    Cells whose training ends before the budget does are empty; those of which a run diverged are hatched.
+    Cells whose training ends before the budget is used up are empty; cells with a run that diverged are hatched.
 
     Args:
       result: of a grid over `learning_rate`, `batch_size` and `seed`, with recorded validation curves.
@@ -170,10 +170,10 @@ def noise_curve(table: pd.DataFrame, critical_batch_size: float | None, result: 
     return figure
 
 
-def _hatch(axes: Axes, x_edges: np.ndarray, y_edges: np.ndarray, where: np.ndarray) -> None:
+def _hatch(axes: Axes, x_edges: np.ndarray, y_edges: np.ndarray, cells: np.ndarray) -> None:
     axes.set_facecolor("white")
-    if where.any():
-        masked = np.ma.masked_where(~where, where)
+    if cells.any():
+        masked = np.ma.masked_where(~cells, cells)
         axes.pcolormesh(x_edges, y_edges, masked, cmap=mpl.colors.ListedColormap([DIVERGED_COLOR]))
         axes.pcolor(x_edges, y_edges, masked, hatch="////", edgecolor="0.55", facecolor="none", linewidth=0)
 

@@ -71,9 +71,10 @@ def house_style() -> contextlib.AbstractContextManager[None]:
 def set_scale(
     axes: Axes, which: str, name: str, values: np.ndarray, max_ticks: int = MAX_TICKS
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Gives an axis the scale in which its values lie evenly, and returns centres and edges of their cells.
+    """Gives an axis the scale on which its values are evenly spaced, and returns centres and edges of their cells.
 
-    That is the linear or the logarithmic one; if they are uneven in both, the values are spaced evenly in their order.
+    That is the linear or the logarithmic scale. If the values are uneven on both, they are drawn at equal distances, in
+    their order.
     """
     values = np.asarray(values, np.float64)
     scale, points, note = "linear", values, ""
@@ -112,7 +113,7 @@ def places(axes: Axes, which: str, name: str, column: np.ndarray, is_sample: boo
 
 def colormap() -> Colormap:
     """Returns the colours of accuracies."""
-    # What lies under the scale must not look like its lower end.
+    # What lies below the scale must not look like its lower end.
     return mpl.colormaps[COLORMAP].with_extremes(under=UNDER_COLOR)
 
 
@@ -126,7 +127,7 @@ def lower_fence(accuracy: np.ma.MaskedArray) -> float | None:
 
 
 def extend(accuracy: np.ma.MaskedArray) -> str:
-    """Returns where the colour bar ends in an arrow."""
+    """Returns at which end the colour bar has an arrow, in matplotlib's words."""
     low = lower_fence(accuracy)
     return "min" if low is not None and accuracy.min() < low else "neither"
 
@@ -189,7 +190,7 @@ def log_ticks(axes: Axes, which: str, low: float, high: float) -> None:
 def line_style(place: int, count: int) -> dict:
     """Returns what distinguishes a line from the others, also in greyscale and for the colour-blind.
 
-    Of lines that coincide the lower ones, wider and with larger markers, can still be seen.
+    The lower of two lines that coincide can still be seen, since it is wider and has larger markers.
     """
     above = count - 1 - place
     return dict(

@@ -29,9 +29,9 @@ FRAME_MS = 700
 
 
 def colors(measure: np.ndarray) -> np.ndarray:
-    """Returns a picture's colours, `[N, N, 3]`: the place of each run's measure among those of its kind.
+    """Returns a picture's colours, `[N, N, 3]`: from the rank of each run's measure among those of its kind.
 
-    A half's colours are used evenly, as in the notebook's `cdf_img`; what they stand for is on the bars.
+    Each of a half's colours is used equally often, as in the notebook's `cdf_img`; the bars show what they stand for.
 
     Args:
       measure: `[N, N]`, from `boundary.picture`.
@@ -54,10 +54,10 @@ def figure(
 
     Args:
       result: of a sweep over the two axes that recorded the training loss.
-      axes: of the picture, across and up.
+      axes: the horizontal and the vertical one.
       window: its edges.
-      setting: in words, for the caption, what no axis shows.
-      frame: in words, which of several pictures this is.
+      setting: the hyperparameters that no axis shows, in words, for the caption.
+      frame: which of several pictures this is, in words.
 
     Raises:
       ValueError: as `boundary.picture`.

@@ -64,8 +64,8 @@ def test_a_run_of_the_picture_is_that_run_by_itself(small):
             )
         )(state, split, order)
         # Full batch: the batch losses before each step are the recorded ones. Rounding grows where training is chaotic.
-        of_sweep = losses.isel({AXES[0]: i, AXES[1]: j}).values
-        np.testing.assert_allclose(of_sweep[:10], alone[:10], rtol=2e-4, atol=1e-5)
+        swept = losses.isel({AXES[0]: i, AXES[1]: j}).values
+        np.testing.assert_allclose(swept[:10], alone[:10], rtol=2e-4, atol=1e-5)
 
 
 def test_the_pictures_rows_are_the_grids(small):
