@@ -14,7 +14,7 @@ from test_statistics import make_curves
 import jaxmnist as jm
 from jaxmnist import checks
 from jaxmnist.analysis import arguments, results
-from jaxmnist.plots.style import Figure
+from jaxmnist.plots.style import Figure, write_caption
 from jaxmnist.studies import boundary_figures
 
 # Each would change a figure, or keep it from being drawn where there is no TeX.
@@ -78,6 +78,17 @@ def test_captions_name_the_hyperparameters_that_no_axis_shows():
         caption = texts(figure)[-1]
         assert "momentum 0.9, hidden size 16; mean over 2 seeds" in caption.replace("\n", " ")
         assert "learning rate" not in caption and "batch size 10" not in caption
+
+
+def test_a_caption_is_no_wider_than_its_figure():
+    for width in (7.2, 10.5):
+        figure = Figure(figsize=(width, 3), layout="constrained")
+        # Of its letters, many are wide: these stand below a comparison of optimizers.
+        words = "batch size 100, momentum 0.9 (of momentum alone), weight decay 0.01 (of adamw alone)"
+        write_caption(figure, "SoftmaxRegression", words, "", words, words)
+        figure.savefig(io.BytesIO(), format="png")
+        box = figure.texts[-1].get_window_extent()
+        assert box.x0 > 0 and box.x1 < figure.bbox.width and "; ;" not in figure.get_supxlabel().replace("\n", " ")
 
 
 def test_diverged_cells_are_never_coloured():
