@@ -17,7 +17,8 @@ from typing import Any
 
 import common
 import optax
-from common.cnn_options import PRESETS, Options, build, check
+from common.cnn_options import Options, build, check
+from common.cnn_presets import PRESETS
 
 import jaxmnist as jm
 from jaxmnist.core.state import NEVER
