@@ -294,11 +294,12 @@ def best(result: xr.Dataset) -> Best | None:
     )
 
 
-def _check_name(given: SimpleNamespace) -> None:
+def check_name(given: SimpleNamespace) -> None:
+    """Raises ValueError if `name` is not a hyperparameter of `result` other than the seed."""
     Choice(tuple(name for name in hyperparameters(given.result) if name != "seed")).check("name", given.name)
 
 
-@checked_by(_check_name, result=CHOSEN, name=STRING)
+@checked_by(check_name, result=CHOSEN, name=STRING)
 def best_of_each(result: xr.Dataset, name: str) -> dict[Any, Best | None]:
     """Returns, for each value of one hyperparameter, the best setting among those that have it; as `best` chooses.
 
