@@ -19,7 +19,7 @@ import common
 from common.curve_options import Options
 
 import jaxmnist as jm
-from jaxmnist.host.files import write_atomically
+from jaxmnist.studies import output
 
 GRIDS = "learning_rates"
 SPLITS = ("train", "validation", "test")
@@ -99,15 +99,10 @@ def draw(folder: Path, log_log: bool) -> None:
         if len(splits) > 1:  # an earlier version saved results with the test split only
             figures[LEARNING_CURVES] = jm.learning_curves(result, splits[::-1], log_log=log_log)
     for name, table in tables.items():
-        write(folder / name, table)
+        output.write_table(table, folder / name, "%.6g")
     for name, figure in figures.items():
         common.save_figure(figure, folder / name)
     print(f"wrote {', '.join(f'{folder}/{name}' for name in (*tables, *figures))}")
-
-
-def write(path: Path, table) -> None:
-    """Writes a table as CSV."""
-    write_atomically(path, lambda temporary: table.to_csv(temporary, index=False, float_format="%.6g"))
 
 
 if __name__ == "__main__":
