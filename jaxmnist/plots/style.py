@@ -144,26 +144,26 @@ def title(axes: Axes, result: xr.Dataset, split: str) -> None:
 
 
 def hyperparameter_words(name: str, value: Any) -> str:
-    """Returns a hyperparameter and its value in words; of a string, such as the name of an optimizer, the string."""
-    if isinstance(value, str):
+    """Returns a hyperparameter and its value in words; an optimizer is named without saying that it is one."""
+    if name == "optimizer":
         return value
     shown = f"{value:g}" if isinstance(value, float) else value
     return f"{LABELS.get(name, name).split(' (')[0].replace('_', ' ')} {shown}"
 
 
 def write_caption(figure: Figure, *parts: str) -> None:
-    """Writes below a figure what is said of it, in lines as wide as the figure; empty parts are left out."""
+    """Writes a caption below a figure, in lines no wider than the figure; empty parts are left out."""
     width = int(CAPTION_LETTERS_PER_INCH * figure.get_figwidth())
     figure.supxlabel(textwrap.fill("; ".join(filter(None, parts)), width), fontsize=8, color="0.35")
 
 
 def write_result_caption(figure: Figure, result: xr.Dataset, *notes: str, on_axes: Iterable[str] = ()) -> None:
-    """Writes below a figure the model, the optimizer, the hyperparameters that all settings share, and notes.
+    """Writes a caption of model, optimizer, the hyperparameters that all settings share, and notes.
 
     Args:
       figure: of the result.
       result: of a sweep.
-      *notes: what else is to be said.
+      *notes: what else the caption says.
       on_axes: hyperparameters that the axes show, even if they have only one value.
     """
     held = results.hyperparameters(result)

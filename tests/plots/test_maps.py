@@ -72,18 +72,18 @@ def test_figures_name_data_set_split_budget_and_seeds():
 
 def test_captions_name_the_hyperparameters_that_no_axis_shows():
     accuracy = np.linspace(0.5, 0.9, 4)
-    axes = dict(learning_rate=[0.1, 0.2], batch_size=[10], seed=range(2), momentum=[0.9], hidden_size=[16])
+    axes = dict(learning_rate=[0.1, 0.2], batch_size=[10], seed=range(2), momentum=[0.9], activation=["tanh"])
     result = make_result(accuracy, accuracy, np.full(4, np.nan), **axes)
     for figure in (jm.heatmap(result), jm.scatter(result)):
         caption = texts(figure)[-1]
-        assert "momentum 0.9, hidden size 16; mean over 2 seeds" in caption.replace("\n", " ")
+        assert "momentum 0.9, activation tanh; mean over 2 seeds" in caption.replace("\n", " ")
         assert "learning rate" not in caption and "batch size 10" not in caption
 
 
 def test_a_caption_is_no_wider_than_its_figure():
     for width in (7.2, 10.5):
         figure = Figure(figsize=(width, 3), layout="constrained")
-        # Of its letters, many are wide: these stand below a comparison of optimizers.
+        # These words, which stand below a comparison of optimizers, have many wide letters.
         words = "batch size 100, momentum 0.9 (of momentum alone), weight decay 0.01 (of adamw alone)"
         write_caption(figure, "SoftmaxRegression", words, "", words, words)
         figure.savefig(io.BytesIO(), format="png")
