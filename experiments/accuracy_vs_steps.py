@@ -19,11 +19,10 @@ import common
 from common.curve_options import Options
 
 import jaxmnist as jm
-from jaxmnist.analysis import report
-from jaxmnist.data.dataset import SPLIT_NAMES
-from jaxmnist.host.files import write_atomically
+from jaxmnist.studies import output
 
 GRIDS = "learning_rates"
+SPLITS = ("train", "validation", "test")
 TABLE, CURVES, LEARNING_CURVES = "accuracy_vs_steps.csv", "accuracy_vs_steps.png", "learning_curves.png"
 COMPARISON, RATE_CURVES, TEST_CURVES = "comparison.csv", "learning_rates.png", "test_accuracy.png"
 PICTURES = (CURVES, LEARNING_CURVES, RATE_CURVES, TEST_CURVES)
@@ -61,7 +60,7 @@ def main() -> None:
             print("no learning rate is chosen: each has runs that diverged")
             return
         draw(folder, options.log_log)
-    print(report.comparison(result, "optimizer") if options.compare else report.final_accuracies(result))
+    print(jm.comparison(result, "optimizer") if options.compare else jm.final_accuracies(result))
 
 
 def compare(options: Options, runs: dict, dataset: jm.Dataset):
@@ -78,18 +77,18 @@ def compare(options: Options, runs: dict, dataset: jm.Dataset):
 
 def train(options: Options, runs: dict, dataset: jm.Dataset):
     """Returns the result of runs with their curves on all splits."""
-    shared: dict = dict(record=SPLIT_NAMES, folder=options.folder(), **options.budget())
+    shared: dict = dict(record=SPLITS, folder=options.folder(), **options.budget())
     return jm.sweep(*options.build(dataset), runs, dataset, **shared)
 
 
 def draw(folder: Path, log_log: bool) -> None:
     """Draws the curves of saved runs beside their results, and tabulates them."""
     result = jm.load_results(folder)
-    splits = [split for split in ("test", "validation", "train") if f"recorded_{split}_loss" in result]
+    splits = [split for split in SPLITS[::-1] if f"recorded_{split}_loss" in result]
     tables = {TABLE: jm.curve_table(result, splits, ("accuracy", "loss"))}
     if "optimizer" in result.coords:
         grid = jm.load_results(folder / GRIDS)
-        tables[COMPARISON] = report.comparison_table(grid, "optimizer")
+        tables[COMPARISON] = jm.comparison_table(grid, "optimizer")
         figures = {
             RATE_CURVES: jm.rate_curve(grid, "optimizer", jm.best_of_each(grid, "optimizer")),
             LEARNING_CURVES: jm.learning_curves(result, ("train", "validation"), log_log=log_log, band="half_width"),
@@ -100,15 +99,10 @@ def draw(folder: Path, log_log: bool) -> None:
         if len(splits) > 1:  # an earlier version saved results with the test split only
             figures[LEARNING_CURVES] = jm.learning_curves(result, splits[::-1], log_log=log_log)
     for name, table in tables.items():
-        write(folder / name, table)
+        output.write_table(table, folder / name, "%.6g")
     for name, figure in figures.items():
         common.save_figure(figure, folder / name)
     print(f"wrote {', '.join(f'{folder}/{name}' for name in (*tables, *figures))}")
-
-
-def write(path: Path, table) -> None:
-    """Writes a table as CSV."""
-    write_atomically(path, lambda temporary: table.to_csv(temporary, index=False, float_format="%.6g"))
 
 
 if __name__ == "__main__":

@@ -13,8 +13,7 @@ import pandas as pd
 from common.sweep_options import PRETTY, Options
 
 import jaxmnist as jm
-from jaxmnist.host.files import is_ours, write_atomically
-from jaxmnist.sweeps.folder import is_begun
+from jaxmnist.studies import output
 
 FIGURES = common.figure_names("heatmap", "scatter", "budgets", "steps_to_target", "noise_scale")
 NOISE_FILE = "noise_scale.csv"
@@ -50,7 +49,7 @@ def main() -> None:
         if options.shard is not None:
             print(f"wrote {options.output_dir}/results.nc, the shard {options.shard}; jaxmnist.merge combines shards")
             return
-        if options.noise_scale and not is_ours(options.output_dir / NOISE_FILE):
+        if options.noise_scale and not output.is_ours(options.output_dir / NOISE_FILE):
             measure_noise(options, result, dataset)
         print(draw(options.output_dir, options.target))
         if options.refine:
@@ -88,7 +87,7 @@ def measure_noise(options: Options, result, dataset: jm.Dataset) -> None:
     size = int(setting.pop("batch_size"))
     steps = [int(step) for step in result["step"].values]
     table = jm.noise_scale_along_training(model, optimizer(**setting), dataset, batch_size=size, seed=0, steps=steps)
-    write_atomically(options.output_dir / NOISE_FILE, lambda path: table.to_csv(path, index=False))
+    output.write_table(table, options.output_dir / NOISE_FILE)
 
 
 def refine(options: Options, result, dataset: jm.Dataset) -> None:
@@ -113,7 +112,8 @@ def is_finished(options: Options) -> bool:
     """Returns whether the output folder holds everything that was asked for."""
     folder = options.output_dir
     asked = [folder, *([folder / "refined"] if options.refine else [])]
-    return all((place / f"{LAST_FIGURE}.svg").is_file() and not is_begun(place) for place in asked)
+    is_drawn = all((place / f"{LAST_FIGURE}.svg").is_file() for place in asked)
+    return is_drawn and not output.SavedSweeps(asked).is_begun()
 
 
 def load(folder: Path, target: float | None) -> tuple:

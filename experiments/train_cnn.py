@@ -17,16 +17,15 @@ from typing import Any
 
 import common
 import optax
-from common.cnn_options import PRESETS, Options, build, check
+from common.cnn_options import Options, build, check
+from common.cnn_presets import PRESETS
 
 import jaxmnist as jm
 from jaxmnist.core.state import NEVER
-from jaxmnist.host.checkpoints import check_states, remove_states, saved_states
-from jaxmnist.host.files import remove_if_empty
 from jaxmnist.host.progress import progress_bar
 from jaxmnist.networks import report
-from jaxmnist.networks.classifier import check_model, remove_model
 from jaxmnist.networks.run import train_run
+from jaxmnist.studies.output import SavedRuns
 
 FIGURES = common.figure_names("curves", "confusion", "mistakes", "filters")
 FILES = ("metrics.csv", report.FILE_NAME, *FIGURES)
@@ -39,7 +38,8 @@ def main() -> None:
             draw(options.plot_only, options.overwrite)
             return
         check(options)
-        if options.resume and is_finished(options.output_dir):
+        saved = SavedRuns(options.output_dir, options.seeds())
+        if options.resume and saved.is_finished():
             finish(options)
             return
         common.make_output_dir(options.output_dir)
@@ -48,12 +48,12 @@ def main() -> None:
         for seed in {options.seed, options.seed + options.members - 1}:
             runs = jm.grid(learning_rate=options.learning_rate, batch_size=options.batch_size, seed=seed)
             jm.check(model, optax.sgd, runs, dataset, num_steps)
-        begin_folder(options, dataset)
-        if is_finished(options.output_dir):
+        common.begin_folder(options, dataset, common.files_in([options.output_dir], FILES), saved)
+        if saved.is_finished():
             finish(options)
             return
     with common.resumable(options.output_dir):
-        train(options, model, optimizer, num_steps, dataset)
+        train(options, saved, model, optimizer, num_steps, dataset)
         finish(options)
 
 
@@ -65,35 +65,7 @@ def parse() -> Options:
     return common.parse(functools.partial(Options, preset=preset, **PRESETS.get(preset, {})), __doc__)
 
 
-def states_folder(options: Options, seed: int) -> Path:
-    """Returns the folder of the states of a seed."""
-    return options.output_dir / "checkpoints" / f"seed_{seed}"
-
-
-def begin_folder(options: Options, dataset: jm.Dataset) -> None:
-    """Saves the options, as `common.begin_folder` does; from then on, the training can be resumed."""
-    folder = options.output_dir
-    states = list(folder.glob("checkpoints/seed_[0-9]*"))
-
-    def clear():
-        for place in states:
-            remove_states(place)
-        remove_if_empty(folder / "checkpoints")
-        remove_model(folder)
-
-    is_interrupted = any(map(saved_states, states)) and not is_finished(folder)
-    common.begin_folder(options, dataset, common.files_in([folder], FILES), is_interrupted, clear)
-    for seed in options.seeds():
-        check_states(states_folder(options, seed))
-    check_model(folder, options.seeds())
-
-
-def is_finished(folder: Path) -> bool:
-    """Returns whether the training in a folder has ended."""
-    return (folder / report.FILE_NAME).is_file()
-
-
-def train(options: Options, model, optimizer, num_steps: int, dataset: jm.Dataset) -> None:
+def train(options: Options, saved: SavedRuns, model, optimizer, num_steps: int, dataset: jm.Dataset) -> None:
     """Trains every seed, printing and saving its evaluations; then saves the ensemble and its predictions."""
     amounts = options.rotation, options.scale, options.shift
     augment = jm.Affine(*amounts) if any(amounts) else None
@@ -107,7 +79,7 @@ def train(options: Options, model, optimizer, num_steps: int, dataset: jm.Datase
                 state, _ = train_run(
                     model, optimizer, dataset, seed,
                     batch_size=options.batch_size, num_steps=num_steps, evaluation_steps=options.evaluation_steps,
-                    folder=states_folder(options, seed), augment=augment,
+                    folder=saved.states(seed), augment=augment,
                     report=functools.partial(show_progress, options, seed, num_steps, rows, show_steps),
                     warn=lambda sentence: print(f"note: {sentence}", file=sys.stderr),
                 )  # fmt: skip

@@ -42,6 +42,9 @@ if TYPE_CHECKING:
     from jaxmnist.analysis.files import save as save
     from jaxmnist.analysis.noise import estimate_noise as estimate_noise
     from jaxmnist.analysis.noise import noise_scale_along_training as noise_scale_along_training
+    from jaxmnist.analysis.report import comparison as comparison
+    from jaxmnist.analysis.report import comparison_table as comparison_table
+    from jaxmnist.analysis.report import final_accuracies as final_accuracies
     from jaxmnist.analysis.report import report as report
     from jaxmnist.analysis.results import best as best
     from jaxmnist.analysis.results import best_of_each as best_of_each
@@ -83,7 +86,7 @@ if TYPE_CHECKING:
 _LATE = {
     "analysis.files": ("load_results", "merge", "save"),
     "analysis.noise": ("estimate_noise", "noise_scale_along_training"),
-    "analysis.report": ("report",),
+    "analysis.report": ("comparison", "comparison_table", "final_accuracies", "report"),
     "analysis.results": ("best", "best_of_each", "curve_table", "interval", "settings", "table"),
     "analysis.statistics": (
         "at_budget",

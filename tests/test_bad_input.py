@@ -21,6 +21,7 @@ from bad_values import (
     Case,
     Drawn,
     assert_refused,
+    bad,
     declared,
     few,
     is_not,
@@ -61,49 +62,49 @@ def state():
     return jm.init_state(MODEL, OPTIMIZER, 0, SPLIT.inputs)
 
 
-def of_batch(**more):
+def make_batch(**more):
     return jm.Batch(SPLIT.inputs[:3], SPLIT.targets[:3], np.ones(3, np.float32))._replace(**more)
 
 
-def of_step():
+def step_arguments():
     return dict(
-        model=MODEL, optimizer=OPTIMIZER, state=state(), batch=of_batch(), augment=None, label_smoothing=0.1,
+        model=MODEL, optimizer=OPTIMIZER, state=state(), batch=make_batch(), augment=None, label_smoothing=0.1,
     )  # fmt: skip
 
 
-def of_fit():
+def fit_arguments():
     return dict(
         model=MODEL, optimizer=OPTIMIZER, state=state(), split=SPLIT, order=np.arange(8), batch_size=4, num_steps=2,
         padded_batch_size=5, augment=None, label_smoothing=None,
     )  # fmt: skip
 
 
-def of_sweep(**more):
+def sweep_arguments(**more):
     return dict(model=MODEL, optimizer=optax.sgd, runs=RUNS, dataset=TINY, num_steps=2) | more
 
 
-def of_check():
-    return of_sweep(num_evaluations=1, record=())
+def check_arguments():
+    return sweep_arguments(num_evaluations=1, record=())
 
 
-def of_noise():
+def noise_arguments():
     return dict(model=MODEL, optimizer=OPTIMIZER, dataset=TINY, batch_size=4, seed=0, steps=[0, 1])
 
 
-def of_batches():
+def batches_arguments():
     batches = jm.Split(SPLIT.inputs[:6].reshape(2, 3, 6, 5, 1), SPLIT.targets[:6].reshape(2, 3))
     return dict(model=MODEL, params=state().params, batches=batches)
 
 
-def of_evaluate():
+def evaluate_arguments():
     return dict(model=MODEL, params=state().params, split=SPLIT, batch_size=5)
 
 
-def of_split(**more):
+def altered_split(**more):
     return SPLIT._replace(**more)
 
 
-def of_dataset(**more):
+def make_dataset(**more):
     return jm.Dataset(**dict(name="x", class_names=NAMES, train=SPLIT, validation=SPLIT, test=SPLIT) | more)
 
 
@@ -115,24 +116,25 @@ NOT_LABELS = one_of(
     [SPLIT.targets[:2], SPLIT.targets.astype(float), SPLIT.targets - 4, SPLIT.targets + 4, SPLIT.targets[:0]],
 )
 NOT_A_SPLIT = one_of(THINGS, ARRAYS, [tuple(SPLIT), dict(SPLIT._asdict())]) | st.one_of(
-    NOT_IMAGES.map(lambda images: of_split(images=images)), NOT_LABELS.map(lambda labels: of_split(labels=labels))
+    NOT_IMAGES.map(lambda images: altered_split(images=images)),
+    NOT_LABELS.map(lambda labels: altered_split(labels=labels)),
 )
 OTHER_IMAGES = make_split(5, 0, (7, 5, 1))
 NOT_A_DATASET = st.one_of(
     one_of(THINGS, ARRAYS, [jm.Dataset, SPLIT]),
-    NOT_A_SPLIT.map(lambda split: of_dataset(test=split)),
-    one_of([of_dataset(validation=OTHER_IMAGES), of_dataset(class_names=("a",)), of_dataset(name=3)]),
-    one_of(THINGS, ["abcd", (1, 2, 3, 4)]).map(lambda names: of_dataset(class_names=names)),
+    NOT_A_SPLIT.map(lambda split: make_dataset(test=split)),
+    one_of([make_dataset(validation=OTHER_IMAGES), make_dataset(class_names=("a",)), make_dataset(name=3)]),
+    one_of(THINGS, ["abcd", (1, 2, 3, 4)]).map(lambda names: make_dataset(class_names=names)),
 )
 NOT_PARAMS = one_of(THINGS, ARRAYS) | st.just({"Dense_0": {"kernel": np.zeros((4, 7)), "bias": np.zeros(4)}})
 NOT_WEIGHTS = one_of(
     THINGS, ARRAYS[:2], [np.zeros(3, np.float32), np.ones(2, np.float32), np.array([1, np.nan, 1], np.float32)],
     [np.array([1, -1, 1], np.float32), np.ones(3, int), np.full(3, np.inf, np.float32)],
 )  # fmt: skip
-NOT_A_BATCH = one_of(THINGS, ARRAYS, [SPLIT, tuple(of_batch())]) | st.one_of(
-    NOT_IMAGES.map(lambda images: of_batch(images=images)),
-    NOT_LABELS.map(lambda labels: of_batch(labels=labels)),
-    NOT_WEIGHTS.map(lambda weights: of_batch(weights=weights)),
+NOT_A_BATCH = one_of(THINGS, ARRAYS, [SPLIT, tuple(make_batch())]) | st.one_of(
+    NOT_IMAGES.map(lambda images: make_batch(images=images)),
+    NOT_LABELS.map(lambda labels: make_batch(labels=labels)),
+    NOT_WEIGHTS.map(lambda weights: make_batch(weights=weights)),
 )
 NOT_RUNS = one_of(THINGS, ARRAYS) | st.one_of(
     one_of(THINGS, ARRAYS[:2], [[math.nan], [1e39], [1j], [[1]], [10**400]]).map(
@@ -184,9 +186,6 @@ register(sweeps.LIMIT, NOT_A_NUMBER.filter(lambda value: value is not math.inf) 
 register(jm.halve.kinds["rungs"].kind, NOT_RUNGS)
 register(jm.plan.kinds["static"], NOT_RECORD)
 register(
-    jm.with_seeds.kinds["runs"], one_of(THINGS, ARRAYS, [RUNS, {"a": []}, {"a": [1], "b": [1, 2]}, {"a": 1}, {1: [2]}])
-)
-register(
     jm.with_seeds.kinds["seeds"],
     one_of(THINGS, ARRAYS[:2], [3, [1, 1], [1.5], [-1], [2**31], [True], ["1"], "12", [math.nan], [10**400]]),
 )
@@ -196,14 +195,14 @@ CASES = [
         jm.init_state, lambda: dict(model=MODEL, optimizer=OPTIMIZER, seed=0, images=SPLIT.inputs),
         model=one_of([jm.SoftmaxRegression(-1), jm.MLP(-3, 4), jm.CNN((2,), (3, 3)), jm.MLP("x")]),
     ),
-    *declared(jm.train_step, of_step),
+    *declared(jm.train_step, step_arguments),
     *declared(
-        jm.fit, of_fit, batch_size=NOT_31_BITS | st.integers(48), num_steps=st.just(2**30),
+        jm.fit, fit_arguments, batch_size=NOT_31_BITS | st.integers(48), num_steps=st.just(2**30),
         padded_batch_size=st.integers(0, 3) | st.just(2**31),
     ),
-    *declared(jm.evaluate, of_evaluate),
-    *declared(jm.estimate_noise, of_batches),
-    *declared(jm.noise_scale_along_training, of_noise, batch_size=st.integers(48)),
+    *declared(jm.evaluate, evaluate_arguments),
+    *declared(jm.estimate_noise, batches_arguments),
+    *declared(jm.noise_scale_along_training, noise_arguments, batch_size=st.integers(48)),
     *declared(jm.example_order, lambda: dict(num_examples=5, seed=0, length=3)),
     *declared(jm.batches, lambda: dict(split=SPLIT, batch_size=4), batch_size=st.integers(48)),
     Case(jm.load, "name", NOT_A_NAME, dict, "dataset"),
@@ -215,11 +214,11 @@ CASES = [
         result=lacking(attributes=("model_fields",)),
         learning_rate=NOT_A_NUMBER | one_of([0.3]), seed=NOT_A_NUMBER | one_of([7, -1]), speed=st.just(1),
     ),
-    *declared(jm.check, of_check, num_evaluations=st.integers(3)),
-    *declared(jm.sweep, lambda: of_sweep(progress=False), num_evaluations=st.integers(3), memory=st.just(1e4)),
-    *declared(jm.estimate, of_sweep, num_evaluations=st.integers(3), memory=st.just(1e4)),
+    *declared(jm.check, check_arguments, num_evaluations=st.integers(3)),
+    *declared(jm.sweep, lambda: sweep_arguments(progress=False), num_evaluations=st.integers(3), memory=st.just(1e4)),
+    *declared(jm.estimate, sweep_arguments, num_evaluations=st.integers(3), memory=st.just(1e4)),
     *declared(
-        jm.halve, lambda: of_sweep(factor=2), folder=NOT_A_PATH, progress=NOT_A_FLAG, memory=NOT_MEMORY,
+        jm.halve, lambda: sweep_arguments(factor=2), folder=NOT_A_PATH, progress=NOT_A_FLAG, memory=NOT_MEMORY,
         num_evaluations=st.just(2), shard=st.just((1, 2)), record=st.just(("test",)), rungs=NOT_RUNGS,
     ),
     *declared(jm.plan, lambda: dict(runs=RUNS), static=NOT_RECORD),
@@ -232,7 +231,12 @@ CASES = [
         jm.loguniform, lambda: dict(low=0.1, high=1), low=NOT_POSITIVE | st.floats(1),
         high=NOT_POSITIVE | st.floats(max_value=0.1),
     ),
-    *declared(jm.with_seeds, lambda: dict(runs=dict(learning_rate=[0.1]), seeds=[0])),
+    # Not `declared`: these runs need no batch size, and must have no seed.
+    *cases(
+        jm.with_seeds, lambda: dict(runs=dict(learning_rate=[0.1]), seeds=[0]),
+        runs=one_of(THINGS, ARRAYS, [RUNS, {"a": []}, {"a": [1], "b": [1, 2]}, {"a": 1}, {1: [2]}]),
+        seeds=bad(jm.with_seeds.kinds["seeds"]),
+    ),
 ]  # fmt: skip
 
 

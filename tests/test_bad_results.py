@@ -48,7 +48,7 @@ def with_attribute(name, value):
     return make_result().assign_attrs({name: value})
 
 
-def of_strings(name):
+def strings_as(name):
     return make_result().assign({name: make_result()[name].astype(str)})
 
 
@@ -84,7 +84,7 @@ def lacking(*names, attributes=()):
     makers = []
     for name in names:
         makers.append(lambda name=name: make_result().drop_vars(name))
-        makers.append(lambda name=name: of_strings(name))
+        makers.append(lambda name=name: strings_as(name))
         makers.append(lambda name=name: make_result().assign({name: make_result()[name].isel(seed=0)}))
     for name in attributes:
         nonsense = [None, [1, 2], 1.5, "", 0, -1] if name.startswith("num_") else [None, 3, [1], np.arange(3)]
@@ -98,7 +98,7 @@ RUN_RESULTS = calls([lambda: make_result().stack(run=["learning_rate", "batch_si
 RATES_AS_WORDS = calls([lambda: make_result().assign_coords(learning_rate=["a", "b", "c"])])
 
 
-def of_result(**more):
+def with_result(**more):
     return lambda: dict(result=make_result()) | more
 
 
@@ -117,7 +117,7 @@ def classifier():
     return jm.Classifier(model, (tree, tree), (6, 5, 1), CLASS_NAMES)
 
 
-def of_images(**more):
+def with_images(**more):
     shares = np.full((6, 4), 0.25, np.float32)
     return lambda: dict(images=SPLIT.inputs, probabilities=shares, class_names=CLASS_NAMES) | more
 
@@ -174,44 +174,47 @@ CASES = [
     *declared(jm.settings, dict),
     *declared(jm.ties, dict),
     *declared(jm.best, dict),
-    *declared(jm.best_of_each, of_result(name="batch_size"), name=one_of(["seed", "x", ""])),
-    *declared(jm.curve_table, of_result(), result=lacking("recorded_test_accuracy", "diverged_step")),
+    *declared(jm.best_of_each, with_result(name="batch_size"), name=one_of(["seed", "x", ""])),
+    *declared(jm.comparison, with_result(name="batch_size"), name=one_of(["seed", "x", ""]), result=RATES_AS_WORDS),
+    *declared(jm.comparison_table, with_result(name="batch_size"), name=one_of(["seed", "x", ""])),
+    *declared(jm.final_accuracies, dict, result=RATES_AS_WORDS | calls([make_result])),
+    *declared(jm.curve_table, with_result(), result=lacking("recorded_test_accuracy", "diverged_step")),
     *declared(jm.interval, lambda: dict(accuracies=[0.5, 0.6], num_images=10)),
-    *declared(jm.at_budget, of_result(budget="steps", amount=5), result=CURVE),
-    *declared(jm.steps_to_target, of_result(target=0.5), result=CURVE),
+    *declared(jm.at_budget, with_result(budget="steps", amount=5), result=CURVE),
+    *declared(jm.steps_to_target, with_result(target=0.5), result=CURVE),
     *declared(jm.default_target, dict, **NOT_A_GRID),
-    *declared(jm.target_table, of_result(target=0.5), result=CURVE | RUN_RESULTS),
+    *declared(jm.target_table, with_result(target=0.5), result=CURVE | RUN_RESULTS),
     *declared(jm.best_rates, dict),
     *declared(jm.fit_scaling, lambda: dict(batch_sizes=[1, 2, 3], steps=[3, 2, 1])),
     *declared(jm.is_dead, dict),
-    *declared(jm.refined, of_result(num_train=47), result=RATES_AS_WORDS),
-    *declared(jm.heatmap, of_result(), split=st.just("train"), **NOT_A_GRID),
-    *declared(jm.scatter, of_result(), split=st.just("train")),
-    *declared(jm.accuracy_curve, of_result(), result=lacking("recorded_test_accuracy")),
-    *declared(jm.learning_curves, of_result(), result=lacking("recorded_test_loss")),
+    *declared(jm.refined, with_result(num_train=47), result=RATES_AS_WORDS),
+    *declared(jm.heatmap, with_result(), split=st.just("train"), **NOT_A_GRID),
+    *declared(jm.scatter, with_result(), split=st.just("train")),
+    *declared(jm.accuracy_curve, with_result(), result=lacking("recorded_test_accuracy")),
+    *declared(jm.learning_curves, with_result(), result=lacking("recorded_test_loss")),
     *declared(
-        jm.rate_curve, of_result(by="batch_size", chosen={}), by=one_of(["x", "seed", "learning_rate"]),
+        jm.rate_curve, with_result(by="batch_size", chosen={}), by=one_of(["x", "seed", "learning_rate"]),
         split=st.just("train"),
     ),
     *declared(jm.budget_maps, dict, **NOT_A_GRID),
-    *declared(jm.target_maps, of_result(target=0.5), **NOT_A_GRID),
-    *declared(jm.report, of_result(target=0.5)),
-    *declared(jm.figures, of_result(target=0.5)),
+    *declared(jm.target_maps, with_result(target=0.5), **NOT_A_GRID),
+    *declared(jm.report, with_result(target=0.5)),
+    *declared(jm.figures, with_result(target=0.5)),
     *declared(
         jm.noise_curve,
-        of_result(table=pd.DataFrame({"step": [1], "noise_scale": [2.0]}), critical_batch_size=None, setting="x"),
+        with_result(table=pd.DataFrame({"step": [1], "noise_scale": [2.0]}), critical_batch_size=None, setting="x"),
     ),
     *declared(
         jm.confusion, lambda: dict(labels=SPLIT.targets, predicted=SPLIT.targets, class_names=CLASS_NAMES, title="x")
     ),
-    *declared(jm.mistakes, of_images(labels=SPLIT.targets, title="x"), images=NOT_IMAGES, probabilities=NOT_SHARES),
+    *declared(jm.mistakes, with_images(labels=SPLIT.targets, title="x"), images=NOT_IMAGES, probabilities=NOT_SHARES),
     *declared(
-        jm.predictions, of_images(images=SPLIT.inputs[..., 0], names=list("abcdef")), probabilities=NOT_SHARES,
+        jm.predictions, with_images(images=SPLIT.inputs[..., 0], names=list("abcdef")), probabilities=NOT_SHARES,
         names=st.just(["a"]),
     ),
     *declared(jm.filters, lambda: dict(kernel=np.ones((3, 3, 1, 2)), title="x"), kernel=NOT_A_KERNEL),
     *declared(jm.training_curves, lambda: dict(rows=[], title="x")),
-    *declared(jm.save, of_result(folder="nowhere")),
+    *declared(jm.save, with_result(folder="nowhere")),
     *declared(jm.load_results, dict, folder=st.just("nowhere")),
     *declared(jm.load_model, dict),
     *declared(jm.merge, dict),

@@ -19,6 +19,11 @@ MAX_FILE_LINES, MAX_SCRIPT_LINES = 350, 200
 MAX_FUNCTION_LINES, MAX_SCRIPT_FUNCTION_LINES = 60, 50
 MAX_ARGUMENTS = 7
 MANY_ARGUMENTS = {"sweep", "fit", "train_run"}
+# What scripts import besides public names and studies: limits, optimizers by name, and one long run.
+INTERNALS_OF_SCRIPTS = {
+    "checks", "core.optimizers", "core.state", "host.progress", "networks.classifier", "networks.report",
+    "networks.run", "sweeps.cluster", "sweeps.halving", "sweeps.runs",
+}  # fmt: skip
 WITHOUT_CHECKS = ("core/training.py", "core/losses.py", "core/models.py")
 
 
@@ -68,6 +73,23 @@ def test_imports_go_down_the_table_only(path):
         assert there in ORDER, f"{path} imports {there} by way of the package itself"
         assert ORDER.index(there) <= ORDER.index(here), f"{here} imports {there}, which comes after it"
         assert (here, there) not in FORBIDDEN, f"{here} imports {there}"
+
+
+def test_scripts_import_public_names_and_studies():
+    found = set()
+    for folder in (ROOT / "experiments", ROOT / "experiments" / "common"):
+        for path in folder.glob("*.py"):
+            for node in ast.walk(ast.parse(path.read_text())):
+                if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "jaxmnist":
+                    names = [f"{node.module}.{alias.name}" for alias in node.names]
+                    modules = [name if is_module(name) else node.module for name in names]
+                    found |= {name.removeprefix("jaxmnist.") for name in modules}
+    assert {name for name in found if not name.startswith("studies.")} == INTERNALS_OF_SCRIPTS
+
+
+def is_module(name: str) -> bool:
+    """Returns whether a dotted name is one of the package's modules."""
+    return PACKAGE.joinpath(*name.split(".")[1:]).with_suffix(".py").is_file()
 
 
 def test_no_circle_of_modules_stays():
@@ -120,7 +142,7 @@ def test_training_fits_on_a_few_pages():
     ids=lambda path: path.relative_to(ROOT).as_posix(),
 )
 def test_rooms_are_small(path):
-    is_script = path.parent.name == "experiments"
+    is_script = path.parent.name in ("experiments", "common")
     assert len(path.read_text().splitlines()) <= (MAX_SCRIPT_LINES if is_script else MAX_FILE_LINES)
     for function in functions(path):
         most = MAX_SCRIPT_FUNCTION_LINES if is_script else MAX_FUNCTION_LINES

@@ -1,16 +1,12 @@
 """Options in a file of the output folder, so that a training can be resumed."""
 
 import dataclasses
-import json
-import types
 import typing
 from pathlib import Path
-from typing import Annotated, Literal, TypeVar
+from typing import TypeVar
 
 import jaxmnist as jm
-from jaxmnist import checks
-from jaxmnist.host.files import FORMAT, check_format, read_json, write_text
-from jaxmnist.values import with_tuples
+from jaxmnist.studies import output
 
 CONFIG_NAME = "config.json"
 # Options that concern one call, and not what is trained.
@@ -21,9 +17,9 @@ Options = TypeVar("Options")
 def save_config(options, dataset: jm.Dataset) -> None:
     """Writes the options into the output folder; from then on, the training can be resumed."""
     config = dataclasses.asdict(resolved(options, dataset))
-    config = {"format": FORMAT, **{name: value for name, value in config.items() if name not in OPTIONS_OF_ONE_CALL}}
+    config = {name: value for name, value in config.items() if name not in OPTIONS_OF_ONE_CALL}
     config["data_dir"] = config["data_dir"] and str(config["data_dir"])
-    write_text(options.output_dir / CONFIG_NAME, json.dumps(config, indent=2) + "\n")
+    output.write_options(config, options.output_dir / CONFIG_NAME)
 
 
 def resolved(options, dataset: jm.Dataset):
@@ -39,40 +35,10 @@ def load_config(options: type[Options], folder: Path) -> Options:
       ValueError: the folder holds no options, or they cannot be read.
     """
     path = folder / CONFIG_NAME
+    hints = typing.get_type_hints(options, include_extras=True)
     try:
-        config = read_json(path)
-        check_format(config.pop("format", FORMAT), path)
-        check_config(options, config)
+        config = output.read_options(path, {name: hints[name] for name in hints if name not in OPTIONS_OF_ONE_CALL})
         data_dir = config["data_dir"] and Path(config["data_dir"])
-        return options(**with_tuples(config) | {"data_dir": data_dir, "output_dir": folder, "resume": folder})
+        return options(**config | {"data_dir": data_dir, "output_dir": folder, "resume": folder})
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise ValueError(f"the options in {path} cannot be read: {error}") from None
-
-
-def check_config(options: type, config: dict) -> None:
-    """Raises ValueError if saved options, which a stranger may have written, are unknown or have wrong types."""
-    hints = typing.get_type_hints(options, include_extras=True)
-    for name, value in config.items():
-        if name not in hints or name in OPTIONS_OF_ONE_CALL:
-            raise ValueError(f"{checks.shown(name)} is not an option that is saved")
-        if not fits(value, hints[name]):
-            raise ValueError(f"{name} is {checks.shown(value)}, which has the wrong type")
-
-
-def fits(value: object, hint) -> bool:
-    """Returns whether a value from a JSON file has the type of an option."""
-    origin, inner = typing.get_origin(hint), typing.get_args(hint)
-    if origin is Annotated:
-        return fits(value, inner[0])
-    if origin in (typing.Union, types.UnionType):
-        return any(fits(value, each) for each in inner)
-    if origin is Literal:
-        return isinstance(value, str) and value in inner
-    if origin is tuple:
-        each = inner[:1] * len(value) if inner[-1] is Ellipsis and isinstance(value, list) else inner
-        return isinstance(value, list) and len(value) == len(each) and all(map(fits, value, each))
-    if hint is Path:
-        return isinstance(value, str)
-    if hint in (int, float):
-        return isinstance(value, int | hint) and not isinstance(value, bool)
-    return isinstance(value, hint)

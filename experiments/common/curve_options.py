@@ -1,15 +1,16 @@
 """The options of experiments/accuracy_vs_steps.py, and which of them go together."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
 
 import flax.linen as nn
+import optax
 import tyro
 
 import jaxmnist as jm
-from jaxmnist.core.optimizers import OptimizerFactory, named
+from jaxmnist.core.optimizers import named
 
 from .options import TrainingOptions, seeds
 
@@ -91,7 +92,7 @@ class Options(TrainingOptions):
         parts = [jm.grid(optimizer=[name], learning_rate=rates[name], **fixed, seed=each_seed) for name in rates]
         return jm.union(*parts)
 
-    def build(self, dataset: jm.Dataset) -> tuple[nn.Module, OptimizerFactory]:
+    def build(self, dataset: jm.Dataset) -> tuple[nn.Module, Callable[..., optax.GradientTransformation]]:
         """Returns the model and the optimizer factory."""
         model, optimizer = super().build(dataset)
         return model, named if self.compare else optimizer

@@ -97,7 +97,7 @@ class Options(TrainingOptions):
             if self.num_evaluations != 1 or part is not None:
                 raise ValueError("halving goes with neither num_evaluations nor shard: its rungs evaluate all runs")
             Whole(2).check("halving", self.halving)
-            check_rungs(self.num_steps, self.halving, self.rungs)
+            check_rungs(self.num_steps, self.rungs)
         elif self.rungs is not None:
             raise ValueError(f"rungs are {self.rungs}, but only --halving uses them")
         if self.target is not None and not 0 < self.target < 1:

@@ -12,7 +12,7 @@ import xarray as xr
 from jaxmnist.analysis import results, statistics
 from jaxmnist.analysis.arguments import SETTINGS, WORDS, IsResult, IsTable
 from jaxmnist.analysis.intervals import Interval, interval
-from jaxmnist.checks import Number, Optional, checked_by
+from jaxmnist.checks import STRING, Number, Optional, checked_by
 from jaxmnist.data.dataset import SPLIT_NAMES
 
 NUM_SHOWN = 5
@@ -123,11 +123,18 @@ def _steps_to_target(result: xr.Dataset, target: float | None) -> Iterator[str]:
         yield f"observed critical batch size: {law.critical_batch_size:.0f} examples"
 
 
+@checked_by(result=IsResult(SETTINGS, ("num_steps", "num_test"), ("learning_rate",), ("learning_rate",)))
 def final_accuracies(result: xr.Dataset) -> str:
     """Returns the test accuracy at the end for each learning rate, and how many runs diverged.
 
     Args:
       result: as `sweep` returns it; its settings differ in the learning rate only.
+
+    Returns:
+      Lines of text, without a newline at the end.
+
+    Raises:
+      ValueError: the argument is not as described above.
     """
     after, lines = f"after {result.attrs['num_steps']} steps", []
     rates = results.hyperparameters(result)["learning_rate"]
@@ -145,6 +152,10 @@ def final_accuracies(result: xr.Dataset) -> str:
     return "\n".join([*lines, f"diverged: {num_diverged} of {len(rows)} runs"])
 
 
+COMPARED = IsResult(SETTINGS, ("dataset", "budget", "num_validation", "num_test"), ("learning_rate",))
+
+
+@checked_by(results.check_name, result=COMPARED, name=STRING)
 def comparison_table(result: xr.Dataset, name: str) -> pd.DataFrame:
     """Returns one row for each value of a hyperparameter: the best learning rate there, and its accuracies.
 
@@ -155,6 +166,9 @@ def comparison_table(result: xr.Dataset, name: str) -> pd.DataFrame:
     Args:
       result: as `sweep` returns it.
       name: of the hyperparameter, such as `"optimizer"`.
+
+    Raises:
+      ValueError: as `best_of_each`.
     """
     rows = []
     for value, best in results.best_of_each(result, name).items():
@@ -169,12 +183,19 @@ def comparison_table(result: xr.Dataset, name: str) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+@checked_by(results.check_name, result=COMPARED, name=STRING)
 def comparison(result: xr.Dataset, name: str) -> str:
     """Returns a report that compares the values of a hyperparameter, each at its best learning rate on validation.
 
     Args:
       result: as `sweep` returns it.
       name: of the hyperparameter, such as `"optimizer"`.
+
+    Returns:
+      Lines of text, without a newline at the end.
+
+    Raises:
+      ValueError: as `best_of_each`.
     """
     best = results.best_of_each(result, name)
     kinds = sorted({each.test.kind for each in best.values() if each is not None})

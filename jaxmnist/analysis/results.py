@@ -86,7 +86,7 @@ def label(
         if is_grid:
             array = array[np.argsort(flat)].reshape(*shape, *array.shape[1:])
         variables[name] = (dims + curve, array)
-    if any("step" in dims_of for dims_of, _ in variables.values()):
+    if any("step" in found for found, _ in variables.values()):
         coords = coords | {"step": np.asarray(steps)}
     typed = {"axes": json.dumps(axes)}  # the order in which the axes and their values were typed
     return xr.Dataset(variables, coords, attrs | typed)
@@ -137,7 +137,7 @@ def table(result: xr.Dataset) -> pd.DataFrame:
 
 
 def by_run(result: xr.Dataset, runs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Returns a result's variables as arrays `[R, ...]` in the order of the runs it is the result of."""
+    """Returns a result's variables as arrays `[R, ...]` in the order of the runs that were swept."""
     if "run" not in result.dims:
         places = _places(result, {name: values.tolist() for name, values in runs.items()})
         result = result.isel({name: xr.DataArray(place, dims="run") for name, place in places.items()})
@@ -226,7 +226,7 @@ def settings(result: xr.Dataset) -> pd.DataFrame:
     Columns: the hyperparameters, `num_seeds`, `num_diverged`, and over seeds the mean of `validation_accuracy`,
     `validation_loss` and `test_accuracy`, its standard deviation (`*_std`) and the half width of its 95 % t interval
     (`*_half_width`), both nan for one seed; `pruned_step` if there was pruning.
-    Settings of which a run diverged come last, since their mean describes no run. Before them come those that were
+    Settings with a run that diverged come last, since their mean describes no run. Before them come those that were
     pruned, the latest first. Runs that have not ended are left out.
 
     Raises:
@@ -272,7 +272,7 @@ CHOSEN = IsResult(SETTINGS, ("num_validation", "num_test"))
 def best(result: xr.Dataset) -> Best | None:
     """Returns the setting of the highest mean validation accuracy, or None if every setting has runs that diverged.
 
-    Ties go to the lower validation loss. Settings of which a run diverged are not considered.
+    Ties go to the lower validation loss. Settings with a run that diverged are not considered.
 
     Raises:
       ValueError: as `settings`.
@@ -300,11 +300,12 @@ def best(result: xr.Dataset) -> Best | None:
     )
 
 
-def _check_name(given: SimpleNamespace) -> None:
+def check_name(given: SimpleNamespace) -> None:
+    """Raises ValueError if `name` is not a hyperparameter of `result` other than the seed."""
     Choice(tuple(name for name in hyperparameters(given.result) if name != "seed")).check("name", given.name)
 
 
-@checked_by(_check_name, result=CHOSEN, name=STRING)
+@checked_by(check_name, result=CHOSEN, name=STRING)
 def best_of_each(result: xr.Dataset, name: str) -> dict[Any, Best | None]:
     """Returns, for each value of one hyperparameter, the best setting among those that have it; as `best` chooses.
 

@@ -149,7 +149,7 @@ def _check_target(given: SimpleNamespace) -> None:
 
 @checked_by(_check_target, result=IsResult(), target=TARGET, metric=METRIC)
 def steps_to_target(result: xr.Dataset, target: float, metric: str = "accuracy") -> xr.DataArray:
-    """Returns the first recorded step at which a run's validation accuracy or loss reaches a target; nan for never.
+    """Returns the first recorded step at which a run's validation accuracy or loss reaches a target; nan if none does.
 
     A run that diverged never reaches a target, even if its curve did before.
 
@@ -274,7 +274,7 @@ def table_scaling(rates: pd.DataFrame) -> Scaling | None:
 
 @checked_by(result=IsResult(("recorded_validation_loss", "diverged_step"), ("num_classes",)))
 def is_dead(result: xr.Dataset) -> xr.DataArray:
-    """Returns which runs are dead: their parameters have moved, but now the network answers every image alike.
+    """Returns which runs are dead: their parameters have moved, but the network now gives every image the same answer.
 
     The validation loss of a dead run stays within 1 % of log(classes) over the last half of the training steps, and
     was outside that range at some earlier time. A run that learns slowly is not dead, nor is one whose loss never left
@@ -337,7 +337,7 @@ def refined(result: xr.Dataset, num_train: int) -> dict[str, list]:
 
 
 def gap_ratio(points: np.ndarray) -> float:
-    """Returns the largest gap between neighbouring points over the smallest; 1 if they lie evenly."""
+    """Returns the largest gap between neighbouring points over the smallest; 1 if they are evenly spaced."""
     gaps = np.diff(points)
     return float(gaps.max() / gaps.min())
 

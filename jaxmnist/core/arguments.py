@@ -5,7 +5,6 @@ from types import SimpleNamespace
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from jaxmnist import checks
@@ -50,9 +49,6 @@ INPUTS = Where(
 )
 AUGMENTATION = Optional(FUNCTION)
 DTYPE = Where("float32 or float64", lambda value: np.dtype(value) in (np.float32, np.float64))
-    "float32 or float64",
-    lambda value: value in ("float32", "float64", np.float32, np.float64, jnp.float32, jnp.float64),
-)
 METRICS = Optional(
     Where(
         "a mapping of names, other than 'loss', to functions",

@@ -31,7 +31,7 @@ from jaxmnist.host.interrupts import defer_interrupt
 from jaxmnist.host.loop import run_segments
 from jaxmnist.networks import spreading
 from jaxmnist.sweeps.configure import Configured
-from jaxmnist.sweeps.fingerprint import checksums, digest, refuse_another, trace_run
+from jaxmnist.sweeps.fingerprint import checksums, digest, raise_if_different, trace_run
 
 STEPS_PER_SEGMENT = 10
 
@@ -97,7 +97,7 @@ def train_run(
 
     def check_notes(notes):
         known = notes if isinstance(notes, dict) else {}  # an earlier version recorded the rows alone
-        refuse_another(f"the training in {folder}", known.get("run", {}), description)
+        raise_if_different(f"the training in {folder}", known.get("run", {}), description)
 
     def evaluate(step, reached):
         jax.block_until_ready(reached.state.step)

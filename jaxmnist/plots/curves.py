@@ -1,14 +1,13 @@
 """Figures of recorded curves: accuracy and loss against training steps, and accuracy against the learning rate.
 
 A line is a mean over seeds, with a band around it; lines differ in colour, lightness, dashes and markers. A line ends
-where a run of its setting diverges, and the figure says so: what comes after describes no mean over all runs.
+at the step at which a run of its setting diverges, and the figure says so: from there on, there is no mean of all runs.
 """
 
 import itertools
-import textwrap
 from collections.abc import Hashable, Iterable, Sequence
 from types import SimpleNamespace
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -25,14 +24,19 @@ from jaxmnist.analysis.arguments import (
     varied,
 )
 from jaxmnist.checks import FLAG, Choice, Choices, checked_by
-from jaxmnist.core.optimizers import OWNERS
 from jaxmnist.data.dataset import SPLIT_NAMES
-from jaxmnist.plots.style import LABELS, Figure, house_style, line_style, log_ticks
+from jaxmnist.plots.style import (
+    Figure,
+    house_style,
+    hyperparameter_words,
+    line_style,
+    log_ticks,
+    write_result_caption,
+)
 
 LATE_SHARE, MIN_LATE_POINTS = 0.2, 8
 MANY_POINTS = 8
 MARKER_GAP = 0.09  # of the diagonal of a panel
-CAPTION_WIDTH = 105
 BANDS = {"std": "one standard deviation", "half_width": "95 % t interval"}
 Band = Literal["std", "half_width"]
 
@@ -69,13 +73,14 @@ def _check_accuracy(given: SimpleNamespace) -> None:
 def accuracy_curve(result: xr.Dataset, split: str = "test", *, log_log: bool = False, band: Band = "std") -> Figure:
     """Returns accuracy against training steps, one line per setting, as the original notebook drew it.
 
-    Nearly all of the rise is in the first steps: what comes after them is drawn once more, larger.
+    Nearly all of the rise happens in the first steps, so the rest is drawn once more, enlarged.
 
     Args:
       result: with `recorded_{split}_accuracy`.
       split: `"test"`, as in the original, `"validation"` or `"train"`.
-      log_log: whether to draw the error, 1 - accuracy, on logarithmic axes, which have no step 0, and no part larger.
-      band: around the mean: its `"half_width"` of the 95 % interval, or one standard deviation over seeds, `"std"`.
+      log_log: whether to draw the error, 1 - accuracy, on logarithmic axes, without step 0 and any enlarged part.
+      band: what to draw around the mean: one standard deviation over seeds, `"std"`, or its 95 % interval,
+        `"half_width"`.
 
     Raises:
       ValueError: there is no such curve.
@@ -121,8 +126,8 @@ def learning_curves(
     """Returns accuracy and loss on several splits against training steps.
 
     One setting is drawn in a panel per metric, with a line per split; several in a panel per metric and split, with a
-    line per setting. Linear axes show what comes after the first tenth of the steps, from the first tenth on: the
-    rise from chance would leave no room for anything else.
+    line per setting. The range of a linear axis is that of the curves after the first tenth of the steps: the rise
+    from chance would leave no room for anything else.
 
     Args:
       result: with `recorded_{split}_{metric}` of all of them.
@@ -162,7 +167,7 @@ def learning_curves(
             axes.set_xlabel("training steps")
         _head(figure, grid[0, 0], lines, title_words(result, *splits))
         shows_all = log_log or not _late(table)
-        outside = "" if shows_all else f"what precedes step {_late(table):g} is partly outside the axes"
+        outside = "" if shows_all else f"before step {_late(table):g}, curves may lie outside the axes"
         _caption(figure, result, [line for panel in panels for line in panel], band, log_log, outside)
     return figure
 
@@ -173,13 +178,7 @@ def _settings(result: xr.Dataset, table: pd.DataFrame) -> list[tuple[str, pd.Dat
     if not names:
         return [("", table)]
     groups: Iterable[tuple[Hashable, pd.DataFrame]] = table.groupby(names, sort=False)
-    return [(", ".join(map(_words, names, key)), rows) for key, rows in groups]  # type: ignore[call-overload]
-
-
-def _words(name: str, value: Any) -> str:
-    if isinstance(value, str):
-        return value
-    return f"{LABELS.get(name, name).split(' (')[0].replace('_', ' ')} {value:g}"
+    return [(", ".join(map(hyperparameter_words, names, key)), rows) for key, rows in groups]  # type: ignore[call-overload]
 
 
 def split_words(split: str) -> str:
@@ -189,8 +188,9 @@ def split_words(split: str) -> str:
 
 def title_words(result: xr.Dataset, *splits: str) -> str:
     """Returns data set, splits and budget in words."""
-    splits_words = f"{', '.join(map(split_words, splits))} split{'s' if len(splits) > 1 else ''}"
-    return f"{result.attrs['dataset']}, {splits_words}, {result.attrs['budget']}"
+    *others, last = map(split_words, splits)
+    shown = f"{', '.join(others)} and {last} splits" if others else f"{last} split"
+    return f"{result.attrs['dataset']}, {shown}, {result.attrs['budget']}"
 
 
 def _label(metric: str, log_log: bool) -> str:
@@ -240,7 +240,7 @@ def _draw(axes: Axes, lines: list[_Line], metric: str, band: Band, log_log: bool
 
 
 def _set_limits(panels: list[Axes], shown: list[tuple[str, list[_Line]]], band: Band, log_log: bool) -> None:
-    """Gives panels that share an axis the range of what comes after the first tenth of the steps."""
+    """Gives panels that share an axis the range of their curves after the first tenth of the steps."""
     lows, highs = [], []
     for metric, lines in shown:
         for line in lines:
@@ -263,7 +263,7 @@ def _set_limits(panels: list[Axes], shown: list[tuple[str, list[_Line]]], band: 
 
 
 def _late(table: pd.DataFrame) -> float:
-    """Returns the step from which on linear panels show everything: 0 if the later points are too few."""
+    """Returns the step from which linear panels show everything, or 0 if too few points come after it."""
     steps = table["step"].unique()
     return steps.max() / 10 if (steps >= steps.max() / 10).sum() > MIN_LATE_POINTS else 0.0
 
@@ -274,7 +274,7 @@ def _is_drawn(lines: list[_Line], first: float) -> bool:
 
 
 def _head(figure: Figure, axes: Axes, lines: list[_Line], title: str) -> None:
-    """Writes the title, and names the lines below it; of a single setting, a panel notes how many runs diverged."""
+    """Writes the title, and names the lines below it; for a single setting, a panel says how many runs diverged."""
     diverged = [_num_diverged(line) for line in lines]
     if _is_one_setting(lines) and diverged[0]:
         words = diverged_words(*diverged[0])
@@ -322,22 +322,9 @@ def _caption(figure: Figure, result: xr.Dataset, lines: list[_Line], band: Band,
         said.append(f"{words}: a line ends where the first of its runs diverges")
     if log_log:
         said.append("step 0 left out: logarithmic axes")
-    write_caption(figure, result, [*said, *notes])
+    write_result_caption(figure, result, *said, *notes)
 
 
 def _is_one_setting(lines: list[_Line]) -> bool:
     """Returns whether all lines are of one setting, and differ in the split."""
     return all(line.rows is lines[0].rows for line in lines)
-
-
-def write_caption(figure: Figure, result: xr.Dataset, notes: Iterable[str]) -> None:
-    """Writes under a figure the model, the optimizer, the hyperparameters that all lines share, and what is said."""
-    held = results.hyperparameters(result)
-    common = [_words(name, axis[0]) for name, axis in held.items() if name != "seed" and len(axis) == 1]
-    if "optimizer" in held:
-        owners = {_words(name, held[name][0]): owner for name, owner in OWNERS.items() if name in held}
-        common = [f"{words} (of {owners[words]} alone)" if words in owners else words for words in common]
-    optimizer = [] if "optimizer" in held else [result.attrs["optimizer"]]
-    parts = [result.attrs["model"].split("(")[0], *optimizer, ", ".join(common), *notes]
-    text = "; ".join(part for part in parts if part)
-    figure.supxlabel(textwrap.fill(text, CAPTION_WIDTH), fontsize=8, color="0.35")

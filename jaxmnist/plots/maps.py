@@ -17,8 +17,8 @@ from jaxmnist.analysis.arguments import CHOOSING_SPLIT, SETTINGS, WORDS, IsResul
 from jaxmnist.checks import checked_by
 from jaxmnist.plots.style import (
     DIVERGED_COLOR,
+    PLANE,
     Figure,
-    caption,
     colormap,
     extend,
     house_style,
@@ -27,6 +27,7 @@ from jaxmnist.plots.style import (
     seeds_words,
     set_scale,
     title,
+    write_result_caption,
 )
 
 MAX_LABELLED_CELLS = 64
@@ -41,7 +42,7 @@ class _Map(NamedTuple):
       share: share of the runs that diverged.
       pruned: whether runs were pruned.
       half_width: half the width of the 95 % interval of the mean, in percentage points.
-      dead: whether a run is stuck at log(classes); never if no curves were recorded.
+      dead: whether a run is stuck at log(classes); never true if no curves were recorded.
     """
 
     accuracy: np.ma.MaskedArray
@@ -51,7 +52,6 @@ class _Map(NamedTuple):
     dead: np.ndarray
 
 
-PLANE = ("learning_rate", "batch_size")
 DRAWN = IsResult(SETTINGS, NEEDED, PLANE, PLANE)
 
 
@@ -67,10 +67,10 @@ def _check_map(given: SimpleNamespace) -> None:
 def heatmap(result: xr.Dataset, split: str = "validation") -> Figure:
     """Returns the mean accuracy over seeds as a map of learning rate by batch size.
 
-    Cells of which a run diverged are hatched, with their share of diverged runs, and never coloured; nor are those that
-    were pruned, which are dotted, and those that have not ended, which stay empty. Accuracies far
-    below the others (under Tukey's lower fence) are black, so that they do not hide the differences among the rest; the
-    colour bar then ends in an arrow. The settings that cannot be distinguished from the best are outlined (`ties`);
+    Cells with a run that diverged are hatched, show the share of such runs, and are never coloured. Nor are cells that
+    were pruned, which are dotted, or that have not ended, which stay empty. Accuracies far below the others (under
+    Tukey's lower fence) are black, so that they do not hide the differences among the rest; the colour bar then ends in
+    an arrow. The settings that cannot be distinguished from the best are outlined (`ties`);
     if both axes are logarithmic, lines show linear and square-root scaling.
 
     Args:
@@ -86,9 +86,9 @@ def heatmap(result: xr.Dataset, split: str = "validation") -> Figure:
         figure, axes, (x, x_edges), (y, y_edges) = _map_figure(result)
         mesh = axes.pcolormesh(x_edges, y_edges, shown.accuracy, cmap=colormap(), vmin=lower_fence(shown.accuracy))
         axes.set_facecolor(DIVERGED_COLOR)
-        for where, hatch, color in ((shown.share > 0, "////", "0.55"), (shown.pruned, "..", "0.7")):
-            if where.any():
-                hatched = np.ma.masked_where(~where, where)
+        for cells, hatch, color in ((shown.share > 0, "////", "0.55"), (shown.pruned, "..", "0.7")):
+            if cells.any():
+                hatched = np.ma.masked_where(~cells, cells)
                 axes.pcolor(x_edges, y_edges, hatched, hatch=hatch, edgecolor=color, facecolor="none", linewidth=0)
         for i, j in np.ndindex(shown.share.shape if labelled else (0, 0)):
             diverged = shown.share[i, j] > 0
@@ -112,7 +112,8 @@ def heatmap(result: xr.Dataset, split: str = "validation") -> Figure:
             "dead or x: stuck at log(classes)": shown.dead.any(),
         }
         said = [words for words, is_shown in notes.items() if is_shown]
-        caption(figure, result, _mean_words(result, shown.half_width), *said, guides)
+        mean = _mean_words(result, shown.half_width)
+        write_result_caption(figure, result, mean, *said, guides, on_axes=PLANE)
     return figure
 
 
@@ -183,7 +184,7 @@ def scatter(result: xr.Dataset, split: str = "test") -> Figure:
         figure.colorbar(dots, ax=axes, label=f"{split} accuracy (%)", extend=extend(accuracy))
         crosses = "" if sane.all() else "crosses: a run diverged" + " or was pruned" * ("pruned_step" in table)
         title(axes, result, split)
-        caption(figure, result, _mean_words(result, half_width[sane]), crosses)
+        write_result_caption(figure, result, _mean_words(result, half_width[sane]), crosses, on_axes=PLANE)
     return figure
 
 

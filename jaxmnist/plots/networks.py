@@ -6,11 +6,11 @@ from types import SimpleNamespace
 
 import matplotlib as mpl
 import numpy as np
-from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
+from matplotlib.ticker import MaxNLocator
 
 from jaxmnist.checks import STRING, Array, Strings, Where, checked_by, is_sequence, raise_invalid
 from jaxmnist.data.dataset import check_labels
-from jaxmnist.plots.style import COLORMAP, Figure, house_style
+from jaxmnist.plots.style import COLORMAP, Figure, house_style, log_ticks
 
 NUM_PLACES = 25
 
@@ -34,7 +34,7 @@ def training_curves(rows: Sequence[Mapping[str, float]], title: str) -> Figure:
     """Returns loss and error on validation against training steps, on logarithmic axes, one line per seed.
 
     Args:
-      rows: with `seed`, `step`, `validation_loss`, `validation_accuracy`; what training did at step 0 is left out.
+      rows: with `seed`, `step`, `validation_loss`, `validation_accuracy`; rows of step 0 are left out.
       title: of the figure.
 
     Raises:
@@ -51,9 +51,7 @@ def training_curves(rows: Sequence[Mapping[str, float]], title: str) -> Figure:
                 axes.plot([row["step"] for row in shown], values, "o-", markersize=3, linewidth=1, alpha=0.8)
             axes.set(xlabel="training steps", ylabel=label, yscale="log")
             axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
-            axes.yaxis.set_major_locator(_log_locator(*axes.get_ylim()))
-            axes.yaxis.set_major_formatter("{x:g}")
-            axes.yaxis.set_minor_locator(NullLocator())
+            log_ticks(axes, "y", *axes.get_ylim())
             axes.grid(alpha=0.3)
         figure.suptitle(title, x=0.01, ha="left", fontsize=11)
     return figure
@@ -70,7 +68,7 @@ def _check_confusion(given: SimpleNamespace) -> None:
 
 @checked_by(_check_confusion, labels=LABELS, predicted=LABELS, class_names=Strings(), title=STRING)
 def confusion(labels: np.ndarray, predicted: np.ndarray, class_names: Sequence[str], title: str) -> Figure:
-    """Returns the confusion matrix: how many images of each class were taken for which; the diagonal is not coloured.
+    """Returns the confusion matrix: how many images of each class were put in each class; the diagonal is not coloured.
 
     Args:
       labels: `[N]` int.
@@ -229,13 +227,6 @@ def filters(kernel: np.ndarray, title: str) -> Figure:
         figure.colorbar(picture, ax=grid, label="weight", shrink=0.8)
         figure.suptitle(title, x=0.01, ha="left", fontsize=11)
     return figure
-
-
-def _log_locator(low: float, high: float) -> MaxNLocator | LogLocator:
-    """Returns what puts a handful of round numbers on a logarithmic axis between these limits."""
-    if high < 5 * low:
-        return MaxNLocator(5, steps=[1, 2, 2.5, 5, 10])
-    return LogLocator(subs=(1, 2, 5) if high < 1000 * low else (1,))
 
 
 def _per_cent(share: float) -> str:

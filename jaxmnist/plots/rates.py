@@ -10,8 +10,8 @@ import xarray as xr
 from jaxmnist.analysis import results
 from jaxmnist.analysis.arguments import CHOOSING_SPLIT, SETTINGS, WORDS, IsResult, check_shown
 from jaxmnist.checks import STRING, Choice, Where, checked_by
-from jaxmnist.plots.curves import diverged_words, seed_words, split_words, title_words, write_caption
-from jaxmnist.plots.style import Figure, house_style, line_style
+from jaxmnist.plots.curves import diverged_words, seed_words, split_words, title_words
+from jaxmnist.plots.style import Figure, house_style, line_style, write_result_caption
 
 
 def _are_settings(value: object) -> bool:
@@ -35,7 +35,7 @@ def rate_curve(
 ) -> Figure:
     """Returns final accuracy against the learning rate, one line per value of another hyperparameter.
 
-    Error bars are 95 % t intervals over seeds. The chosen learning rate of each line has a ring. Where runs diverged
+    Error bars are 95 % t intervals over seeds. The chosen learning rate of each line has a ring. If runs diverged,
     there is a gap, and a cross at the foot of the figure.
 
     Args:
@@ -81,5 +81,5 @@ def rate_curve(
         notes = ["mean and 95 % t interval over " + seed_words(table), "ring: chosen on validation"]
         if table["num_diverged"].any():
             notes.append("cross: runs of this setting diverged")
-        write_caption(figure, result, notes)
+        write_result_caption(figure, result, *notes)
     return figure

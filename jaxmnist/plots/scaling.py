@@ -1,6 +1,6 @@
 """Figures of a sweep's recorded curves: three budgets, steps to a target, critical batch sizes.
 
-Every function returns a matplotlib `Figure` and none trains.
+Every function returns a matplotlib `Figure`; none trains.
 """
 
 import math
@@ -19,13 +19,14 @@ from jaxmnist.checks import STRING, Number, Optional, Where, checked_by, is_numb
 from jaxmnist.plots.style import (
     COLORMAP,
     DIVERGED_COLOR,
+    PLANE,
     Figure,
-    caption,
     colormap,
     house_style,
     lower_fence,
     seeds_words,
     set_scale,
+    write_result_caption,
 )
 
 LINE_COLOR = mpl.colormaps[COLORMAP](0.3)
@@ -42,7 +43,6 @@ def _check_grid(given: SimpleNamespace) -> None:
 
 
 CURVES = ("recorded_validation_accuracy", "diverged_step")
-PLANE = ("learning_rate", "batch_size")
 GRID = IsResult(CURVES, WORDS, PLANE, PLANE)
 
 
@@ -51,9 +51,9 @@ GRID = IsResult(CURVES, WORDS, PLANE, PLANE)
     result=IsResult(CURVES, (*WORDS, "num_train"), PLANE, PLANE),
 )
 def budget_maps(result: xr.Dataset) -> Figure:
-    """Returns the validation accuracy at equal steps, equal examples and equal epochs, in one scale of colours.
+    """Returns the validation accuracy at equal steps, equal examples and equal epochs, on one colour scale.
 
-    Cells whose training ends before the budget does are empty; those of which a run diverged are hatched.
+    Cells whose training ends before the budget is used up are empty; cells with a run that diverged are hatched.
 
     Args:
       result: of a grid over `learning_rate`, `batch_size` and `seed`, with recorded validation curves.
@@ -87,7 +87,7 @@ def budget_maps(result: xr.Dataset) -> Figure:
         figure.colorbar(mesh, ax=panels, label="validation accuracy (%)", extend="min" if below else "neither")
         figure.suptitle(f"{result.attrs['dataset']}, validation split, three budgets", x=0.01, ha="left", fontsize=11)
         notes = f"mean over {seeds_words(result)}", "empty: ends before the budget", "hatched: a run diverged"
-        caption(figure, result, *(notes if diverged.any() else notes[:2]))
+        write_result_caption(figure, result, *(notes if diverged.any() else notes[:2]), on_axes=PLANE)
     return figure
 
 
@@ -129,7 +129,8 @@ def target_maps(result: xr.Dataset, target: float) -> Figure:
         )  # fmt: skip
         every = np.diff(result["step"].values).max()
         notes = f"mean and 95 % t interval over {seeds_words(result)}, recorded every {every} steps"
-        caption(figure, result, notes, "empty: not reached by every seed; labels: the retuned learning rate")
+        more = "empty: not reached by every seed", "labels: the retuned learning rate"
+        write_result_caption(figure, result, notes, *more, on_axes=PLANE)
     return figure
 
 
@@ -164,14 +165,15 @@ def noise_curve(table: pd.DataFrame, critical_batch_size: float | None, result: 
         axes.grid(alpha=0.3, which="both")
         axes.legend()
         axes.set_title(f"{result.attrs['dataset']}, training split, {setting}", loc="left")
-        caption(figure, result, "simple noise scale, McCandlish et al. 2018, equations A.2 and A.3; 1 seed")
+        source = "simple noise scale, McCandlish et al. 2018, equations A.2 and A.3"
+        write_result_caption(figure, result, source, "1 seed", on_axes=PLANE)
     return figure
 
 
-def _hatch(axes: Axes, x_edges: np.ndarray, y_edges: np.ndarray, where: np.ndarray) -> None:
+def _hatch(axes: Axes, x_edges: np.ndarray, y_edges: np.ndarray, cells: np.ndarray) -> None:
     axes.set_facecolor("white")
-    if where.any():
-        masked = np.ma.masked_where(~where, where)
+    if cells.any():
+        masked = np.ma.masked_where(~cells, cells)
         axes.pcolormesh(x_edges, y_edges, masked, cmap=mpl.colors.ListedColormap([DIVERGED_COLOR]))
         axes.pcolor(x_edges, y_edges, masked, hatch="////", edgecolor="0.55", facecolor="none", linewidth=0)
 

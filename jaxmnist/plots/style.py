@@ -4,7 +4,7 @@ import contextlib
 import io
 import math
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import matplotlib as mpl
@@ -18,14 +18,16 @@ from matplotlib.colors import Colormap
 
 from jaxmnist.analysis import results
 from jaxmnist.analysis.statistics import gap_ratio
+from jaxmnist.core.optimizers import OWNERS
 
 COLORMAP = "viridis"  # monotone in lightness: it survives greyscale and colour blindness
 UNDER_COLOR = "black"
 DIVERGED_COLOR = "0.93"
 MAX_TICKS = 9
-CAPTION_LETTERS_PER_INCH = 17
+CAPTION_LETTERS_PER_INCH = 15
 MAX_GAP_RATIO = 3.0
 MIN_LOG_RANGE = 10
+PLANE = ("learning_rate", "batch_size")
 STYLE: Any = {
     "font.size": 10,
     "axes.titlesize": 11,
@@ -35,8 +37,9 @@ STYLE: Any = {
     "svg.hashsalt": "jaxmnist",
 }
 LABELS = {"learning_rate": "learning rate", "batch_size": "batch size (examples)"}
-# A logarithmic axis that spans at most the first factor gets evenly spaced ticks, up to the second one many.
-EVEN_TICKS, MANY_TICKS = 1.6, 6.0
+# A logarithmic axis that spans at most the first factor gets evenly spaced ticks, up to the second one many, and beyond
+# the third one powers of ten alone.
+EVEN_TICKS, MANY_TICKS, DECADE_TICKS = 1.6, 6.0, 1000.0
 DASHES = ("-", (0, (5, 1.5)), (0, (1, 1)), (0, (6, 1.5, 1, 1.5)))
 MARKERS = "os^DvPX*"
 MAX_COLOR = 0.75  # the end of the colour map is too light for a line on white
@@ -68,9 +71,10 @@ def house_style() -> contextlib.AbstractContextManager[None]:
 def set_scale(
     axes: Axes, which: str, name: str, values: np.ndarray, max_ticks: int = MAX_TICKS
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Gives an axis the scale in which its values lie evenly, and returns centres and edges of their cells.
+    """Gives an axis the scale on which its values are evenly spaced, and returns centres and edges of their cells.
 
-    That is the linear or the logarithmic one; if they are uneven in both, the values are spaced evenly in their order.
+    That is the linear or the logarithmic scale. If the values are uneven on both, they are drawn at equal distances, in
+    their order.
     """
     values = np.asarray(values, np.float64)
     scale, points, note = "linear", values, ""
@@ -109,7 +113,7 @@ def places(axes: Axes, which: str, name: str, column: np.ndarray, is_sample: boo
 
 def colormap() -> Colormap:
     """Returns the colours of accuracies."""
-    # What lies under the scale must not look like its lower end.
+    # What lies below the scale must not look like its lower end.
     return mpl.colormaps[COLORMAP].with_extremes(under=UNDER_COLOR)
 
 
@@ -123,7 +127,7 @@ def lower_fence(accuracy: np.ma.MaskedArray) -> float | None:
 
 
 def extend(accuracy: np.ma.MaskedArray) -> str:
-    """Returns where the colour bar ends in an arrow."""
+    """Returns at which end the colour bar has an arrow, in matplotlib's words."""
     low = lower_fence(accuracy)
     return "min" if low is not None and accuracy.min() < low else "neither"
 
@@ -139,20 +143,44 @@ def title(axes: Axes, result: xr.Dataset, split: str) -> None:
     axes.set_title(f"{result.attrs['dataset']}, {split} split, {result.attrs['budget']}", loc="left")
 
 
-def caption(figure: Figure, result: xr.Dataset, *notes: str) -> None:
-    """Writes model, optimizer, hyperparameters of one value and the notes below the figure."""
-    fixed = {name: axis[0] for name, axis in results.hyperparameters(result).items() if len(axis) == 1}
-    shown = (f"{name} {value:g}" if isinstance(value, float) else f"{name} {value}" for name, value in fixed.items())
-    others = [words for name, words in zip(fixed, shown, strict=True) if name not in ("seed", *LABELS)]
-    parts = [result.attrs["model"].split("(")[0], result.attrs["optimizer"], *others, *filter(None, notes)]
+def hyperparameter_words(name: str, value: Any) -> str:
+    """Returns a hyperparameter and its value in words; an optimizer is named without saying that it is one."""
+    if name == "optimizer":
+        return value
+    shown = f"{value:g}" if isinstance(value, float) else value
+    return f"{LABELS.get(name, name).split(' (')[0].replace('_', ' ')} {shown}"
+
+
+def write_caption(figure: Figure, *parts: str) -> None:
+    """Writes a caption below a figure, in lines no wider than the figure; empty parts are left out."""
     width = int(CAPTION_LETTERS_PER_INCH * figure.get_figwidth())
-    figure.supxlabel(textwrap.fill("; ".join(parts), width), fontsize=8, color="0.35")
+    figure.supxlabel(textwrap.fill("; ".join(filter(None, parts)), width), fontsize=8, color="0.35")
+
+
+def write_result_caption(figure: Figure, result: xr.Dataset, *notes: str, on_axes: Iterable[str] = ()) -> None:
+    """Writes a caption of model, optimizer, the hyperparameters that all settings share, and notes.
+
+    Args:
+      figure: of the result.
+      result: of a sweep.
+      *notes: what else the caption says.
+      on_axes: hyperparameters that the axes show, even if they have only one value.
+    """
+    held = results.hyperparameters(result)
+    shared = [name for name, axis in held.items() if len(axis) == 1 and name not in ("seed", *on_axes)]
+    words = {name: hyperparameter_words(name, held[name][0]) for name in shared}
+    if "optimizer" in held:
+        words |= {name: f"{words[name]} (of {owner} alone)" for name, owner in OWNERS.items() if name in words}
+    optimizer = "" if "optimizer" in held else result.attrs["optimizer"]
+    write_caption(figure, result.attrs["model"].split("(")[0], optimizer, ", ".join(words.values()), *notes)
 
 
 def log_ticks(axes: Axes, which: str, low: float, high: float) -> None:
     """Gives a logarithmic axis ticks that can be read, the fewer the longer it is."""
     axis = getattr(axes, f"{which}axis")
-    digits = (1.0, 2.0, 5.0) if high > MANY_TICKS * low else (1.0, 2.0, 3.0, 4.0, 6.0, 8.0)
+    digits: tuple[float, ...] = (1.0, 2.0, 5.0) if high > MANY_TICKS * low else (1.0, 2.0, 3.0, 4.0, 6.0, 8.0)
+    if high > DECADE_TICKS * low:
+        digits = (1.0,)
     even = high < EVEN_TICKS * low
     axis.set_major_locator(ticker.MaxNLocator(5) if even else ticker.LogLocator(subs=digits, numticks=20))
     axis.set_major_formatter("{x:g}")
@@ -162,7 +190,7 @@ def log_ticks(axes: Axes, which: str, low: float, high: float) -> None:
 def line_style(place: int, count: int) -> dict:
     """Returns what distinguishes a line from the others, also in greyscale and for the colour-blind.
 
-    Of lines that coincide the lower ones, wider and with larger markers, can still be seen.
+    The lower of two lines that coincide can still be seen, since it is wider and has larger markers.
     """
     above = count - 1 - place
     return dict(

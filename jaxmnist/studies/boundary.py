@@ -39,8 +39,8 @@ class Axis(NamedTuple):
 
     Attributes:
       words: what it is called in a figure.
-      low: where its default window begins, in log10 units if it is logarithmic.
-      high: where that ends.
+      low: lower end of its default window, in log10 units if it is logarithmic.
+      high: upper end of that window.
       logarithmic: whether positions are powers of ten.
     """
 
@@ -101,7 +101,7 @@ def layered_sgd(
 def averaged(dataset: Dataset) -> Dataset:
     """Returns the first 16 training images as a data set, averaged to 4x4 pixels; its three splits are the same.
 
-    Averages are rounded to whole grey levels; blocks of pixels have the same size where the image can be divided so.
+    Averages are rounded to whole grey levels; blocks of pixels have the same size if the image can be divided evenly.
 
     Raises:
       DataError: there are fewer images, or pixels.
@@ -140,8 +140,8 @@ def points(name: str, low: float, high: float, resolution: int) -> np.ndarray:
 
     Args:
       name: of the axis.
-      low: where its window begins, in log10 units where it is logarithmic.
-      high: where that ends.
+      low: lower end of its window, in log10 units if it is logarithmic.
+      high: upper end of its window.
       resolution: N.
 
     Raises:
@@ -163,7 +163,7 @@ def points(name: str, low: float, high: float, resolution: int) -> np.ndarray:
     if (np.diff(values) <= 0).any():
         raise ValueError(
             f"zoom is from {low!r} to {high!r} for {name}, too narrow for {resolution} points: neighbouring "
-            "ones are the same float32 number, in which training computes"
+            "ones would be the same float32 number, and training computes in float32"
         )
     return values
 
@@ -216,10 +216,10 @@ def convergence_measure(losses: np.ndarray, steps: np.ndarray) -> np.ndarray:
     """Returns how fast runs converge, negative, or diverge, positive; the closer to zero the faster.
 
     The notebook's `convergence_measure` ("a single number which looks pretty in an image"): losses are divided by the
-    initial one, and those that are not finite or above 1e6 times it are set to that. A run converges where their mean
-    over the last 20 steps is below 1, and its measure is then minus their sum over all steps; otherwise it is the sum
-    of their inverses. The notebook sums over each step; here the sums are the means over the recorded
-    steps times the number of steps, and inverses are of numbers not below 1e-6.
+    initial one; ratios that are not finite or above 1e6 are set to 1e6. A run converges if their mean over the last 20
+    steps is below 1, and its measure is then minus their sum over all steps; otherwise it is the sum of their inverses.
+    The notebook sums over each step; here the sums are the means over the recorded steps times the number of steps, and
+    the inverses are of ratios not below 1e-6.
 
     Args:
       losses: `[..., S]`, the loss on all of the training images at the recorded steps.
@@ -243,7 +243,7 @@ def picture(result: xr.Dataset, axes: tuple[str, str]) -> np.ndarray:
       ValueError: it is not a finished result over these axes, with the losses recorded on the training images.
     """
     if "finished" in result:
-        raise ValueError("the sweep of this picture is not finished; go on with it by --resume")
+        raise ValueError("the sweep of this picture is not finished; continue it with --resume")
     if not {*axes, "step"} <= set(result.dims) or "recorded_train_loss" not in result:
         raise ValueError(f"a picture needs a sweep over {axes[0]} and {axes[1]} that recorded the training loss")
     curves = result["recorded_train_loss"].squeeze(["batch_size", "seed"]).transpose(axes[1], axes[0], "step")
@@ -266,14 +266,13 @@ def boundary(measure: np.ndarray) -> np.ndarray:
 def zoomed(measure: np.ndarray, window: Window, factor: float) -> Window:
     """Returns a window smaller by `factor`, inside the given one, whose centre is on the boundary.
 
-    Of the pixels on the boundary whose window lies inside, it is one with the median number of others around it, the
-    nearest to the picture's centre: a piece of the boundary that is neither its smoothest nor its roughest, so that
-    dimensions along a sequence are not of what was chosen for being rough. Where there is none, the centre is moved as
-    little as needed.
+    Of the boundary pixels whose window lies inside, the centre is one with the median number of others around it, and
+    of these the nearest to the picture's centre. That piece of the boundary is neither its smoothest nor its roughest,
+    so that no sequence is chosen for being rough. If no such window lies inside, it is moved by as little as needed.
 
     Args:
       measure: `[N, N]`, the picture of the window.
-      window: its edges.
+      window: the edges of that picture.
       factor: above 1.
 
     Raises:

@@ -13,7 +13,7 @@ from matplotlib.colors import Colormap, LinearSegmentedColormap
 from PIL import Image
 
 from jaxmnist.host.files import write_atomically
-from jaxmnist.plots.style import Figure, house_style
+from jaxmnist.plots.style import Figure, house_style, write_caption
 from jaxmnist.studies import boundary
 
 # Two halves, each monotone in lightness, palest and darkest where they meet: converging runs stay light, the others
@@ -29,9 +29,9 @@ FRAME_MS = 700
 
 
 def colors(measure: np.ndarray) -> np.ndarray:
-    """Returns a picture's colours, `[N, N, 3]`: the place of each run's measure among those of its kind.
+    """Returns a picture's colours, `[N, N, 3]`: from the rank of each run's measure among those of its kind.
 
-    A half's colours are used evenly, as in the notebook's `cdf_img`; what they stand for is on the bars.
+    Each of a half's colours is used equally often, as in the notebook's `cdf_img`; the bars show what they stand for.
 
     Args:
       measure: `[N, N]`, from `boundary.picture`.
@@ -54,10 +54,10 @@ def figure(
 
     Args:
       result: of a sweep over the two axes that recorded the training loss.
-      axes: of the picture, across and up.
+      axes: the horizontal and the vertical one.
       window: its edges.
-      setting: in words, for the caption, what no axis shows.
-      frame: in words, which of several pictures this is.
+      setting: the hyperparameters that no axis shows, in words, for the caption.
+      frame: which of several pictures this is, in words.
 
     Raises:
       ValueError: as `boundary.picture`.
@@ -79,13 +79,15 @@ def figure(
         _bar(upper, DIVERGED, measure[measure >= 0], "do not converge:\nsum of initial loss / loss")
         _bar(lower, CONVERGED, -measure[measure < 0], "converge:\nsum of loss / initial loss")
         share = 100 * (measure < 0).mean()
-        lines = (
-            f"tanh network, SGD, full batch, seed 0{'; ' * bool(setting)}{setting}",
+        write_caption(
+            drawn,
+            "tanh network, SGD, full batch, seed 0",
+            setting,
             f"{share:.1f} % of the runs converge: "
             f"mean loss of the last {boundary.LAST_STEPS} steps below the initial one",
-            "sums are over steps; colours by rank, bars marked at quartiles",
+            "sums are over steps",
+            "colours by rank, bars marked at quartiles",
         )
-        drawn.supxlabel("\n".join(lines), fontsize=8, color="0.35")
     return drawn
 
 

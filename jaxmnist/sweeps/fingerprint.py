@@ -135,7 +135,7 @@ def _add_program(write: Callable[[str | bytes], None], program: core.Jaxpr) -> N
     use(program.outvars)
 
 
-def refuse_another(what: str, saved: Mapping, given: Mapping) -> None:
+def raise_if_different(what: str, saved: Mapping, given: Mapping) -> None:
     """Raises ValueError if two descriptions differ in anything that either of them contains.
 
     Args:
@@ -151,8 +151,8 @@ def refuse_another(what: str, saved: Mapping, given: Mapping) -> None:
             continue
         if found is None and name in CHECKSUMS:
             raise ValueError(
-                f"{what} was written by an earlier version, which did not record its {CHECKSUMS[name].split(',')[0]}: "
-                "whether it is this one cannot be known; choose another folder"
+                f"{what} was written by an earlier version, which did not record its {CHECKSUMS[name].split(',')[0]}, "
+                "so it may be a different one; choose another folder"
             )
         difference = f"{CHECKSUMS[name]} differs" if name in CHECKSUMS else f"{name} is {found!r}, not {value!r}"
         versions = [each.get("versions") for each in (saved, given)]

@@ -28,7 +28,7 @@ from jaxmnist.host.files import (
     write_text,
 )
 from jaxmnist.sweeps import planning
-from jaxmnist.sweeps.fingerprint import refuse_another
+from jaxmnist.sweeps.fingerprint import raise_if_different
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -62,7 +62,7 @@ class SweepFolder:
         if self._file.is_file() or not (self.folder / result_files.FILE_NAME).is_file():
             return None
         result = result_files.load_results(self.folder)
-        refuse_another(f"the sweep in {self.folder}", result.attrs, description)
+        raise_if_different(f"the sweep in {self.folder}", result.attrs, description)
         return result
 
     def begin(self, description: dict, programs: list[planning.Program]) -> list[planning.Program]:
@@ -93,10 +93,10 @@ class SweepFolder:
             planned = _unpack(read_arrays((self._progress / "plan.npz").read_bytes(), "plan.npz"))
         except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
             raise ValueError(f"the sweep in {self.folder} cannot be read: {error}") from None
-        refuse_another(f"the sweep in {self.folder}", saved, description)
+        raise_if_different(f"the sweep in {self.folder}", saved, description)
         if (self.folder / result_files.FILE_NAME).is_file():
             # A user may have saved the result of another sweep here in the meantime.
-            refuse_another(f"the sweep in {self.folder}", result_files.load_results(self.folder).attrs, description)
+            raise_if_different(f"the sweep in {self.folder}", result_files.load_results(self.folder).attrs, description)
         if not planning.hold_the_same(planned, programs):
             raise ValueError(f"the sweep in {self.folder} cannot be read: its plan is not one of these runs")
         return planned

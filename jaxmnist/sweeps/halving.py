@@ -40,7 +40,7 @@ def _check_halving(given: SimpleNamespace) -> None:
         if name not in SWEEP_KINDS:
             raise TypeError(f"halve() has no argument {name!r}")
         SWEEP_KINDS[name].check(name, value)
-    check_rungs(given.num_steps, given.factor, given.rungs)
+    check_rungs(given.num_steps, given.rungs)
 
 
 @checked_by(_check_halving, **TRAINED, factor=FACTOR, rungs=RUNGS)
@@ -90,7 +90,7 @@ def halve(
     job = make_job(make_setup(model, optimizer, loss, metrics, augment), runs, dataset, num_steps)
     arrays = job.arrays
     options |= {"loss": loss, "metrics": metrics, "augment": augment}
-    steps = check_rungs(num_steps, factor, rungs)
+    steps = default_rungs(num_steps, factor) if rungs is None else list(rungs)
     stops = [*steps, num_steps]
     description = describe(job) | {"rungs": " ".join(map(str, stops)), "factor": int(factor)}
     if folder is not None:
@@ -113,22 +113,18 @@ def halve(
     return merged
 
 
-def check_rungs(num_steps: int, factor: int, rungs: Sequence[int] | None) -> list[int]:
-    """Returns the rungs, after checking them.
+def default_rungs(num_steps: int, factor: int) -> list[int]:
+    """Returns the rungs of a halving for which none are given."""
+    return sorted({num_steps // factor**power for power in range(1, NUM_DEFAULT_RUNGS + 1)} - {0})
 
-    Raises:
-      ValueError: the factor is below 2, or rungs are not ascending whole numbers between 0 and `num_steps`.
-    """
-    FACTOR.check("factor", factor)
-    if rungs is None:
-        default = {num_steps // factor**power for power in range(1, NUM_DEFAULT_RUNGS + 1)} - {0}
-        return sorted(default)
-    if not is_ascending(rungs) or rungs[0] < 1 or rungs[-1] >= num_steps:
+
+def check_rungs(num_steps: int, rungs: Sequence[int] | None) -> None:
+    """Raises ValueError if rungs are given that are not ascending whole numbers between 0 and `num_steps`."""
+    if rungs is not None and (not is_ascending(rungs) or rungs[0] < 1 or rungs[-1] >= num_steps):
         raise ValueError(
             f"rungs are {checks.shown(rungs)}; they are ascending numbers of steps from 1 to below num_steps, "
             f"{num_steps}"
         )
-    return list(rungs)
 
 
 def survivors(runs: Runs, result: xr.Dataset, factor: int) -> np.ndarray:

@@ -15,6 +15,7 @@ import numpy as np
 
 from jaxmnist import checks
 from jaxmnist.checks import MAX_SEED, SEED, Number, Where, Whole, checked_by, is_mapping, shown
+from jaxmnist.sweeps.arguments import RUNS
 from jaxmnist.values import described, frozen
 
 Runs = Mapping[str, np.ndarray]
@@ -67,7 +68,7 @@ def loguniform(low: float, high: float) -> Distribution:
 
 def _distribution(name: str, low: float, high: float, logarithmic: bool) -> Distribution:
     least = 0.0 if logarithmic else -math.inf
-    if not (checks.is_number(low) and checks.is_number(high) and least < low < high < low + math.inf):
+    if not least < low < high:
         positive = " above 0" if logarithmic else ""
         raise ValueError(
             f"{name}(low={shown(low)}, high={shown(high)}) needs two finite numbers{positive}, the lower one first"
@@ -149,7 +150,7 @@ def union(*parts: Runs) -> dict[str, np.ndarray]:
 
 
 @checked_by(
-    runs=Where("a mapping of names to arrays, from grid, sample or union,", is_mapping),
+    runs=RUNS,
     seeds=Where(
         "a sequence of distinct whole numbers", lambda value: isinstance(value, Iterable) and not isinstance(value, str)
     ),
@@ -211,7 +212,7 @@ def check_columns(argument: str, runs: Runs) -> dict[str, np.ndarray]:
       ValueError: they are not.
     """
     if not is_mapping(runs):
-        checks.raise_invalid(argument, runs, "a mapping of names to arrays, from grid, sample or union,")
+        checks.raise_invalid(argument, runs, RUNS.words)
     arrays = {}
     for name, values in runs.items():
         try:

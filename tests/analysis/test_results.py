@@ -206,10 +206,10 @@ def test_no_mean_over_runs_of_which_one_has_diverged():
     # The loss of step 12 is that of the parameters after 11 steps: at step 10 the run was sane, at step 20 not.
     result = make_result([0.5] * 4, [0.5] * 4, [np.nan, 12, np.nan, np.nan], learning_rate=[0.1, 0.2], seed=[0, 1])
     frame = jm.curve_table(with_curves(result, np.full((4, 4), 0.5)), "test")
-    of_both = [frame[frame["learning_rate"] == rate] for rate in (0.1, 0.2)]
-    assert of_both[0]["test_accuracy_mean"].isna().tolist() == [False, False, True, True]
-    assert of_both[0]["test_accuracy_min"].isna().tolist() == [False, False, True, True]
-    assert of_both[0]["num_diverged"].tolist() == [0, 0, 1, 1] and not of_both[1].isna().any(axis=None)
+    by_rate = [frame[frame["learning_rate"] == rate] for rate in (0.1, 0.2)]
+    assert by_rate[0]["test_accuracy_mean"].isna().tolist() == [False, False, True, True]
+    assert by_rate[0]["test_accuracy_min"].isna().tolist() == [False, False, True, True]
+    assert by_rate[0]["num_diverged"].tolist() == [0, 0, 1, 1] and not by_rate[1].isna().any(axis=None)
     on_the_dot = make_result([0.5] * 2, [0.5] * 2, [np.nan, 11], learning_rate=[0.1], seed=[0, 1])
     assert jm.curve_table(with_curves(on_the_dot, np.ones((2, 3))), "test")["num_diverged"].tolist() == [0, 1, 1]
     not_finite = make_result([0.5] * 2, [0.5] * 2, learning_rate=[0.1], seed=[0, 1])

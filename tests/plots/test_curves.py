@@ -111,7 +111,7 @@ def test_learning_curves_of_several_settings_have_a_panel_per_split():
 def test_linear_learning_curves_say_what_lies_outside_the_axes():
     result = one_setting(30)
     figure = jm.learning_curves(result)
-    assert "what precedes step 29 is partly outside" in caption(figure)
+    assert "before step 29, curves may lie outside the axes" in caption(figure)
     low, high = figure.axes[0].get_ylim()
     mean = 100 * result["recorded_train_accuracy"].mean("seed").values.ravel()
     assert mean[0] < low < mean[3] and mean[-1] < high

@@ -14,7 +14,7 @@ from test_statistics import make_curves
 import jaxmnist as jm
 from jaxmnist import checks
 from jaxmnist.analysis import arguments, results
-from jaxmnist.plots.style import Figure
+from jaxmnist.plots.style import Figure, write_caption
 from jaxmnist.studies import boundary_figures
 
 # Each would change a figure, or keep it from being drawn where there is no TeX.
@@ -68,6 +68,27 @@ def test_figures_name_data_set_split_budget_and_seeds():
         _, title, caption = texts(figure)
         assert title == f"tiny, {split} split, equal steps: 3"
         assert "mean over 2 seeds, 95 % interval ±" in caption
+
+
+def test_captions_name_the_hyperparameters_that_no_axis_shows():
+    accuracy = np.linspace(0.5, 0.9, 4)
+    axes = dict(learning_rate=[0.1, 0.2], batch_size=[10], seed=range(2), momentum=[0.9], activation=["tanh"])
+    result = make_result(accuracy, accuracy, np.full(4, np.nan), **axes)
+    for figure in (jm.heatmap(result), jm.scatter(result)):
+        caption = texts(figure)[-1]
+        assert "momentum 0.9, activation tanh; mean over 2 seeds" in caption.replace("\n", " ")
+        assert "learning rate" not in caption and "batch size 10" not in caption
+
+
+def test_a_caption_is_no_wider_than_its_figure():
+    for width in (7.2, 10.5):
+        figure = Figure(figsize=(width, 3), layout="constrained")
+        # These words, which stand below a comparison of optimizers, have many wide letters.
+        words = "batch size 100, momentum 0.9 (of momentum alone), weight decay 0.01 (of adamw alone)"
+        write_caption(figure, "SoftmaxRegression", words, "", words, words)
+        figure.savefig(io.BytesIO(), format="png")
+        box = figure.texts[-1].get_window_extent()
+        assert box.x0 > 0 and box.x1 < figure.bbox.width and "; ;" not in figure.get_supxlabel().replace("\n", " ")
 
 
 def test_diverged_cells_are_never_coloured():

@@ -64,8 +64,8 @@ def test_a_run_of_the_picture_is_that_run_by_itself(small):
             )
         )(state, split, order)
         # Full batch: the batch losses before each step are the recorded ones. Rounding grows where training is chaotic.
-        of_sweep = losses.isel({AXES[0]: i, AXES[1]: j}).values
-        np.testing.assert_allclose(of_sweep[:10], alone[:10], rtol=2e-4, atol=1e-5)
+        swept = losses.isel({AXES[0]: i, AXES[1]: j}).values
+        np.testing.assert_allclose(swept[:10], alone[:10], rtol=2e-4, atol=1e-5)
 
 
 def test_the_pictures_rows_are_the_grids(small):
@@ -233,7 +233,7 @@ def test_the_figure_says_what_it_shows(small):
     assert (axes.get_xlabel(), axes.get_ylabel()) == tuple(boundary.AXES[name].words for name in AXES)
     np.testing.assert_allclose(axes.images[0].get_array(), boundary_figures.colors(boundary.picture(result, AXES)))
     share = (boundary.picture(result, AXES) < 0).mean()
-    assert f"{100 * share:.1f} % of the runs converge" in figure.get_supxlabel()
+    assert f"{100 * share:.1f} % of the runs converge" in figure.get_supxlabel().replace("\n", " ")
     narrow = boundary_figures.figure(result, AXES, (1, 1.002, 1, 1.002)).axes[0]
     assert "distance from 1.001" in narrow.get_xlabel() and "log10" in narrow.get_xlabel()
 

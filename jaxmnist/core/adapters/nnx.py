@@ -37,8 +37,8 @@ def adapt(make: Callable[..., nnx.Module]) -> Model:
         module = nnx.merge(graph, *own)
         (module.train if training else module.eval)()
         outputs = module(inputs, **flags(argument_names(module.__call__), training))
-        *_, after = nnx.split(module, nnx.Param, nnx.RngState, ...)
-        return outputs, nnx.to_pure_dict(after)
+        parts: Any = nnx.split(module, nnx.Param, nnx.RngState, ...)
+        return outputs, nnx.to_pure_dict(parts[-1])
 
     return Model(init, apply)
 
