@@ -52,7 +52,7 @@ def _forward(images, kernel):
 
 def _backward(saved, grad):
     images, kernel = saved
-    if _is_tiled(kernel.shape):
+    if is_tiled(kernel.shape):
         return tuple(each[0] for each in _tiled_gradients(images[None], kernel[None], grad[None]))
     return jax.vjp(convolve_by_patches, images, kernel)[1](grad)
 
@@ -61,10 +61,10 @@ convolve.defvjp(_forward, _backward)
 
 
 def _convolve_by_products(images, kernel):
-    return (convolve_by_tiles if _is_tiled(kernel.shape) else convolve_by_patches)(images, kernel)
+    return (convolve_by_tiles if is_tiled(kernel.shape) else convolve_by_patches)(images, kernel)
 
 
-def _is_tiled(kernel_shape):
+def is_tiled(kernel_shape):
     height, width, channels, _ = kernel_shape
     fits = height == width and height in TILED_KERNEL_SIZES and channels >= MIN_TILED_CHANNELS
     # The transforms would amplify the rounding errors of a GPU's default matrix products.
@@ -73,7 +73,7 @@ def _is_tiled(kernel_shape):
 
 @jax.custom_batching.custom_vmap
 def _convolve_alone(images, kernel):
-    return (convolve_by_bands if _is_tiled(kernel.shape) else _convolve_by_xla)(images, kernel)
+    return (convolve_by_bands if is_tiled(kernel.shape) else _convolve_by_xla)(images, kernel)
 
 
 def _convolve_by_xla(images, kernel):

@@ -1,0 +1,136 @@
+"""Any function with its convolutions and pooling made fast, whichever library its layers come from.
+
+The function is traced, and what was traced is evaluated anew, operation by operation, with some of them replaced.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+from jax.extend import core
+from jax.extend.core import primitives
+
+from jaxmnist.core.fast import pooling, windows
+
+
+def with_fast_operations(function: Callable) -> Callable:
+    """Returns a function of the same value whose convolutions and pooling are fast in compiled loops and under `vmap`.
+
+    Values and gradients differ from the function's own by rounding. A function without such operations is called as it
+    is. Replaced operations have gradients in reverse mode alone. Those inside a derivative rule of the function's own
+    (`jax.custom_jvp`, `jax.custom_vjp`) stay as they are.
+
+    Args:
+      function: any function of arrays, or pytrees of them, that jax can trace. It is traced twice if nothing is
+        replaced.
+    """
+
+    @functools.wraps(function)
+    def replaced(*args):
+        traced, shape = jax.make_jaxpr(function, return_shape=True)(*args)
+        if not _has_slow(traced.jaxpr):
+            return function(*args)
+        outputs = _evaluate(traced.jaxpr, traced.consts, *jax.tree.leaves(args))
+        return jax.tree.unflatten(jax.tree.structure(shape), outputs)
+
+    return replaced
+
+
+def _evaluate(jaxpr, constants, *inputs):
+    """Returns the outputs of a traced function, its slow operations replaced."""
+    values = dict(zip((*jaxpr.constvars, *jaxpr.invars), (*constants, *inputs), strict=True))
+
+    def value(atom):
+        return atom.val if isinstance(atom, core.Literal) else values[atom]
+
+    for equation in jaxpr.eqns:
+        arguments, primitive = map(value, equation.invars), equation.primitive
+        with equation.ctx.manager:
+            if _is_slow(equation):
+                outputs = REPLACEMENTS[primitive](*arguments, **equation.params)
+            else:
+                outputs = primitive.bind(*arguments, **primitive.get_bind_params(equation.params))
+        values.update(zip(equation.outvars, outputs if primitive.multiple_results else [outputs], strict=True))
+    return [value(atom) for atom in jaxpr.outvars]
+
+
+def _has_slow(jaxpr) -> bool:
+    return any(map(_is_slow, jaxpr.eqns))
+
+
+def _is_slow(equation) -> bool:
+    """Returns whether an operation can be replaced by a fast one, or contains one that can."""
+    if equation.primitive is primitives.conv_general_dilated_p:
+        return windows.can_convolve(*(atom.aval for atom in equation.invars), **equation.params)
+    if equation.primitive in (primitives.reduce_window_max_p, primitives.reduce_window_sum_p):
+        return pooling.can_pool(equation.invars[0].aval, **equation.params)
+    return _is_followed(equation) and any(map(_has_slow, core.jaxprs_in_params(equation.params)))
+
+
+def _is_followed(equation) -> bool:
+    """Returns whether the operations inside an operation are evaluated anew."""
+    if equation.primitive is primitives.cond_p:
+        return equation.params.get("branches_platforms") is None
+    if equation.primitive is primitives.remat_p:
+        return not equation.params["differentiated"]
+    return equation.primitive in REPLACEMENTS
+
+
+def _as_function(closed: core.ClosedJaxpr) -> Callable:
+    return functools.partial(_evaluate, closed.jaxpr, closed.consts)
+
+
+def _jit(*inputs, jaxpr, **_):
+    return _as_function(jaxpr)(*inputs)
+
+
+def _remat(*inputs, jaxpr, policy, prevent_cse, **_):
+    function = functools.partial(_evaluate, jaxpr, ())
+    return jax.checkpoint(function, policy=policy, prevent_cse=prevent_cse)(*inputs)
+
+
+def _custom_rule(*inputs, primitive, call_jaxpr, **params):
+    """Replaces what is computed without derivatives; the rule for those stays the user's."""
+    traced = jax.make_jaxpr(_as_function(call_jaxpr))(*call_jaxpr.in_avals)
+    return primitive.bind(*inputs, **primitive.get_bind_params({**params, "call_jaxpr": traced}))
+
+
+def _scan(*inputs, jaxpr, num_consts, num_carry, length, reverse, unroll, _split_transpose=False, **_):
+    constants, start, xs = inputs[:num_consts], inputs[num_consts:][:num_carry], inputs[num_consts + num_carry :]
+    function = _as_function(jaxpr)
+
+    def step(carry, x):
+        outputs = function(*constants, *carry, *x)
+        return outputs[:num_carry], outputs[num_carry:]
+
+    carry, ys = jax.lax.scan(step, list(start), list(xs), length, reverse, unroll, _split_transpose)
+    return [*carry, *ys]
+
+
+def _while(*inputs, cond_jaxpr, cond_nconsts, body_jaxpr, body_nconsts, **_):
+    of_condition, of_body = inputs[:cond_nconsts], inputs[cond_nconsts : cond_nconsts + body_nconsts]
+    condition, body = _as_function(cond_jaxpr), _as_function(body_jaxpr)
+    return jax.lax.while_loop(
+        lambda carry: condition(*of_condition, *carry)[0],
+        lambda carry: body(*of_body, *carry),
+        list(inputs[cond_nconsts + body_nconsts :]),
+    )
+
+
+def _cond(index, *operands, branches, **_):
+    return jax.lax.switch(index, [_as_function(branch) for branch in branches], *operands)
+
+
+REPLACEMENTS: dict[core.Primitive, Callable[..., Any]] = {
+    primitives.conv_general_dilated_p: windows.convolve_generally,
+    primitives.reduce_window_max_p: pooling.max_pool_generally,
+    primitives.reduce_window_sum_p: pooling.sum_pool_generally,
+    primitives.jit_p: _jit,
+    primitives.remat_p: _remat,
+    primitives.custom_jvp_call_p: functools.partial(_custom_rule, primitive=primitives.custom_jvp_call_p),
+    primitives.custom_vjp_call_p: functools.partial(_custom_rule, primitive=primitives.custom_vjp_call_p),
+    primitives.scan_p: _scan,
+    primitives.while_p: _while,
+    primitives.cond_p: _cond,
+}
