@@ -12,6 +12,7 @@ import flax.linen as nn
 from jaxmnist import checks
 from jaxmnist.core.adapters import linen
 from jaxmnist.core.adapters.flags import FLAGS, argument_names, flags, parameters
+from jaxmnist.core.fast.replacement import with_fast_operations
 from jaxmnist.core.model import Model, UnsupportedModel
 from jaxmnist.values import described, frozen, is_traced
 
@@ -163,8 +164,11 @@ def _reported(name: str, model: Model) -> Model:
             ) from error
 
     def apply(params, state, inputs, *, training, key=None):
+        def call(params, state, inputs, key):
+            return model.apply(params, state, inputs, training=training, key=key)
+
         try:
-            outputs, after = model.apply(params, state, inputs, training=training, key=key)
+            outputs, after = with_fast_operations(call)(params, state, inputs, key)
         except Exception as error:
             raise ValueError(
                 f"model {name} does not take these params for inputs of shape {inputs.shape[1:]}: "
