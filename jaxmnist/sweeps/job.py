@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 from jax.extend import core
+from jax.typing import DTypeLike
 
 from jaxmnist import checks
 from jaxmnist.checks import Choices, Whole, checked_by
@@ -25,7 +26,7 @@ from jaxmnist.data.dataset import SPLIT_NAMES, Dataset, Split, check_labels
 from jaxmnist.host.files import FORMAT
 from jaxmnist.sweeps import fingerprint
 from jaxmnist.sweeps.arguments import TRAINED, check_evaluations
-from jaxmnist.sweeps.configure import Setup, configure, make_setup, owners
+from jaxmnist.sweeps.configure import Setup, configure, make_setup, owners, precision
 from jaxmnist.sweeps.planning import Static
 from jaxmnist.sweeps.runs import Runs, check_runs, hyperparameter_names, without_objects
 from jaxmnist.values import described
@@ -91,14 +92,16 @@ def check(
     loss: Loss = losses.cross_entropy,
     metrics: Mapping[str, Loss] | None = None,
     augment: Augmentation | None = None,
+    dtype: DTypeLike = "float32",
 ) -> Checked:
     """Returns the runs, once everything that can be known before training has been checked.
 
     Raises:
       ValueError: as `sweep`.
     """
-    setup = make_setup(model, optimizer, loss, metrics, augment)
-    job = make_job(setup, runs, dataset, num_steps, num_evaluations, record)
+    setup = make_setup(model, optimizer, loss, metrics, augment, dtype)
+    with precision(setup):
+        job = make_job(setup, runs, dataset, num_steps, num_evaluations, record)
     return Checked(job.arrays, job.static)
 
 
@@ -223,7 +226,7 @@ def _check_static(setup: Setup, arrays: Runs, values: Static, dataset: Dataset) 
 @functools.lru_cache(maxsize=64)
 def _trace(setup: Setup, fixed: Static, traced: tuple[str, ...], train: Split) -> core.ClosedJaxpr:
     """Returns the program of one run, with a value of each hyperparameter, some of which are traced."""
-    return fingerprint.trace_run(lambda values: configure(setup, {**dict(fixed), **values}), traced, train)
+    return fingerprint.trace_run(lambda values: configure(setup, {**dict(fixed), **values}), traced, train, setup.dtype)
 
 
 def shapes(split: Split) -> Split:
@@ -287,6 +290,7 @@ def describe(job: Job) -> dict:
         "optimizer": _called(setup.optimizer),
         "loss": _called(setup.loss),
         "metrics": " ".join(name for name, _ in setup.measured),
+        "dtype": setup.dtype,
         "augment": "" if setup.augment is None else described(setup.augment),
         "computation_sha256": _computation(job),
         "budget": f"equal steps: {job.num_steps}",
