@@ -11,6 +11,8 @@ from jaxmnist.core import training
 from jaxmnist.networks import run, spreading
 
 MODEL = jm.CNN((2, 8), (3, 3), (1, 2), hidden_size=8, num_classes=4)
+# For another object, the same program would be traced and compiled again.
+ADAM = optax.adam(0.01)
 NUMBERS = dict(batch_size=8, num_steps=25, evaluation_steps=10, augment=jm.Affine(5, 0.1, 1))
 
 PROGRAM = """
@@ -20,9 +22,8 @@ from pathlib import Path
 
 import jax
 import numpy as np
-import optax
 from conftest import make_tiny
-from test_spreading import MODEL, NUMBERS
+from test_spreading import ADAM, MODEL, NUMBERS
 
 from jaxmnist.host import loop as host_loop
 from jaxmnist.networks import run, spreading
@@ -36,7 +37,7 @@ tiny = make_tiny()
 assert [spreading.mesh_for(batch_size).size for batch_size in (1, 6, 7, 8)] == [1, {2: 2, 4: 3}[count], 1, count]
 
 def train(name, **keywords):
-    return run.train_run(MODEL, optax.adam(0.01), tiny, 3, **NUMBERS, folder=folder / name, **keywords)
+    return run.train_run(MODEL, ADAM, tiny, 3, **NUMBERS, folder=folder / name, **keywords)
 
 class Interruption(Exception):
     pass
@@ -78,7 +79,7 @@ def test_devices_share_one_run_and_give_the_numbers_of_one(tiny, tmp_path, count
     saved = np.load(tmp_path / "trained.npz")
 
     for folder in ("alone", "one device goes on"):
-        state, rows = run.train_run(MODEL, optax.adam(0.01), tiny, 3, **NUMBERS, folder=tmp_path / folder)
+        state, rows = run.train_run(MODEL, ADAM, tiny, 3, **NUMBERS, folder=tmp_path / folder)
         for position, leaf in enumerate(jax.tree.leaves(state.params)):
             np.testing.assert_allclose(leaf, saved[f"arr_{position}"], rtol=1e-3, atol=1e-5)
         np.testing.assert_allclose([row["validation_loss"] for row in rows], saved["losses"], rtol=1e-4)
