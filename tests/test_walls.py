@@ -2,6 +2,7 @@
 
 import ast
 import inspect
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -28,6 +29,7 @@ INTERNALS_OF_SCRIPTS = {
     "checks", "core.models", "core.optimizers", "core.state", "host.progress", "networks.classifier", "networks.report",
     "networks.run", "sweeps.cluster", "sweeps.halving", "sweeps.runs",
 }  # fmt: skip
+OTHER_PACKAGES = ("jax", "flax", "optax", "numpy", "xarray", "pandas", "scipy", "matplotlib", "orbax", "sklearn", "PIL")
 WITHOUT_CHECKS = ("core/training.py", "core/losses.py", "core/models.py")
 
 
@@ -175,7 +177,12 @@ def test_every_public_name_has_a_type(tmp_path):
     """Editors resolve a name as the type checker does."""
     program = tmp_path / "names.py"
     program.write_text("import jaxmnist as jm\n" + "".join(f"reveal_type(jm.{name})\n" for name in jm.__all__))
-    command = [sys.executable, "-m", "mypy", "--config-file", str(ROOT / "pyproject.toml"), str(program)]
+    # What comes from other packages is Any here: nothing of theirs has to be read, and no name can borrow their types.
+    others = [f"{name}.*" for name in OTHER_PACKAGES]
+    config = tmp_path / "pyproject.toml"
+    skipped = f'\n[[tool.mypy.overrides]]\nmodule = {others}\nfollow_imports = "skip"\n'
+    config.write_text((ROOT / "pyproject.toml").read_text() + skipped)
+    command = [sys.executable, "-m", "mypy", "--config-file", str(config), "--cache-dir", os.devnull, str(program)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
     revealed = [line for line in done.stdout.splitlines() if "Revealed type is" in line]
     assert len(revealed) == len(jm.__all__), done.stdout

@@ -318,7 +318,7 @@ def _single(values: np.ndarray) -> np.ndarray:
 def _whole(name: str, values: np.ndarray, low: int, high: int, high_words: str) -> np.ndarray:
     """Returns whole numbers as int64, or raises ValueError if some are fractional or out of range."""
     if values.dtype.kind not in "iuf":
-        raise ValueError(f"{name} {shown(values[0])} is not a whole number from {low} to {high_words}")
+        raise ValueError(f"{name} {shown(values.tolist()[0])} is not a whole number from {low} to {high_words}")
     wrong = ~((values >= low) & (values <= high) & (values == np.floor(values)))
     if wrong.any():
         raise ValueError(f"{name} {values[wrong][0]} is not a whole number from {low} to {high_words}")
