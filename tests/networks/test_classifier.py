@@ -60,7 +60,7 @@ def test_probabilities_of_any_number_of_images(num_images):
 def test_probabilities_take_the_fast_convolution():
     images = jax.ShapeDtypeStruct((7, 6, 5, 1), np.uint8)
     params = jax.eval_shape(MODEL.init, jax.random.key(0), np.zeros((1, 6, 5, 1), np.float32))["params"]
-    jaxpr = jax.make_jaxpr(probabilities, static_argnums=0)(MODEL, params, images)
+    jaxpr = jax.make_jaxpr(probabilities, static_argnums=0)(model_factory(MODEL)(), (params, {}), images)
     assert "conv_general_dilated" in str(jaxpr)
 
 

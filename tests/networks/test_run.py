@@ -76,7 +76,7 @@ def test_another_run_does_not_go_on_from_a_state(tiny, tmp_path, given, words):
         if split is not None:
             altered = getattr(tiny, split).inputs.copy()
             altered[0, 0, 0] ^= 1
-            dataset = dataclasses.replace(tiny, **{split: getattr(tiny, split)._replace(images=altered)})
+            dataset = dataclasses.replace(tiny, **{split: getattr(tiny, split)._replace(inputs=altered)})
         numbers = {**NUMBERS, "num_steps": 3} | changed
         run.train_run(model, optimizer or ADAM, dataset, seed, **numbers, folder=tmp_path)
 
