@@ -67,7 +67,7 @@ def accuracy_curve(
     """Returns accuracy, or another metric, against training steps, a line per setting, as in the original notebook.
 
     Nearly all of an accuracy's rise happens in the first steps, so the rest is drawn once more, enlarged. A metric that
-    falls by more than a factor of ten later on has a logarithmic axis.
+    falls by more than a factor of ten has a logarithmic axis, except for a cross-entropy.
 
     Args:
       result: with `recorded_{split}_{metric}`.
@@ -83,7 +83,7 @@ def accuracy_curve(
     metric = named(result, metric)
     table = curve_table(result, split, metric)
     lines = [Line(words, rows, split) for words, rows in _settings(result, table)]
-    quantity = quantity_of(result, metric, lines, log_log)
+    quantity = quantity_of(result, metric, lines, 0, log_log)
     with house_style():
         figure = Figure(figsize=(7.2, 4.4), layout="constrained")
         axes = figure.subplots()
@@ -130,7 +130,7 @@ def learning_curves(
     One setting is drawn in a panel per metric, with a line per split; several in a panel per metric and split, with a
     line per setting. The range of a linear axis is that of the curves after the first tenth of the steps: the rise
     from chance would leave no room for anything else. A metric that falls by more than a factor of ten after that has a
-    logarithmic axis.
+    logarithmic axis, except for a cross-entropy.
 
     Args:
       result: with `recorded_{split}_{metric}` of all of them.
@@ -152,7 +152,7 @@ def learning_curves(
     shape = (1, len(metrics)) if is_single else (len(metrics), len(splits))
     lines = panels[0]
     every = [line for panel in panels for line in panel]
-    drawn = [quantity_of(result, metric, every, log_log) for metric in metrics]
+    drawn = [quantity_of(result, metric, every, late_step(table), log_log) for metric in metrics]
     with house_style():
         figure = Figure(figsize=(7.2, 3.4 if is_single else 1.0 + 2.4 * len(metrics)), layout="constrained")
         grid = figure.subplots(*shape, squeeze=False, sharex=not is_single, sharey=False if is_single else "row")

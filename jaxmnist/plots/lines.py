@@ -48,15 +48,13 @@ class Quantity(NamedTuple):
     is_log: bool
 
 
-def quantity_of(result: xr.Dataset, name: str, lines: list[Line], log_log: bool) -> Quantity:
-    """Returns how a metric is drawn: on a logarithmic axis if that is asked for, or if its curves cannot be read else.
+def quantity_of(result: xr.Dataset, name: str, lines: list[Line], first: float, log_log: bool) -> Quantity:
+    """Returns how a metric is drawn from a step on: on a logarithmic axis if asked for, or if it spans a factor of ten.
 
-    A cross-entropy can: it does not fall by orders of magnitude.
+    A cross-entropy is left linear, since it does not fall by orders of magnitude.
     """
     is_error = log_log and is_share(name)
-    means = np.concatenate(
-        [line.rows.loc[line.rows["step"] >= late_step(line.rows), f"{line.split}_{name}_mean"] for line in lines]
-    )
+    means = np.concatenate([line.rows.loc[line.rows["step"] >= first, f"{line.split}_{name}_mean"] for line in lines])
     is_log = log_log or (is_wide(name, means) and not is_in_nats(result, name))
     return Quantity(name, "error (%)" if is_error else label(result, name), is_error, is_log)
 

@@ -116,7 +116,7 @@ def cell_words(name: str, value: float) -> str:
     if is_share(name):
         return f"{value:.1f}"
     if value == 0 or LEAST_WRITTEN_OUT <= abs(value) < MOST_WRITTEN_OUT:
-        return f"{value:.3g}" if abs(value) >= 0.01 else f"{value:.2g}"
+        return f"{value:.0f}" if abs(value) >= 100 else f"{value:#.3g}" if abs(value) >= 0.01 else f"{value:#.2g}"
     digit, exponent = f"{value:.0e}".split("e")
     return rf"${digit}\times 10^{{{int(exponent)}}}$"
 
