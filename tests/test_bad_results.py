@@ -33,6 +33,7 @@ import jaxmnist as jm
 from jaxmnist.analysis import arguments, intervals, targets
 from jaxmnist.networks import classifier as classifiers
 from jaxmnist.plots import networks
+from jaxmnist.sweeps import arguments as sweeps
 
 CLASS_NAMES = ("a", "b", "c", "d")
 SPLIT = make_split(6, 0)
@@ -161,6 +162,7 @@ def lacking_of(kind):
 
 register(arguments.IsResult, lacking_of)
 register(arguments.IsTable, lambda kind: NOT_A_TABLE)
+register(sweeps.UNCONFIGURED, is_not() | one_of([dict(a=1), (len,), (1, 2)]))
 register(intervals.FRACTIONS, NOT_ACCURACIES)
 register(arguments.SEVERAL_METRICS.kind, NOT_METRICS.filter(lambda value: value is not None))
 register(targets.POSITIVE, NOT_FACTORS)

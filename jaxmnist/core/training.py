@@ -15,6 +15,7 @@ import optax
 from jaxmnist.checks import FUNCTION, Optional, Whole, checked_by
 from jaxmnist.core import losses, optimizers
 from jaxmnist.core.arguments import (
+    ARRAYS,
     AUGMENTATION,
     BATCH,
     METRICS,
@@ -143,7 +144,14 @@ def fit(
 
 
 @checked_by(
-    check_evaluation, model=MODEL, params=PARAMS, split=SPLIT, loss=FUNCTION, metrics=METRICS, batch_size=Whole(1)
+    check_evaluation,
+    model=MODEL,
+    params=PARAMS,
+    split=SPLIT,
+    model_state=ARRAYS,
+    loss=FUNCTION,
+    metrics=METRICS,
+    batch_size=Whole(1),
 )
 def evaluate(
     model: ModelLike,

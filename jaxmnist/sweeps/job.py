@@ -8,7 +8,7 @@ import json
 import platform
 import zlib
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -31,8 +31,6 @@ from jaxmnist.sweeps.planning import Static
 from jaxmnist.sweeps.runs import Runs, check_runs, hyperparameter_names, without_objects
 from jaxmnist.values import described
 
-# Examples that are tried for an influence on each other: a batch of 4, and another one in place of its last.
-INTERACTING = 5
 RESERVED_NAMES = frozenset({"step", "run", "row", "finished"})
 
 
@@ -75,8 +73,7 @@ class Job(NamedTuple):
     @property
     def example(self) -> jax.ShapeDtypeStruct:
         """Shape and dtype of one example's inputs, `[1, ...]`."""
-        inputs = self.dataset.train.inputs
-        return jax.ShapeDtypeStruct((1, *inputs.shape[1:]), jax.dtypes.canonicalize_dtype(inputs.dtype))
+        return shapes(self.dataset.train).inputs
 
 
 @checked_by(check_evaluations, **TRAINED, num_evaluations=Whole(1), record=Choices(SPLIT_NAMES, least=0))
@@ -131,7 +128,8 @@ def make_job(
     combinations = static_values(arrays, static)
     for values in combinations:
         _check_static(setup, arrays, values, dataset)
-    interact = [_rows_interact(setup, _split_values(arrays, values)[0], dataset) for values in combinations]
+    example = shapes(dataset.train).inputs
+    interact = [_rows_interact(setup, _split_values(arrays, values)[0], example) for values in combinations]
     return Job(setup, arrays, static, dataset, num_steps, num_evaluations, tuple(record), any(interact))
 
 
@@ -236,32 +234,28 @@ def shapes(split: Split) -> Split:
     )
 
 
-def _rows_interact(setup: Setup, values: Static, dataset: Dataset) -> bool:
+def _rows_interact(setup: Setup, values: Static, example: jax.ShapeDtypeStruct) -> bool:
     """Returns whether the examples of a training batch influence each other under these values.
 
     Raises:
       UnsupportedModel: they do in evaluation, where the result would depend on the size of batches.
     """
     owned = tuple((name, value) for name, value in values if owners(setup, name) == ["model"])
-    inputs: Any = np.asarray(dataset.train.inputs[:INTERACTING])
-    if len(inputs) < INTERACTING:
-        inputs = np.concatenate([inputs] * INTERACTING)[:INTERACTING]
-    return _found_to_interact(
-        setup._replace(optimizer=optimizers.momentum), owned, inputs.tobytes(), inputs.dtype, inputs.shape
-    )
+    # Of all else, nothing has a part in it.
+    bare = make_setup(setup.model, optimizers.momentum)._replace(objects=setup.objects, dtype=setup.dtype)
+    return _found_to_interact(bare, owned, example)
 
 
 @functools.lru_cache(maxsize=64)
-def _found_to_interact(setup: Setup, values: Static, inputs: bytes, dtype: np.dtype, shape: tuple[int, ...]) -> bool:
+def _found_to_interact(setup: Setup, values: Static, example: jax.ShapeDtypeStruct) -> bool:
     objects = {name: dict(pairs) for name, pairs in setup.objects}
     model = setup.model(**{name: objects[name][value] if name in objects else value for name, value in values})
-    examples: Any = np.frombuffer(inputs, dtype).reshape(shape)
-    if rows_interact(model, examples, training=False):
+    if rows_interact(model, example, training=False):
         raise UnsupportedModel(
             f"model {setup.model.name} gives an example outputs that depend on the others of its batch in evaluation "
             "too, so that its accuracy would depend on the size of batches"
         )
-    return rows_interact(model, examples, training=True)
+    return rows_interact(model, example, training=True)
 
 
 def _called(optimizer) -> str:

@@ -129,8 +129,7 @@ class _Group(NamedTuple):
 
 def _groups(runs, rows, longest: int, num_devices: int, max_padding: float) -> list[_Group]:
     """Returns groups of equal length, ascending by batch size."""
-    by_stream = defaultdict(list)
-    seeds = runs.get("order_seed", runs["seed"])
+    by_stream, seeds = defaultdict(list), runs.get("order_seed", runs["seed"])
     for row in rows:
         by_stream[int(runs["batch_size"][row]), int(seeds[row])].append(row)
     streams = sorted(by_stream.items())

@@ -283,8 +283,8 @@ def _values(name: str, axis: Any) -> list:
         if array.ndim > 1:
             raise ValueError(f"{name} is {shown(axis)}; an axis is one value or a flat sequence of values")
         return np.atleast_1d(array).tolist()
-    if isinstance(axis, str | tuple | Mapping) or not isinstance(axis, Iterable):
-        several: list[Any] = list(axis) if isinstance(axis, tuple) else [axis]
+    if isinstance(axis, str) or not isinstance(axis, Iterable):
+        several: list[Any] = [axis]
     else:
         # One more than allowed, because an axis could be infinite.
         several = list(itertools.islice(axis, MAX_RUNS + 1))
@@ -292,7 +292,7 @@ def _values(name: str, axis: Any) -> list:
 
 
 def _is_object(value: Any) -> bool:
-    return value is None or isinstance(value, tuple | Mapping) or callable(value)
+    return value is None or isinstance(value, tuple) or callable(value)
 
 
 def _objects(name: str, given: list) -> np.ndarray:
@@ -318,7 +318,7 @@ def _single(values: np.ndarray) -> np.ndarray:
 def _whole(name: str, values: np.ndarray, low: int, high: int, high_words: str) -> np.ndarray:
     """Returns whole numbers as int64, or raises ValueError if some are fractional or out of range."""
     if values.dtype.kind not in "iuf":
-        raise ValueError(f"{name} {values[0].item()!r} is not a whole number from {low} to {high_words}")
+        raise ValueError(f"{name} {shown(values.tolist()[0])} is not a whole number from {low} to {high_words}")
     wrong = ~((values >= low) & (values <= high) & (values == np.floor(values)))
     if wrong.any():
         raise ValueError(f"{name} {values[wrong][0]} is not a whole number from {low} to {high_words}")
