@@ -85,7 +85,8 @@ def draw(folder: Path, log_log: bool) -> None:
     """Draws the curves of saved runs beside their results, and tabulates them."""
     result = jm.load_results(folder)
     splits = [split for split in SPLITS[::-1] if f"recorded_{split}_loss" in result]
-    tables = {TABLE: jm.curve_table(result, splits, ("accuracy", "loss"))}
+    metrics = result.attrs.get("metrics", "accuracy loss").split()
+    tables = {TABLE: jm.curve_table(result, splits, metrics)}
     if "optimizer" in result.coords:
         grid = jm.load_results(folder / GRIDS)
         tables[COMPARISON] = jm.comparison_table(grid, "optimizer")

@@ -37,9 +37,12 @@ from jaxmnist.sweeps.runs import with_seeds as with_seeds
 from jaxmnist.sweeps.sweep import sweep as sweep
 
 if TYPE_CHECKING:
+    from jaxmnist.analysis.curves import at_budget as at_budget
+    from jaxmnist.analysis.curves import curve_table as curve_table
     from jaxmnist.analysis.files import load_results as load_results
     from jaxmnist.analysis.files import merge as merge
     from jaxmnist.analysis.files import save as save
+    from jaxmnist.analysis.intervals import interval as interval
     from jaxmnist.analysis.noise import estimate_noise as estimate_noise
     from jaxmnist.analysis.noise import noise_scale_along_training as noise_scale_along_training
     from jaxmnist.analysis.report import comparison as comparison
@@ -48,19 +51,16 @@ if TYPE_CHECKING:
     from jaxmnist.analysis.report import report as report
     from jaxmnist.analysis.results import best as best
     from jaxmnist.analysis.results import best_of_each as best_of_each
-    from jaxmnist.analysis.results import curve_table as curve_table
-    from jaxmnist.analysis.results import interval as interval
     from jaxmnist.analysis.results import settings as settings
     from jaxmnist.analysis.results import table as table
-    from jaxmnist.analysis.statistics import at_budget as at_budget
-    from jaxmnist.analysis.statistics import best_rates as best_rates
-    from jaxmnist.analysis.statistics import default_target as default_target
-    from jaxmnist.analysis.statistics import fit_scaling as fit_scaling
     from jaxmnist.analysis.statistics import is_dead as is_dead
     from jaxmnist.analysis.statistics import refined as refined
-    from jaxmnist.analysis.statistics import steps_to_target as steps_to_target
-    from jaxmnist.analysis.statistics import target_table as target_table
     from jaxmnist.analysis.statistics import ties as ties
+    from jaxmnist.analysis.targets import best_rates as best_rates
+    from jaxmnist.analysis.targets import default_target as default_target
+    from jaxmnist.analysis.targets import fit_scaling as fit_scaling
+    from jaxmnist.analysis.targets import steps_to_target as steps_to_target
+    from jaxmnist.analysis.targets import target_table as target_table
     from jaxmnist.networks.classifier import Classifier as Classifier
     from jaxmnist.networks.classifier import load_model as load_model
     from jaxmnist.networks.classifier import save_model as save_model
@@ -85,20 +85,13 @@ if TYPE_CHECKING:
 # These bring xarray, pandas and matplotlib with them: seconds that only some need.
 _LATE = {
     "analysis.files": ("load_results", "merge", "save"),
+    "analysis.intervals": ("interval",),
     "analysis.noise": ("estimate_noise", "noise_scale_along_training"),
     "analysis.report": ("comparison", "comparison_table", "final_accuracies", "report"),
-    "analysis.results": ("best", "best_of_each", "curve_table", "interval", "settings", "table"),
-    "analysis.statistics": (
-        "at_budget",
-        "best_rates",
-        "default_target",
-        "fit_scaling",
-        "is_dead",
-        "refined",
-        "steps_to_target",
-        "target_table",
-        "ties",
-    ),
+    "analysis.results": ("best", "best_of_each", "settings", "table"),
+    "analysis.curves": ("at_budget", "curve_table"),
+    "analysis.statistics": ("is_dead", "refined", "ties"),
+    "analysis.targets": ("best_rates", "default_target", "fit_scaling", "steps_to_target", "target_table"),
     "networks.classifier": ("Classifier", "load_model", "save_model"),
     "networks.pictures": ("read_digit",),
     "plots.curves": ("accuracy_curve", "learning_curves"),

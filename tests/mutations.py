@@ -186,6 +186,48 @@ MUTATIONS = (
         "(is_due or is_last(step))",
         "tests/host/test_interrupts.py::test_a_sweep_saves_the_segment_and_goes_on",
     ),
+    Mutation(
+        "the largest loss is the best",
+        "analysis/metrics.py",
+        'return Metric(by, by == "accuracy" if largest is None',
+        "return Metric(by, True if largest is None",
+        "tests/analysis/test_metrics.py",
+    ),
+    Mutation(
+        "settings are ranked the wrong way round",
+        "analysis/results.py",
+        "ascending=[True, False, not metric.largest, True]",
+        "ascending=[True, False, metric.largest, True]",
+        "tests/analysis/test_metrics.py",
+    ),
+    Mutation(
+        "a loss reaches a target from below",
+        "analysis/targets.py",
+        "there = curves >= target if is_largest else curves <= target",
+        "there = curves >= target",
+        "tests/analysis/test_metrics.py",
+    ),
+    Mutation(
+        "the default target is that of the easiest batch size",
+        "analysis/targets.py",
+        "sign = 1 if is_largest else -1",
+        "sign = 1",
+        "tests/analysis/test_metrics.py",
+    ),
+    Mutation(
+        "high losses are bright",
+        "plots/metrics.py",
+        'else f"{COLORMAP}_r"',
+        'else f"{COLORMAP}"',
+        "tests/plots/test_figures_of_metrics.py",
+    ),
+    Mutation(
+        "the best values are taken for outliers",
+        "plots/metrics.py",
+        "goodness = (1 if metric.largest else -1) *",
+        "goodness = 1 *",
+        "tests/plots/test_figures_of_metrics.py",
+    ),
 )
 
 

@@ -30,7 +30,7 @@ from hypothesis import strategies as st
 from results_for_tests import make_result
 
 import jaxmnist as jm
-from jaxmnist.analysis import arguments, intervals, statistics
+from jaxmnist.analysis import arguments, intervals, targets
 from jaxmnist.networks import classifier as classifiers
 from jaxmnist.plots import networks
 from jaxmnist.sweeps import arguments as sweeps
@@ -153,14 +153,19 @@ NOT_FILES = one_of(things_but({"a": 1}), ["results.nc", [3], [None], [""], ["typ
 NOT_CHOSEN = one_of(things_but({}), ARRAYS, [{8: "best"}, 3])
 AT_ENDS = dict(split=NOT_A_SPLIT_NAME | st.just("train"))
 
-register(
-    arguments.IsResult,
-    lambda kind: lacking(*kind.variables, attributes=kind.attributes) | (RATES_AS_WORDS if kind.numbers else NO_RESULT),
-)
+
+def lacking_of(kind):
+    """Returns a strategy of what lacks something that a kind of result needs."""
+    needed = arguments.variables_of(make_result(), kind.variables)
+    return lacking(*needed, attributes=kind.attributes) | (RATES_AS_WORDS if kind.numbers else NO_RESULT)
+
+
+register(arguments.IsResult, lacking_of)
 register(arguments.IsTable, lambda kind: NOT_A_TABLE)
 register(sweeps.UNCONFIGURED, is_not() | one_of([dict(a=1), (len,), (1, 2)]))
 register(intervals.FRACTIONS, NOT_ACCURACIES)
-register(statistics.POSITIVE, NOT_FACTORS)
+register(arguments.SEVERAL_METRICS.kind, NOT_METRICS.filter(lambda value: value is not None))
+register(targets.POSITIVE, NOT_FACTORS)
 register(networks.LABELS, NOT_LABELS)
 register(jm.merge.kinds["files"], NOT_FILES)
 register(jm.rate_curve.kinds["chosen"], NOT_CHOSEN)
@@ -169,28 +174,32 @@ register(jm.training_curves.kinds["rows"], NOT_ROWS)
 register(classifiers.IsClassifier, lambda kind: is_not() | st.just(params()))
 register(classifiers.SEEDS, NOT_SEEDS)
 CURVE = lacking("recorded_validation_accuracy", "diverged_step")
+NO_METRIC = one_of(["mae", "accuracy ", "x"])
 NOT_A_GRID = dict(result=RUN_RESULTS)
 
 CASES = [
     *declared(jm.table, dict),
-    *declared(jm.settings, dict),
-    *declared(jm.ties, dict),
-    *declared(jm.best, dict),
+    *declared(jm.settings, with_result(), by=NO_METRIC),
+    *declared(jm.ties, with_result(), by=NO_METRIC),
+    *declared(jm.best, with_result(), by=NO_METRIC),
     *declared(jm.best_of_each, with_result(name="batch_size"), name=one_of(["seed", "x", ""])),
     *declared(jm.comparison, with_result(name="batch_size"), name=one_of(["seed", "x", ""]), result=RATES_AS_WORDS),
     *declared(jm.comparison_table, with_result(name="batch_size"), name=one_of(["seed", "x", ""])),
-    *declared(jm.final_accuracies, dict, result=RATES_AS_WORDS | calls([make_result])),
+    *declared(
+        jm.final_accuracies, lambda: dict(result=make_result().sel(batch_size=8)),
+        result=RATES_AS_WORDS | calls([make_result]),
+    ),
     *declared(jm.curve_table, with_result(), result=lacking("recorded_test_accuracy", "diverged_step")),
     *declared(jm.interval, lambda: dict(accuracies=[0.5, 0.6], num_images=10)),
-    *declared(jm.at_budget, with_result(budget="steps", amount=5), result=CURVE),
-    *declared(jm.steps_to_target, with_result(target=0.5), result=CURVE),
-    *declared(jm.default_target, dict, **NOT_A_GRID),
+    *declared(jm.at_budget, with_result(budget="steps", amount=5), result=CURVE, metric=NO_METRIC),
+    *declared(jm.steps_to_target, with_result(target=0.5), result=CURVE, metric=NO_METRIC),
+    *declared(jm.default_target, with_result(), metric=NO_METRIC, result=CURVE | RUN_RESULTS),
     *declared(jm.target_table, with_result(target=0.5), result=CURVE | RUN_RESULTS),
     *declared(jm.best_rates, dict),
     *declared(jm.fit_scaling, lambda: dict(batch_sizes=[1, 2, 3], steps=[3, 2, 1])),
     *declared(jm.is_dead, dict),
     *declared(jm.refined, with_result(num_train=47), result=RATES_AS_WORDS),
-    *declared(jm.heatmap, with_result(), split=st.just("train"), **NOT_A_GRID),
+    *declared(jm.heatmap, with_result(), split=st.just("train"), by=NO_METRIC, **NOT_A_GRID),
     *declared(jm.scatter, with_result(), split=st.just("train")),
     *declared(jm.accuracy_curve, with_result(), result=lacking("recorded_test_accuracy")),
     *declared(jm.learning_curves, with_result(), result=lacking("recorded_test_loss")),
@@ -198,10 +207,10 @@ CASES = [
         jm.rate_curve, with_result(by="batch_size", chosen={}), by=one_of(["x", "seed", "learning_rate"]),
         split=st.just("train"),
     ),
-    *declared(jm.budget_maps, dict, **NOT_A_GRID),
-    *declared(jm.target_maps, with_result(target=0.5), **NOT_A_GRID),
-    *declared(jm.report, with_result(target=0.5)),
-    *declared(jm.figures, with_result(target=0.5)),
+    *declared(jm.budget_maps, with_result(), by=NO_METRIC, result=CURVE | RUN_RESULTS),
+    *declared(jm.target_maps, with_result(target=0.5), target=NOT_TARGET, result=CURVE | RUN_RESULTS),
+    *declared(jm.report, with_result(target=0.5), target=NOT_TARGET.filter(lambda value: value is not None)),
+    *declared(jm.figures, with_result(target=0.5), target=NOT_TARGET.filter(lambda value: value is not None)),
     *declared(
         jm.noise_curve,
         with_result(table=pd.DataFrame({"step": [1], "noise_scale": [2.0]}), critical_batch_size=None, setting="x"),

@@ -10,12 +10,27 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from jaxmnist.checks import Choice, Choices, Kind, Number, is_whole, raise_invalid, shown
+from jaxmnist.checks import (
+    FLAG,
+    STRING,
+    Choice,
+    Choices,
+    Kind,
+    Number,
+    Optional,
+    Where,
+    is_sequence,
+    is_whole,
+    raise_invalid,
+    shown,
+)
 from jaxmnist.data.dataset import SPLIT_NAMES
 
 WORDS = ("dataset", "budget", "model", "optimizer")
 NUMBERS = ("num_train", "num_validation", "num_test", "num_classes", "num_steps")
-SETTINGS = ("validation_accuracy", "validation_loss", "test_accuracy", "diverged_step")
+# `*` stands for each metric of the result.
+SETTINGS = ("validation_*", "test_*", "diverged_step")
+BEFORE_METRICS = "accuracy loss"  # what results hold that were written when there was nothing else
 NEEDED = "a result as sweep returns it"
 
 
@@ -27,6 +42,30 @@ def _parse(text: str) -> Any:
 def axis_values(result: xr.Dataset) -> dict[str, list]:
     """Returns the hyperparameters of a result, and their values in the order in which they were typed."""
     return _parse(result.attrs["axes"])
+
+
+def metric_names(result: xr.Dataset) -> list[str]:
+    """Returns the metrics that a result holds of each split, the loss last."""
+    names = result.attrs.get("metrics", BEFORE_METRICS)
+    if not isinstance(names, str) or "loss" not in names.split():
+        raise ValueError(
+            f"result has the metrics {shown(names)} among its attributes; names are needed, with loss among them"
+        )
+    return names.split()
+
+
+def variables_of(result: xr.Dataset, patterns: Sequence[str]) -> list[str]:
+    """Returns the names of variables, with each metric of the result in place of `*`.
+
+    Beside other metrics, the loss on the test split is not needed: no table shows it unless it is asked for.
+    """
+    found: list[str] = []
+    for pattern in patterns:
+        names = metric_names(result) if "*" in pattern else [""]
+        if pattern == "test_*" and len(names) > 1:
+            names = [name for name in names if name != "loss"]
+        found += [pattern.replace("*", name) for name in names]
+    return found
 
 
 def _check_axes(result: xr.Dataset) -> dict[str, list]:
@@ -62,14 +101,15 @@ def check_result(result: xr.Dataset, variables: Sequence[str] = (), attributes: 
 
     Args:
       result: of a sweep.
-      variables: names of its variables; those that begin with `recorded_` are curves.
+      variables: names of its variables, in which `*` stands for each metric; those that begin with `recorded_` are
+        curves.
       attributes: names among `WORDS` and `NUMBERS`.
     """
     axes = _check_axes(result)
     run_dims = {"run"} if "run" in result.dims else {name for name in axes if result[name].ndim}
     if "run" in result.dims and any(result[name].dims not in (("run",), ()) for name in axes):
         raise ValueError(f"result has axes of another shape than its runs; {NEEDED} is needed")
-    for name in variables:
+    for name in variables_of(result, variables):
         dims = run_dims | ({"step"} if name.startswith("recorded_") else set())
         if name not in result.data_vars:
             more = ": record it in a sweep with num_evaluations above 1" if name.startswith("recorded_") else ""
@@ -94,7 +134,7 @@ class IsResult(Kind):
     """A result that holds what is needed of it.
 
     Attributes:
-      variables: names of variables; those that begin with `recorded_` are curves.
+      variables: names of variables, in which `*` stands for each metric; those that begin with `recorded_` are curves.
       attributes: names among `WORDS` and `NUMBERS`.
       numbers: hyperparameters that have to be numbers, such as the axes of a figure.
       shown: the only hyperparameters, besides the seed, of which there may be several values; empty for any.
@@ -109,8 +149,8 @@ class IsResult(Kind):
     words = NEEDED
 
     def check(self, name: str, value: Any) -> None:
-        present = [each for each in self.present if isinstance(value, xr.Dataset) and each in value]
-        check_result(value, (*self.variables, *present), self.attributes)
+        check_result(value, self.variables, self.attributes)
+        check_result(value, [each for each in variables_of(value, self.present) if each in value])
         axes = axis_values(value)
         for each in self.numbers:
             if each not in axes or value[each].dtype.kind not in "iuf":
@@ -162,5 +202,9 @@ class IsTable(Kind):
 ANY_SPLIT = Choice(SPLIT_NAMES)
 CHOOSING_SPLIT = Choice(("validation", "test"))
 SEVERAL_SPLITS = Choices(SPLIT_NAMES, single=True)
-METRIC, SEVERAL_METRICS = Choice(("accuracy", "loss")), Choices(("accuracy", "loss"), single=True)
+# Which metrics there are depends on the result: `metrics.named` and the like compare with it.
+BY, LARGEST, METRIC = Optional(STRING), Optional(FLAG), Optional(STRING)
+SEVERAL_METRICS = Optional(
+    Where("a metric or a sequence of distinct ones", lambda value: isinstance(value, str) or is_sequence(value))
+)
 TARGET = Number()

@@ -9,6 +9,7 @@ import numpy.typing as npt
 from jaxmnist.checks import Numbers, Whole, checked_by
 
 CONFIDENCE = 0.95
+NO_INTERVAL = "1 seed, no interval"
 
 
 class Interval(NamedTuple):
@@ -25,6 +26,11 @@ class Interval(NamedTuple):
     low: float
     high: float
     kind: str
+
+    @property
+    def words(self) -> str:
+        """The kind of interval with its level, if there is an interval."""
+        return self.kind if self.kind == NO_INTERVAL else f"95 % {self.kind}"
 
 
 FRACTIONS = Numbers("a sequence of fractions in [0, 1], or nan,", lambda x: np.isnan(x) | ((x >= 0) & (x <= 1)))
@@ -61,6 +67,15 @@ def interval(accuracies: npt.ArrayLike, num_images: int) -> Interval:
         return Interval(
             mean, float(wilson.low), float(wilson.high), f"Wilson interval over {num_images} images, 1 seed"
         )
+    found = t_interval(values)
+    return found._replace(low=max(found.low, 0.0), high=min(found.high, 1.0))
+
+
+def t_interval(values: npt.ArrayLike) -> Interval:
+    """Returns the 95 % t interval of a mean over seeds, in the values' own unit; a single seed has none."""
+    values = np.asarray(values, np.float64)
+    mean = float(values.mean())
+    if len(values) == 1:
+        return Interval(mean, math.nan, math.nan, NO_INTERVAL)
     width = float(half_width(values.std(ddof=1), len(values)))
-    low, high = max(mean - width, 0.0), min(mean + width, 1.0)
-    return Interval(mean, low, high, f"t interval over {len(values)} seeds")
+    return Interval(mean, mean - width, mean + width, f"t interval over {len(values)} seeds")

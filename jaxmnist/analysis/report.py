@@ -1,17 +1,40 @@
 """What a result says, as text: the best settings, the chosen one, and what the curves add.
 
-Settings are chosen on the validation split; test accuracies are reported and choose nothing.
+Settings are chosen on the validation split; test accuracies and the like are reported and choose nothing.
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
+from types import SimpleNamespace
+from typing import Any
 
 import pandas as pd
 import xarray as xr
 
-from jaxmnist.analysis import results, statistics
-from jaxmnist.analysis.arguments import SETTINGS, WORDS, IsResult, IsTable
-from jaxmnist.analysis.intervals import Interval, interval
+from jaxmnist.analysis import results, statistics, targets
+from jaxmnist.analysis.arguments import (
+    BY,
+    LARGEST,
+    METRIC,
+    SETTINGS,
+    WORDS,
+    IsResult,
+    IsTable,
+    check_result,
+    varied,
+)
+from jaxmnist.analysis.intervals import Interval
+from jaxmnist.analysis.metrics import Metric, check_by, check_target, interval_of, judged, named, shown_on_test
+from jaxmnist.analysis.words import (
+    aligned,
+    axis_words,
+    interval_words,
+    metric_words,
+    number_words,
+    setting_words,
+    target_words,
+    value_words,
+)
 from jaxmnist.checks import STRING, Number, Optional, checked_by
 from jaxmnist.data.dataset import SPLIT_NAMES
 
@@ -20,23 +43,39 @@ MAP_NAMES = ("learning_rate", "batch_size")
 RESULT = IsResult(
     SETTINGS,
     (*WORDS, "num_train", "num_validation", "num_test"),
-    present=tuple(f"recorded_{split}_{metric}" for split in SPLIT_NAMES for metric in ("accuracy", "loss")),
+    present=tuple(f"recorded_{split}_*" for split in SPLIT_NAMES),
 )
-TARGET = Optional(Number("an accuracy between 0 and 1", lambda value: 0 < value < 1))
+REACHED = Optional(Number())
 NOISE_TABLE = Optional(IsTable("noise_scale_along_training", ("step", "noise_scale"), can_be_empty=False))
 
 
-@checked_by(result=RESULT, target=TARGET, noise=NOISE_TABLE)
-def report(result: xr.Dataset, target: float | None = None, noise: pd.DataFrame | None = None) -> str:
+def check_report(given: SimpleNamespace) -> None:
+    """Raises ValueError if `result` cannot be judged `by` a metric, or `target` is no value of it."""
+    check_by(given)
+    if given.target is not None:
+        check_target(given)
+
+
+@checked_by(check_report, result=RESULT, target=REACHED, noise=NOISE_TABLE, by=BY, largest=LARGEST)
+def report(
+    result: xr.Dataset,
+    target: float | None = None,
+    noise: pd.DataFrame | None = None,
+    *,
+    by: str | None = None,
+    largest: bool | None = None,
+) -> str:
     """Returns a report of a result: its best settings, the chosen one with its test accuracy, and warnings.
 
     For a grid over learning rates and batch sizes with recorded validation curves, it also says how many steps it
-    takes to reach a target accuracy.
+    takes to reach a target accuracy. A result without an accuracy is reported by its loss.
 
     Args:
       result: as `sweep` returns it.
-      target: validation accuracy, a fraction; None for `default_target`.
+      target: validation accuracy, a fraction, or value of another metric; None for `default_target`.
       noise: as `noise_scale_along_training` returns it; its median is reported.
+      by: the metric that settings are compared by, as for `jm.settings`.
+      largest: whether its largest value is the best, as for `jm.settings`.
 
     Returns:
       Lines of text, without a newline at the end.
@@ -44,45 +83,50 @@ def report(result: xr.Dataset, target: float | None = None, noise: pd.DataFrame 
     Raises:
       ValueError: an argument is not as described above, or no run of the result has ended.
     """
+    metric = judged(result, by, largest)
     lines = [
         f"{result.attrs['dataset']}: the best settings on validation, {result.attrs['budget']}",
-        *_best_settings(result),
-        *_choice(result),
+        *_best_settings(result, metric),
+        *_choice(result, metric),
     ]
     diverged = result["diverged_step"].notnull()
     lines.append(f"diverged: {int(diverged.sum())} of {diverged.size} runs")
     if "pruned_step" in result:
         lines.append(f"pruned: {int(result['pruned_step'].notnull().sum())} of {diverged.size} runs")
-    if has_steps_to_target(result):
-        lines += _steps_to_target(result, target)
+    if has_steps_to_target(result, metric.name):
+        lines += _steps_to_target(result, target, metric)
     if noise is not None:
         lines.append(f"gradient noise scale: median {noise['noise_scale'].median():.0f} examples")
     return "\n".join(lines)
 
 
-def _best_settings(result: xr.Dataset) -> list[str]:
-    settings = results.settings(result)
+def _best_settings(result: xr.Dataset, metric: Metric) -> list[str]:
+    settings = results.settings(result, *metric)
+    unit = ", %" if metric.is_share else ""
     names = list(settings.columns[: settings.columns.get_loc("num_seeds")])
-    rows = [[*names, "seeds", "diverged", "validation accuracy (mean ± s.d., %)"]]
+    rows = [[*names, "seeds", "diverged", f"validation {metric_words(metric.name)} (mean ± s.d.{unit})"]]
     for _, row in settings.head(NUM_SHOWN).iterrows():
-        accuracy = f"{100 * row['validation_accuracy']:.2f}"
+        column = f"validation_{metric.name}"
+        mean = number_words(metric.name, row[column])
         if row["num_seeds"] > 1:
-            accuracy += f" ± {100 * row['validation_accuracy_std']:.2f}"
+            mean += f" ± {number_words(metric.name, row[f'{column}_std'])}"
         counts = (f"{row[name]:.0f}" for name in ("num_seeds", "num_diverged"))
-        rows.append([*(value_words(row[name]) for name in names), *counts, accuracy])
+        rows.append([*(axis_words(result, name, row[name]) for name in names), *counts, mean])
     return aligned(rows)
 
 
-def _choice(result: xr.Dataset) -> Iterator[str]:
-    best = results.best(result)
+def _choice(result: xr.Dataset, metric: Metric) -> Iterator[str]:
+    best = results.best(result, *metric)
     if best is None:
         yield "no setting is chosen: every setting has runs that diverged"
         return
-    yield f"chosen on validation: {setting_words(best.setting)}"
-    num_tied = int(statistics.ties(result)["is_tied"].sum()) - 1
+    yield f"chosen on validation: {setting_words(result, best.setting)}"
+    num_tied = int(statistics.ties(result, *metric)["is_tied"].sum()) - 1
     if num_tied > 0:
         yield f"cannot be distinguished from it: {num_tied} other settings (paired t test over seeds, Holm, 5 %)"
-    yield f"its test accuracy: {percent_words(best.test)} (95 % {best.test.kind})"
+    for name in (metric.name, *(each for each in shown_on_test(result, metric.name) if each != metric.name)):
+        found = best.test if name == metric.name else test_interval(result, name, best.setting)
+        yield f"its test {metric_words(name)}: {interval_words(name, found)} ({found.words})"
     for name in best.edges:
         yield f"warning: the best {name}, {value_words(best.setting[name])}, lies on the edge of the grid: widen it"
 
@@ -91,24 +135,30 @@ def has_maps(result: xr.Dataset) -> bool:
     """Returns whether the settings of a result differ in nothing but learning rate and batch size, both numbers."""
     names = results.hyperparameters(result)
     are_numbers = all(name in names and result[name].dtype.kind in "iuf" for name in MAP_NAMES)
-    return are_numbers and set(results.varied(result)) <= set(MAP_NAMES)
+    return are_numbers and set(varied(result)) <= set(MAP_NAMES)
 
 
-def has_steps_to_target(result: xr.Dataset) -> bool:
+def test_interval(result: xr.Dataset, name: str, setting: Mapping[str, Any]) -> Interval:
+    """Returns the interval of a metric of a setting on the test split."""
+    rows = results.rows_of(result, setting)
+    return interval_of(name, rows[f"test_{name}"].tolist(), result.attrs["num_test"])
+
+
+def has_steps_to_target(result: xr.Dataset, metric: str) -> bool:
     """Returns whether a result is a grid over learning rate and batch size with recorded validation curves."""
     is_grid = all(name in result.dims for name in (*MAP_NAMES, "seed"))
-    return is_grid and has_maps(result) and "recorded_validation_accuracy" in result
+    return is_grid and has_maps(result) and f"recorded_validation_{metric}" in result
 
 
-def _steps_to_target(result: xr.Dataset, target: float | None) -> Iterator[str]:
+def _steps_to_target(result: xr.Dataset, target: float | None, metric: Metric) -> Iterator[str]:
     try:
-        target = statistics.default_target(result) if target is None else target
+        target = targets.default_target(result, *metric) if target is None else target
     except ValueError as error:
         yield f"no steps to a target: {error}"
         return
-    table = statistics.target_table(result, target)
-    best = statistics.best_rates(table)
-    yield f"steps to {100 * target:g} % validation accuracy, at the best learning rate of each batch size:"
+    table = targets.target_table(result, target, *metric)
+    best = targets.best_rates(table)
+    yield f"steps to {target_words(metric.name, target, 'validation ')}, at the best learning rate of each batch size:"
     for _, row in best.iterrows():
         half_width = "" if math.isnan(row["half_width"]) else f" ± {row['half_width']:.0f}"
         yield (
@@ -118,17 +168,25 @@ def _steps_to_target(result: xr.Dataset, target: float | None) -> Iterator[str]:
     missed = sorted(set(table["batch_size"]) - set(best["batch_size"]))
     if missed:
         yield f"  not reached by every seed at batch sizes {', '.join(map(str, missed))}"
-    law = statistics.table_scaling(best)
+    law = targets.table_scaling(best)
     if law is not None:
         yield f"observed critical batch size: {law.critical_batch_size:.0f} examples"
 
 
-@checked_by(result=IsResult(SETTINGS, ("num_steps", "num_test"), ("learning_rate",), ("learning_rate",)))
-def final_accuracies(result: xr.Dataset) -> str:
-    """Returns the test accuracy at the end for each learning rate, and how many runs diverged.
+def _check_final(given: SimpleNamespace) -> None:
+    check_result(given.result, (f"test_{named(given.result, given.metric)}",))
+
+
+@checked_by(
+    _check_final, result=IsResult(SETTINGS, ("num_steps", "num_test"), ("learning_rate",), ("learning_rate",)),
+    metric=METRIC,
+)  # fmt: skip
+def final_accuracies(result: xr.Dataset, metric: str | None = None) -> str:
+    """Returns the test accuracy, or else loss, at the end for each learning rate, and how many runs diverged.
 
     Args:
       result: as `sweep` returns it; its settings differ in the learning rate only.
+      metric: of the result; default the accuracy if it has one, and otherwise the loss.
 
     Returns:
       Lines of text, without a newline at the end.
@@ -136,6 +194,7 @@ def final_accuracies(result: xr.Dataset) -> str:
     Raises:
       ValueError: the argument is not as described above.
     """
+    metric = named(result, metric)
     after, lines = f"after {result.attrs['num_steps']} steps", []
     rates = results.hyperparameters(result)["learning_rate"]
     rows = results.table(result)
@@ -144,10 +203,11 @@ def final_accuracies(result: xr.Dataset) -> str:
         which = f", learning rate {rate:g}" if len(rates) > 1 else ""
         num_diverged = int(at_rate["diverged_step"].notna().sum())
         if num_diverged:
-            lines.append(f"no test accuracy {after}{which}: {num_diverged} of its runs diverged")
+            lines.append(f"no test {metric_words(metric)} {after}{which}: {num_diverged} of its runs diverged")
         else:
-            found = interval(at_rate["test_accuracy"], result.attrs["num_test"])
-            lines.append(f"test accuracy {after}{which}: {percent_words(found)} (95 % {found.kind})")
+            found = interval_of(metric, at_rate[f"test_{metric}"].tolist(), result.attrs["num_test"])
+            words = interval_words(metric, found)
+            lines.append(f"test {metric_words(metric)} {after}{which}: {words} ({found.words})")
     num_diverged = int(rows["diverged_step"].notna().sum())
     return "\n".join([*lines, f"diverged: {num_diverged} of {len(rows)} runs"])
 
@@ -155,41 +215,46 @@ def final_accuracies(result: xr.Dataset) -> str:
 COMPARED = IsResult(SETTINGS, ("dataset", "budget", "num_validation", "num_test"), ("learning_rate",))
 
 
-@checked_by(results.check_name, result=COMPARED, name=STRING)
-def comparison_table(result: xr.Dataset, name: str) -> pd.DataFrame:
+@checked_by(results.check_each, result=COMPARED, name=STRING, by=BY, largest=LARGEST)
+def comparison_table(result: xr.Dataset, name: str, by: str | None = None, largest: bool | None = None) -> pd.DataFrame:
     """Returns one row for each value of a hyperparameter: the best learning rate there, and its accuracies.
 
-    Columns: the hyperparameter, `learning_rate`, `{validation, test}_accuracy` with `*_low` and `*_high`, the ends of
-    the 95 % interval, and `is_on_edge`, whether the learning rate is the smallest or largest one tried. If runs of
-    every learning rate diverged, all of these are missing.
+    Columns: the hyperparameter, `learning_rate`, `{validation, test}_accuracy` (or another metric) with `*_low` and
+    `*_high`, the ends of the 95 % interval, and `is_on_edge`, whether the learning rate is the smallest or largest one
+    tried. If runs of every learning rate diverged, all of these are missing.
 
     Args:
       result: as `sweep` returns it.
       name: of the hyperparameter, such as `"optimizer"`.
+      by: the metric to choose by, as for `jm.settings`.
+      largest: whether its largest value is the best, as for `jm.settings`.
 
     Raises:
       ValueError: as `best_of_each`.
     """
     rows = []
-    for value, best in results.best_of_each(result, name).items():
+    metric = judged(result, by, largest)
+    for value, best in results.best_of_each(result, name, *metric).items():
         row = {name: value}
         if best is not None:
             row["learning_rate"] = best.setting["learning_rate"]
             for split, found in (("validation", best.validation), ("test", best.test)):
-                column = f"{split}_accuracy"
+                column = f"{split}_{metric.name}"
                 row |= {column: found.mean, f"{column}_low": found.low, f"{column}_high": found.high}
             row["is_on_edge"] = "learning_rate" in best.edges
         rows.append(row)
     return pd.DataFrame(rows)
 
 
-@checked_by(results.check_name, result=COMPARED, name=STRING)
-def comparison(result: xr.Dataset, name: str) -> str:
+@checked_by(results.check_each, result=COMPARED, name=STRING, by=BY, largest=LARGEST)
+def comparison(result: xr.Dataset, name: str, by: str | None = None, largest: bool | None = None) -> str:
     """Returns a report that compares the values of a hyperparameter, each at its best learning rate on validation.
 
     Args:
       result: as `sweep` returns it.
       name: of the hyperparameter, such as `"optimizer"`.
+      by: the metric to choose by, as for `jm.settings`.
+      largest: whether its largest value is the best, as for `jm.settings`.
 
     Returns:
       Lines of text, without a newline at the end.
@@ -197,48 +262,30 @@ def comparison(result: xr.Dataset, name: str) -> str:
     Raises:
       ValueError: as `best_of_each`.
     """
-    best = results.best_of_each(result, name)
-    kinds = sorted({each.test.kind for each in best.values() if each is not None})
-    rows, warnings = [[name, "learning rate", "validation accuracy", "test accuracy"]], []
+    metric = judged(result, by, largest)
+    best = results.best_of_each(result, name, *metric)
+    kinds = sorted({each.test.words for each in best.values() if each is not None})
+    words = metric_words(metric.name)
+    rows, warnings = [[name, "learning rate", f"validation {words}", f"test {words}"]], []
     for value, each in best.items():
+        shown = axis_words(result, name, value)
         if each is None:
-            rows.append([value_words(value), "none: all diverged", "", ""])
+            rows.append([shown, "none: all diverged", "", ""])
             continue
         rate = value_words(each.setting["learning_rate"])
-        rows.append([value_words(value), rate, percent_words(each.validation, ""), percent_words(each.test, "")])
+        rows.append([shown, rate, *(interval_words(metric.name, found, "") for found in (each.validation, each.test))])
         if "learning_rate" in each.edges:
             warnings.append(
-                f"warning: the best learning_rate of {value}, {rate}, lies on the edge of its grid: widen it"
+                f"warning: the best learning_rate of {shown}, {rate}, lies on the edge of its grid: widen it"
             )
     title = f"{result.attrs['dataset']}, {result.attrs['budget']}: learning rates chosen on validation"
     diverged = result["diverged_step"].notnull()
     return "\n".join(
         [
             title,
-            f"mean accuracy in % and 95 % {', '.join(kinds)}",
+            f"mean {words}{' in %' if metric.is_share else ''} and {', '.join(kinds)}",
             *aligned(rows),
             *warnings,
             f"diverged: {int(diverged.sum())} of {diverged.size} runs",
         ]
     )
-
-
-def setting_words(setting: dict) -> str:
-    """Returns a setting in words, hyperparameter by hyperparameter."""
-    return ", ".join(f"{name} {value_words(value)}" for name, value in setting.items())
-
-
-def value_words(value: object) -> str:
-    """Returns the value of a hyperparameter in words."""
-    return value if isinstance(value, str) else f"{value:g}"
-
-
-def percent_words(found: Interval, unit: str = " %") -> str:
-    """Returns an accuracy and its interval in per cent."""
-    return f"{100 * found.mean:.2f}{unit} [{100 * found.low:.2f}, {100 * found.high:.2f}]"
-
-
-def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Returns the lines of a table, given its rows; each column is aligned to the right."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]

@@ -83,7 +83,13 @@ def predict(
     seeds: Sequence[int],
     diverged_steps: Sequence[int],
 ) -> Predictions:
-    """Returns the predictions of trained seeds for all test images; the arguments are as in `Predictions`."""
+    """Returns the predictions of trained seeds for all test images; the arguments are as in `Predictions`.
+
+    Raises:
+      ValueError: the data set has no classes, so that there is no accuracy.
+    """
+    if not dataset.class_names:
+        raise ValueError(f"dataset {dataset.name} has no classes; predictions are reported of a classification")
     labels = np.asarray(dataset.test.targets)
     found = Predictions(
         recipe, dataset.name, dataset.class_names, num_steps, batch_size, np.asarray(seeds), np.asarray(diverged_steps),

@@ -1,4 +1,4 @@
-"""Maps of a sweep: accuracy over learning rate and batch size, and the original notebook's scatter.
+"""Maps of a sweep: accuracy, or another metric, over learning rate and batch size, and the original notebook's scatter.
 
 Each title names the data set, the split and the budget; each caption the model, the optimizer, the number of seeds
 and the interval. Every function returns a matplotlib `Figure`; none trains, and none shows.
@@ -13,16 +13,15 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 
 from jaxmnist.analysis import intervals, results, statistics
-from jaxmnist.analysis.arguments import CHOOSING_SPLIT, SETTINGS, WORDS, IsResult
+from jaxmnist.analysis.arguments import BY, CHOOSING_SPLIT, LARGEST, SETTINGS, WORDS, IsResult
+from jaxmnist.analysis.metrics import Metric, check_by, judged
 from jaxmnist.checks import checked_by
+from jaxmnist.plots.metrics import cell_words, color_bar, colors, in_unit, label, mean_width_words
 from jaxmnist.plots.style import (
     DIVERGED_COLOR,
     PLANE,
     Figure,
-    colormap,
-    extend,
     house_style,
-    lower_fence,
     places,
     seeds_words,
     set_scale,
@@ -38,14 +37,14 @@ class _Map(NamedTuple):
     """What a map shows, `[batch_size, learning_rate]` each.
 
     Attributes:
-      accuracy: mean over seeds in per cent, masked if a run diverged, was pruned or has not ended.
+      values: mean over seeds (accuracies in per cent), masked if a run diverged, was pruned or has not ended.
       share: share of the runs that diverged.
       pruned: whether runs were pruned.
-      half_width: half the width of the 95 % interval of the mean, in percentage points.
+      half_width: half the width of the 95 % interval of the mean, in the same unit.
       dead: whether a run is stuck at log(classes); never true if no curves were recorded.
     """
 
-    accuracy: np.ma.MaskedArray
+    values: np.ma.MaskedArray
     share: np.ndarray
     pruned: np.ndarray
     half_width: np.ndarray
@@ -56,6 +55,7 @@ DRAWN = IsResult(SETTINGS, NEEDED, PLANE, PLANE)
 
 
 def _check_map(given: SimpleNamespace) -> None:
+    check_by(given)
     missing = sorted({"learning_rate", "batch_size", "seed"} - set(results.with_all_dims(given.result).dims))
     if missing:
         raise ValueError(
@@ -63,28 +63,35 @@ def _check_map(given: SimpleNamespace) -> None:
         )
 
 
-@checked_by(_check_map, result=DRAWN, split=CHOOSING_SPLIT)
-def heatmap(result: xr.Dataset, split: str = "validation") -> Figure:
-    """Returns the mean accuracy over seeds as a map of learning rate by batch size.
+@checked_by(_check_map, result=DRAWN, split=CHOOSING_SPLIT, by=BY, largest=LARGEST)
+def heatmap(
+    result: xr.Dataset, split: str = "validation", *, by: str | None = None, largest: bool | None = None
+) -> Figure:
+    """Returns the mean accuracy, or another metric, over seeds as a map of learning rate by batch size.
 
     Cells with a run that diverged are hatched, show the share of such runs, and are never coloured. Nor are cells that
     were pruned, which are dotted, or that have not ended, which stay empty. Accuracies far below the others (under
     Tukey's lower fence) are black, so that they do not hide the differences among the rest; the colour bar then ends in
-    an arrow. The settings that cannot be distinguished from the best are outlined (`ties`);
+    an arrow. So are losses far above the others; losses that span more than a factor of ten have a logarithmic scale.
+    The settings that cannot be distinguished from the best are outlined (`ties`);
     if both axes are logarithmic, lines show linear and square-root scaling.
 
     Args:
       result: of a full grid, with several values of `learning_rate`, `batch_size` and `seed` at most.
       split: `"validation"` or `"test"`.
+      by: the metric to show and to find the best setting by, as for `jm.settings`.
+      largest: whether its largest value is the best, as for `jm.settings`.
 
     Raises:
-      ValueError: the result is not such a grid.
+      ValueError: the result is not such a grid, or has no such metric.
     """
-    shown = _map(result, split)
+    metric = judged(result, by, largest)
+    shown = _map(result, split, metric)
+    scale = colors(shown.values, metric)
     labelled = shown.share.size <= MAX_LABELLED_CELLS
     with house_style():
         figure, axes, (x, x_edges), (y, y_edges) = _map_figure(result)
-        mesh = axes.pcolormesh(x_edges, y_edges, shown.accuracy, cmap=colormap(), vmin=lower_fence(shown.accuracy))
+        mesh = axes.pcolormesh(x_edges, y_edges, shown.values, cmap=scale.cmap, norm=scale.norm)
         axes.set_facecolor(DIVERGED_COLOR)
         for cells, hatch, color in ((shown.share > 0, "////", "0.55"), (shown.pruned, "..", "0.7")):
             if cells.any():
@@ -92,18 +99,19 @@ def heatmap(result: xr.Dataset, split: str = "validation") -> Figure:
                 axes.pcolor(x_edges, y_edges, hatched, hatch=hatch, edgecolor=color, facecolor="none", linewidth=0)
         for i, j in np.ndindex(shown.share.shape if labelled else (0, 0)):
             diverged = shown.share[i, j] > 0
-            if not diverged and np.ma.getmaskarray(shown.accuracy)[i, j]:
+            if not diverged and np.ma.getmaskarray(shown.values)[i, j]:
                 continue
-            text = f"{100 * shown.share[i, j]:.0f} %" if diverged else f"{shown.accuracy[i, j]:.1f}"
+            value = float(shown.values.data[i, j])
+            text = f"{100 * shown.share[i, j]:.0f} %" if diverged else cell_words(metric.name, value)
             text += "\ndead" if shown.dead[i, j] else ""
-            color = "black" if diverged or mesh.norm(shown.accuracy[i, j]) > 0.6 else "white"
+            color = "black" if diverged or scale.is_bright(value) else "white"
             box = dict(facecolor=DIVERGED_COLOR, edgecolor="none", pad=1) if diverged else None
             axes.text(x[j], y[i], text, ha="center", va="center", fontsize=9, color=color, bbox=box)
         for i, j in np.argwhere(shown.dead if not labelled else np.zeros_like(shown.dead)):
             axes.plot(x[j], y[i], "x", color="white", markersize=4)
-        outlined = _outline_ties(axes, result, (x, x_edges), (y, y_edges))
-        guides = _draw_guides(axes, result, x_edges) if axes.get_xscale() == axes.get_yscale() == "log" else ""
-        figure.colorbar(mesh, ax=axes, label=f"{split} accuracy (%)", extend=extend(shown.accuracy))
+        outlined = _outline_ties(axes, result, metric, (x, x_edges), (y, y_edges))
+        guides = _draw_guides(axes, result, metric, x_edges) if axes.get_xscale() == axes.get_yscale() == "log" else ""
+        color_bar(figure, mesh, axes, f"{split} {label(result, metric.name)}", scale.extend)
         title(axes, result, split)
         notes = {
             f"hatched: {'share of runs that' if labelled else 'a run'} diverged": shown.share.any(),
@@ -112,14 +120,14 @@ def heatmap(result: xr.Dataset, split: str = "validation") -> Figure:
             "dead or x: stuck at log(classes)": shown.dead.any(),
         }
         said = [words for words, is_shown in notes.items() if is_shown]
-        mean = _mean_words(result, shown.half_width)
+        mean = _mean_words(result, mean_width_words(metric.name, shown.half_width, shown.values.data))
         write_result_caption(figure, result, mean, *said, guides, on_axes=PLANE)
     return figure
 
 
-def _outline_ties(axes: Axes, result: xr.Dataset, columns, rows) -> bool:
+def _outline_ties(axes: Axes, result: xr.Dataset, metric: Metric, columns, rows) -> bool:
     """Outlines the settings that cannot be distinguished from the best; returns whether there are any others."""
-    table = statistics.ties(result)
+    table = statistics.ties(result, *metric)
     tied = table[table["is_tied"]]
     sizes, rates = (np.unique(np.atleast_1d(result[name].values)) for name in ("batch_size", "learning_rate"))
     for size, rate in zip(tied["batch_size"], tied["learning_rate"], strict=True):
@@ -130,12 +138,12 @@ def _outline_ties(axes: Axes, result: xr.Dataset, columns, rows) -> bool:
     return len(tied) > 1
 
 
-def _draw_guides(axes: Axes, result: xr.Dataset, x_edges: np.ndarray) -> str:
+def _draw_guides(axes: Axes, result: xr.Dataset, metric: Metric, x_edges: np.ndarray) -> str:
     """Draws how learning rates would grow with the batch size from the best one at the smallest; returns it in words.
 
     Linearly (Goyal et al. 2017, arXiv:1706.02677) or with its root (Krizhevsky 2014, arXiv:1404.5997).
     """
-    table = results.settings(result)
+    table = results.settings(result, *metric)
     sane = table[table["num_diverged"] == 0]
     smallest = sane[sane["batch_size"] == table["batch_size"].min()]
     if not len(smallest):
@@ -150,24 +158,31 @@ def _draw_guides(axes: Axes, result: xr.Dataset, x_edges: np.ndarray) -> str:
     return "lines from the smallest batch's best: linear (dashed) and square-root (dotted) scaling"
 
 
-@checked_by(result=DRAWN, split=CHOOSING_SPLIT)
-def scatter(result: xr.Dataset, split: str = "test") -> Figure:
+@checked_by(check_by, result=DRAWN, split=CHOOSING_SPLIT, by=BY, largest=LARGEST)
+def scatter(result: xr.Dataset, split: str = "test", *, by: str | None = None, largest: bool | None = None) -> Figure:
     """Returns the original notebook's scatter: one dot per setting, coloured by its mean accuracy over seeds.
+
+    A result without an accuracy is coloured by its loss, on the scale of `heatmap`.
 
     Args:
       result: of a grid or a sample, whose settings differ only in `learning_rate` and `batch_size`.
       split: `"test"`, as the original drew it, or `"validation"`.
+      by: the metric to show, as for `jm.settings`.
+      largest: whether its largest value is the best, as for `jm.settings`.
 
     Raises:
-      ValueError: the settings differ in something else.
+      ValueError: the settings differ in something else, or the result has no such metric.
     """
-    table = results.settings(result)
+    metric = judged(result, by, largest)
+    table = results.settings(result, *metric)
     table = table[::-1]  # the best are drawn last, over the others
     sane = (table["num_diverged"] == 0).to_numpy()
     if "pruned_step" in table:
         sane = sane & table["pruned_step"].isna().to_numpy()
-    accuracy = np.ma.masked_array(100 * table[f"{split}_accuracy"].to_numpy(float), ~sane)
-    half_width = 100 * table[f"{split}_accuracy_half_width"].to_numpy(float)
+    column = f"{split}_{metric.name}"
+    values = np.ma.masked_array(in_unit(metric.name, table[column].to_numpy(float)), ~sane)
+    half_width = in_unit(metric.name, table[f"{column}_half_width"].to_numpy(float))
+    scale = colors(values, metric)
     with house_style():
         figure = Figure(figsize=(7.2, 4.6), layout="constrained")
         axes = figure.subplots()
@@ -176,39 +191,41 @@ def scatter(result: xr.Dataset, split: str = "test") -> Figure:
             for which, name in (("x", "learning_rate"), ("y", "batch_size"))
         )
         size = float(np.clip(3000 / sane.size, 8, 140))
-        style: Any = dict(
-            cmap=colormap(), vmin=lower_fence(accuracy), edgecolors="0.3", linewidths=0.6 if size > 20 else 0.0
-        )
-        dots = axes.scatter(x[sane], y[sane], c=accuracy[sane].data, s=size, **style)
+        style: Any = dict(cmap=scale.cmap, norm=scale.norm, edgecolors="0.3", linewidths=0.6 if size > 20 else 0.0)
+        dots = axes.scatter(x[sane], y[sane], c=values[sane].data, s=size, **style)
         axes.scatter(x[~sane], y[~sane], marker="x", c="0.3", s=max(size / 2, 12))
-        figure.colorbar(dots, ax=axes, label=f"{split} accuracy (%)", extend=extend(accuracy))
+        color_bar(figure, dots, axes, f"{split} {label(result, metric.name)}", scale.extend)
         crosses = "" if sane.all() else "crosses: a run diverged" + " or was pruned" * ("pruned_step" in table)
         title(axes, result, split)
-        write_result_caption(figure, result, _mean_words(result, half_width[sane]), crosses, on_axes=PLANE)
+        width = mean_width_words(metric.name, half_width[sane], values.data[sane])
+        write_result_caption(figure, result, _mean_words(result, width), crosses, on_axes=PLANE)
     return figure
 
 
-def _map(result: xr.Dataset, split: str) -> _Map:
+def _map(result: xr.Dataset, split: str, metric: Metric) -> _Map:
     result = results.with_all_dims(result)
     others = [name for name in results.hyperparameters(result) if name not in ("learning_rate", "batch_size", "seed")]
     result = result.squeeze(others).transpose("batch_size", "learning_rate", "seed", ...)
-    accuracy = result[f"{split}_accuracy"].values
+    values = result[f"{split}_{metric.name}"].values
     share = result["diverged_step"].notnull().mean("seed").values
-    nowhere = np.zeros(accuracy.shape, bool)
+    nowhere = np.zeros(values.shape, bool)
     ended = result["finished"].values if "finished" in result else ~nowhere
     pruned = (result["pruned_step"].notnull().values if "pruned_step" in result else nowhere).any(axis=-1)
     hidden = (share > 0) | ~ended.all(axis=-1) | pruned
-    num_seeds, num_images = accuracy.shape[-1], result.attrs[f"num_{split}"]
+    num_seeds, num_images = values.shape[-1], result.attrs[f"num_{split}"]
+    # The loss of a run that diverged may be too large to be squared.
+    values = np.where(hidden[..., None], np.nan, values)
     half_width = np.full(share.shape, np.nan)
     if num_seeds > 1:
-        half_width = np.where(hidden, np.nan, 100 * intervals.half_width(accuracy.std(axis=-1, ddof=1), num_seeds))
-    for place in zip(*np.nonzero(~hidden), strict=True) if num_seeds == 1 else ():
-        interval = intervals.interval(accuracy[place], num_images)
+        half_width = intervals.half_width(values.std(axis=-1, ddof=1, dtype=np.float64), num_seeds)
+        half_width = np.where(hidden, np.nan, in_unit(metric.name, half_width))
+    for place in zip(*np.nonzero(~hidden), strict=True) if num_seeds == 1 and metric.is_share else ():
+        interval = intervals.interval(values[place], num_images)
         half_width[place] = 100 * (interval.high - interval.low) / 2
-    mean = np.ma.masked_array(100 * accuracy.mean(axis=-1), mask=hidden)
+    mean = np.ma.masked_array(in_unit(metric.name, values.mean(axis=-1)), mask=hidden)
     has_curves = "recorded_validation_loss" in result and "num_classes" in result.attrs
     dead = nowhere
-    if has_curves:
+    if has_curves and statistics.is_classified(result):
         dead = statistics.is_dead(result).squeeze(others).transpose("batch_size", "learning_rate", "seed").values
     return _Map(mean, share, pruned & (share == 0), half_width, dead.any(axis=-1) & ~hidden)
 
@@ -224,10 +241,8 @@ def _map_figure(result: xr.Dataset):
     return figure, axes, *cells
 
 
-def _mean_words(result: xr.Dataset, half_width: np.ndarray) -> str:
+def _mean_words(result: xr.Dataset, width: str) -> str:
     mean = (
         f"mean over {seeds_words(result)}" if len(results.hyperparameters(result)["seed"]) > 1 else seeds_words(result)
     )
-    if np.isnan(half_width).all():
-        return mean
-    return f"{mean}, 95 % interval ±{np.nanmedian(half_width):.1f} points (median cell)"
+    return f"{mean}, {width}" if width else mean

@@ -10,19 +10,28 @@ from matplotlib.ticker import MaxNLocator
 
 from jaxmnist.checks import STRING, Array, Strings, Where, checked_by, is_sequence, raise_invalid
 from jaxmnist.data.dataset import check_labels
+from jaxmnist.plots.metrics import is_wide
 from jaxmnist.plots.style import COLORMAP, Figure, house_style, log_ticks
 
 NUM_PLACES = 25
 
 
-ROW_NAMES = ("seed", "step", "validation_loss", "validation_accuracy")
+ROW_NAMES = ("seed", "step", "validation_loss")
 
 
 def _are_rows(value: object) -> bool:
     # A loss of nan or infinity is what a diverged run has.
     return is_sequence(value) and all(
-        isinstance(row, Mapping) and _are_numbers(map(row.get, ROW_NAMES)) for row in value
+        isinstance(row, Mapping) and _are_numbers(map(row.get, (*ROW_NAMES, *_measured(value)))) for row in value
     )
+
+
+def _measured(rows: Sequence[Mapping[str, float]]) -> list[str]:
+    """Returns the metrics of the rows on validation, the loss first; without rows, those of a classification."""
+    if not len(rows) or not isinstance(rows[0], Mapping):
+        return ["validation_loss", "validation_accuracy"]
+    names = [name for name in rows[0] if str(name).startswith("validation_")]
+    return sorted(names, key=lambda name: name != "validation_loss")
 
 
 def _are_numbers(values: Iterable) -> bool:
@@ -33,25 +42,35 @@ def _are_numbers(values: Iterable) -> bool:
 def training_curves(rows: Sequence[Mapping[str, float]], title: str) -> Figure:
     """Returns loss and error on validation against training steps, on logarithmic axes, one line per seed.
 
+    Other metrics are drawn in place of the error, on linear axes unless they span orders of magnitude.
+
     Args:
-      rows: with `seed`, `step`, `validation_loss`, `validation_accuracy`; rows of step 0 are left out.
+      rows: with `seed`, `step`, `validation_loss`, and `validation_accuracy` or other metrics, as `train_run` reports
+        them; rows of step 0 are left out.
       title: of the figure.
 
     Raises:
       ValueError: an argument is not as described above.
     """
-    panels = (("validation_loss", "validation loss (nats)"), ("validation_accuracy", "validation error (%)"))
+    names = _measured(rows)
+    labels = {"validation_accuracy": "validation error (%)"}
+    if "validation_accuracy" in names:
+        labels["validation_loss"] = "validation loss (nats)"
     with house_style():
-        figure = Figure(figsize=(7.2, 3.6), layout="constrained")
-        for axes, (name, label) in zip(figure.subplots(1, 2), panels, strict=True):
+        figure = Figure(figsize=(3.6 * max(len(names), 2), 3.6), layout="constrained")
+        for axes, name in zip(figure.subplots(1, len(names), squeeze=False)[0], names, strict=True):
+            every = np.array([row[name] for row in rows if row["step"] > 0], float)
+            is_log = name in ("validation_loss", "validation_accuracy") or is_wide(name, every)
             for seed in sorted({row["seed"] for row in rows}):
                 shown = [row for row in rows if row["seed"] == seed and row["step"] > 0]
                 values = np.array([row[name] for row in shown])
                 values = 100 * (1 - values) if name == "validation_accuracy" else values
                 axes.plot([row["step"] for row in shown], values, "o-", markersize=3, linewidth=1, alpha=0.8)
-            axes.set(xlabel="training steps", ylabel=label, yscale="log")
+            axes.set(xlabel="training steps", ylabel=labels.get(name, name.replace("_", " ")))
             axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
-            log_ticks(axes, "y", *axes.get_ylim())
+            if is_log:
+                axes.set_yscale("log")
+                log_ticks(axes, "y", *axes.get_ylim())
             axes.grid(alpha=0.3)
         figure.suptitle(title, x=0.01, ha="left", fontsize=11)
     return figure

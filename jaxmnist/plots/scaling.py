@@ -13,17 +13,18 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 
-from jaxmnist.analysis import statistics
-from jaxmnist.analysis.arguments import WORDS, IsResult, IsTable
+from jaxmnist.analysis import curves, targets
+from jaxmnist.analysis.arguments import BY, LARGEST, WORDS, IsResult, IsTable, check_result
+from jaxmnist.analysis.metrics import check_target, judged
+from jaxmnist.analysis.words import target_words
 from jaxmnist.checks import STRING, Number, Optional, Where, checked_by, is_number
+from jaxmnist.plots.metrics import color_bar, colors, in_unit, label
 from jaxmnist.plots.style import (
     COLORMAP,
     DIVERGED_COLOR,
     PLANE,
     Figure,
-    colormap,
     house_style,
-    lower_fence,
     seeds_words,
     set_scale,
     write_result_caption,
@@ -38,39 +39,45 @@ BUDGET_WORDS = {
 
 
 def _check_grid(given: SimpleNamespace) -> None:
+    metric = judged(given.result, given.by, given.largest)
+    check_result(given.result, (f"recorded_validation_{metric.name}",))
     if not {"learning_rate", "batch_size"} <= set(given.result.dims):
         raise ValueError("result is not a grid; a grid over learning_rate, batch_size and seed is needed")
 
 
-CURVES = ("recorded_validation_accuracy", "diverged_step")
-GRID = IsResult(CURVES, WORDS, PLANE, PLANE)
+GRID = IsResult(("diverged_step",), WORDS, PLANE, PLANE)
+BUDGET_GRID = IsResult(("diverged_step",), (*WORDS, "num_train"), PLANE, PLANE)
 
 
-@checked_by(
-    _check_grid,
-    result=IsResult(CURVES, (*WORDS, "num_train"), PLANE, PLANE),
-)
-def budget_maps(result: xr.Dataset) -> Figure:
-    """Returns the validation accuracy at equal steps, equal examples and equal epochs, on one colour scale.
+@checked_by(_check_grid, result=BUDGET_GRID, by=BY, largest=LARGEST)
+def budget_maps(result: xr.Dataset, *, by: str | None = None, largest: bool | None = None) -> Figure:
+    """Returns validation accuracy, or another metric, at equal steps, equal examples and equal epochs, on one scale.
 
     Cells whose training ends before the budget is used up are empty; cells with a run that diverged are hatched.
 
     Args:
       result: of a grid over `learning_rate`, `batch_size` and `seed`, with recorded validation curves.
+      by: the metric to show, as for `jm.settings`.
+      largest: whether its largest value is the best, as for `jm.settings`.
 
     Raises:
       ValueError: there are no curves, or the settings differ in another hyperparameter.
     """
-    amounts = statistics.budgets(result)
+    metric = judged(result, by, largest)
+    amounts = curves.budgets(result)
     others = [name for name in result["diverged_step"].dims if name not in ("batch_size", "learning_rate")]
     maps = {
-        budget: 100
-        * statistics.at_budget(result, budget, amount).mean(others, skipna=False).transpose("batch_size", ...).values
+        budget: in_unit(
+            metric.name,
+            curves.at_budget(result, budget, amount, metric=metric.name)
+            .mean(others, skipna=False)
+            .transpose("batch_size", ...)
+            .values,
+        )
         for budget, amount in amounts.items()
     }
     diverged = result["diverged_step"].notnull().any(others).transpose("batch_size", ...).values
-    known = np.ma.masked_invalid(np.concatenate(list(maps.values())))
-    low, high = lower_fence(known), float(known.max()) if known.count() else None
+    scale = colors(np.ma.masked_invalid(np.concatenate(list(maps.values()))), metric)
     with house_style():
         figure = Figure(figsize=(10.5, 3.9), layout="constrained")
         panels = figure.subplots(1, 3, sharey=True)
@@ -78,40 +85,47 @@ def budget_maps(result: xr.Dataset) -> Figure:
             _, x_edges = set_scale(axes, "x", "learning_rate", result["learning_rate"].values, max_ticks=5)
             _, y_edges = set_scale(axes, "y", "batch_size", result["batch_size"].values)
             masked = np.ma.masked_invalid(shown)
-            mesh = axes.pcolormesh(x_edges, y_edges, masked, cmap=colormap(), vmin=low, vmax=high)
+            mesh = axes.pcolormesh(x_edges, y_edges, masked, cmap=scale.cmap, norm=scale.norm)
             _hatch(axes, x_edges, y_edges, diverged)
             axes.set_title(BUDGET_WORDS[budget].format(amounts[budget]), loc="left")
             if axes is not panels[0]:
                 axes.set_ylabel("")
-        below = known.count() and low is not None and known.min() < low
-        figure.colorbar(mesh, ax=panels, label="validation accuracy (%)", extend="min" if below else "neither")
+        color_bar(figure, mesh, panels, f"validation {label(result, metric.name)}", scale.extend)
         figure.suptitle(f"{result.attrs['dataset']}, validation split, three budgets", x=0.01, ha="left", fontsize=11)
         notes = f"mean over {seeds_words(result)}", "empty: ends before the budget", "hatched: a run diverged"
         write_result_caption(figure, result, *(notes if diverged.any() else notes[:2]), on_axes=PLANE)
     return figure
 
 
-@checked_by(_check_grid, result=GRID, target=Number("an accuracy between 0 and 1", lambda value: 0 < value < 1))
-def target_maps(result: xr.Dataset, target: float) -> Figure:
+def _check_targets(given: SimpleNamespace) -> None:
+    _check_grid(given)
+    check_target(given)
+
+
+@checked_by(_check_targets, result=GRID, target=Number(), by=BY, largest=LARGEST)
+def target_maps(result: xr.Dataset, target: float, *, by: str | None = None, largest: bool | None = None) -> Figure:
     """Returns the steps that a validation accuracy takes: as a map, and against batch size at the best learning rates.
 
     Args:
       result: as `budget_maps`.
-      target: validation accuracy, a fraction.
+      target: validation accuracy, a fraction, or value of another metric.
+      by: the metric of the target, as for `budget_maps`.
+      largest: whether its largest value is the best, as for `budget_maps`.
 
     Raises:
       ValueError: as `budget_maps`.
     """
-    table = statistics.target_table(result, target)
+    metric = judged(result, by, largest)
+    table = targets.target_table(result, target, *metric)
     with house_style():
         figure = Figure(figsize=(10.5, 3.9), layout="constrained")
         left, middle, right = figure.subplots(1, 3)
         _steps_map(figure, left, result, table)
-        best = statistics.best_rates(table)
+        best = targets.best_rates(table)
         if len(best):
             _against_batch_size(middle, best, "steps")
             _against_batch_size(right, best, "examples")
-            law = statistics.table_scaling(best)
+            law = targets.table_scaling(best)
             if law is not None and math.isfinite(law.critical_batch_size):
                 sizes = np.geomspace(best["batch_size"].min(), best["batch_size"].max(), 100)
                 fitted = law.least_steps + law.least_examples / sizes
@@ -124,7 +138,7 @@ def target_maps(result: xr.Dataset, target: float) -> Figure:
                 axes.text(0.5, 0.5, "no setting reaches\nthe target with all seeds", ha="center", va="center")
                 axes.set_axis_off()
         figure.suptitle(
-            f"{result.attrs['dataset']}, validation split, steps to {100 * target:g} % accuracy",
+            f"{result.attrs['dataset']}, validation split, steps to {target_words(metric.name, target)}",
             x=0.01, ha="left", fontsize=11,
         )  # fmt: skip
         every = np.diff(result["step"].values).max()

@@ -14,14 +14,13 @@ import numpy as np
 import xarray as xr
 from matplotlib import ticker
 from matplotlib.axes import Axes
-from matplotlib.colors import Colormap
 
 from jaxmnist.analysis import results
 from jaxmnist.analysis.statistics import gap_ratio
+from jaxmnist.analysis.words import axis_words
 from jaxmnist.core.optimizers import OWNERS
 
 COLORMAP = "viridis"  # monotone in lightness: it survives greyscale and colour blindness
-UNDER_COLOR = "black"
 DIVERGED_COLOR = "0.93"
 MAX_TICKS = 9
 CAPTION_LETTERS_PER_INCH = 15
@@ -76,7 +75,7 @@ def set_scale(
     That is the linear or the logarithmic scale. If the values are uneven on both, they are drawn at equal distances, in
     their order.
     """
-    values = np.asarray(values, np.float64)
+    values = np.atleast_1d(np.asarray(values, np.float64))
     scale, points, note = "linear", values, ""
     if len(values) > 2:
         linear = gap_ratio(values)
@@ -111,27 +110,6 @@ def places(axes: Axes, which: str, name: str, column: np.ndarray, is_sample: boo
     return set_scale(axes, which, name, values)[0][place]
 
 
-def colormap() -> Colormap:
-    """Returns the colours of accuracies."""
-    # What lies below the scale must not look like its lower end.
-    return mpl.colormaps[COLORMAP].with_extremes(under=UNDER_COLOR)
-
-
-def lower_fence(accuracy: np.ma.MaskedArray) -> float | None:
-    """Returns the lowest accuracy that is not an outlier: Tukey's fence, 1.5 interquartile ranges below."""
-    values = accuracy.compressed()
-    if not values.size:
-        return None
-    low, high = np.percentile(values, [25, 75])
-    return float(values[values >= low - 1.5 * (high - low)].min())
-
-
-def extend(accuracy: np.ma.MaskedArray) -> str:
-    """Returns at which end the colour bar has an arrow, in matplotlib's words."""
-    low = lower_fence(accuracy)
-    return "min" if low is not None and accuracy.min() < low else "neither"
-
-
 def seeds_words(result: xr.Dataset) -> str:
     """Returns the number of seeds in words."""
     count = len(results.hyperparameters(result)["seed"])
@@ -143,11 +121,11 @@ def title(axes: Axes, result: xr.Dataset, split: str) -> None:
     axes.set_title(f"{result.attrs['dataset']}, {split} split, {result.attrs['budget']}", loc="left")
 
 
-def hyperparameter_words(name: str, value: Any) -> str:
+def hyperparameter_words(result: xr.Dataset, name: str, value: Any) -> str:
     """Returns a hyperparameter and its value in words; an optimizer is named without saying that it is one."""
+    shown = axis_words(result, name, value) if isinstance(value, float | str) else value
     if name == "optimizer":
-        return value
-    shown = f"{value:g}" if isinstance(value, float) else value
+        return shown
     return f"{LABELS.get(name, name).split(' (')[0].replace('_', ' ')} {shown}"
 
 
@@ -168,7 +146,7 @@ def write_result_caption(figure: Figure, result: xr.Dataset, *notes: str, on_axe
     """
     held = results.hyperparameters(result)
     shared = [name for name, axis in held.items() if len(axis) == 1 and name not in ("seed", *on_axes)]
-    words = {name: hyperparameter_words(name, held[name][0]) for name in shared}
+    words = {name: hyperparameter_words(result, name, held[name][0]) for name in shared}
     if "optimizer" in held:
         words |= {name: f"{words[name]} (of {owner} alone)" for name, owner in OWNERS.items() if name in words}
     optimizer = "" if "optimizer" in held else result.attrs["optimizer"]

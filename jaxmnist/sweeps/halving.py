@@ -163,7 +163,7 @@ def _finished_result(folder: Path, stops: Sequence[int], description: dict) -> x
 def _merge(arrays: Runs, stages: list[tuple[int, np.ndarray, xr.Dataset]], description: dict) -> xr.Dataset:
     """Returns the last results of every run."""
     num_runs = len(arrays["seed"])
-    values = {name: np.full(num_runs, np.nan) for name in results.METRICS}
+    values = {name: np.full(num_runs, np.nan) for name in (*stages[0][2].data_vars, "pruned_step")}
     for stop, rows, result in stages:
         stage_runs = results.by_run(result, {name: column[rows] for name, column in arrays.items()})
         for name, column in stage_runs.items():

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from jaxmnist.analysis import results, statistics
+from jaxmnist.analysis import curves, results, statistics, targets
 
 STEPS = [0, 5, 10, 20, 40]
 
@@ -77,7 +77,7 @@ def test_budgets_pick_recorded_steps_and_interpolate_nothing():
     result = make_curves(curve.repeat(3, axis=0), learning_rate=0.1, batch_size=[10, 20, 50], seed=0)
 
     def picked(budget, amount):
-        return statistics.at_budget(result, budget, amount).squeeze().values
+        return curves.at_budget(result, budget, amount).squeeze().values
 
     np.testing.assert_allclose(picked("steps", 20), [0.4, 0.4, 0.4])
     np.testing.assert_allclose(picked("steps", 39), [0.4, 0.4, 0.4])
@@ -86,37 +86,37 @@ def test_budgets_pick_recorded_steps_and_interpolate_nothing():
     np.testing.assert_allclose(picked("epochs", 0.4), [0.5, 0.4, 0.2])
     # 500 examples are 50 steps of batch size 10, which has taken 40.
     np.testing.assert_allclose(picked("examples", 500), [np.nan, 0.4, 0.3])
-    assert statistics.budgets(result) == {"steps": 40, "examples": 400, "epochs": 0.5}
+    assert curves.budgets(result) == {"steps": 40, "examples": 400, "epochs": 0.5}
     for budget, amount in (("hours", 1), ("steps", 0), ("steps", math.nan)):
         with pytest.raises(ValueError, match=r"budget is 'hours'|amount is"):
-            statistics.at_budget(result, budget, amount)
+            curves.at_budget(result, budget, amount)
 
 
 def test_a_diverged_run_has_no_accuracy_at_any_budget():
     result = make_curves(flat([0.9, 0.9]), diverged=[np.nan, 3], learning_rate=0.1, batch_size=8, seed=[0, 1])
-    assert np.isnan(statistics.at_budget(result, "steps", 5).squeeze().values).tolist() == [False, True]
+    assert np.isnan(curves.at_budget(result, "steps", 5).squeeze().values).tolist() == [False, True]
 
 
 def test_steps_to_target_is_the_first_recorded_step():
     accuracy = [[0.1, 0.5, 0.9, 0.7, 0.9], [0.1, 0.2, 0.3, 0.4, 0.5]]
     result = make_curves(accuracy, learning_rate=[0.1, 0.2], batch_size=8, seed=0)
-    steps = statistics.steps_to_target(result, 0.8).squeeze().values
+    steps = targets.steps_to_target(result, 0.8).squeeze().values
     assert steps[0] == 10 and np.isnan(steps[1])
-    assert statistics.steps_to_target(result, 0.55, "loss").squeeze().values.tolist() == [5, 40 if 0.5 <= 0.55 else 0]
+    assert targets.steps_to_target(result, 0.55, "loss").squeeze().values.tolist() == [5, 40 if 0.5 <= 0.55 else 0]
     with pytest.raises(ValueError, match="metric is 'speed'"):
-        statistics.steps_to_target(result, 0.5, "speed")
+        targets.steps_to_target(result, 0.5, "speed")
 
 
 def test_a_target_counts_as_reached_where_every_seed_reaches_it():
     accuracy = [[0.1, 0.9, 0.9, 0.9, 0.9], [0.1, 0.2, 0.9, 0.9, 0.9], [0.1] * 5, [0.1, 0.9, 0.9, 0.9, 0.9]]
     result = make_curves(accuracy, learning_rate=[0.1, 0.2], batch_size=8, seed=[0, 1])
-    table = statistics.target_table(result, 0.8)
+    table = targets.target_table(result, 0.8)
     assert table["num_reached"].tolist() == [2, 1] and table["steps"].tolist()[0] == 7.5
     assert math.isnan(table["steps"][1]) and table["examples"][0] == 60
     # Two values 5 apart: standard error 2.5, and the t quantile of one degree of freedom.
     assert table["half_width"][0] == pytest.approx(2.5 * stats.t.ppf(0.975, 1))
-    assert statistics.best_rates(table)["learning_rate"].tolist() == [0.1]
-    assert statistics.default_target(result) == pytest.approx(0.9)
+    assert targets.best_rates(table)["learning_rate"].tolist() == [0.1]
+    assert targets.default_target(result) == pytest.approx(0.9)
 
 
 def test_a_run_that_diverged_reaches_no_target():
@@ -129,36 +129,36 @@ def test_a_run_that_diverged_reaches_no_target():
     diverged = [12, np.nan, np.nan, np.nan]
     result = make_curves(accuracy, diverged=diverged, learning_rate=[0.1, 0.2], batch_size=8, seed=[0, 1])
     for target, metric in ((0.8, "accuracy"), (0.2, "loss")):
-        steps = statistics.steps_to_target(result, target, metric).squeeze().values
+        steps = targets.steps_to_target(result, target, metric).squeeze().values
         np.testing.assert_array_equal(steps, [[np.nan, 5], [20, 10]])
-        table = statistics.target_table(result, target, metric)
+        table = targets.target_table(result, target, metric)
         assert table["num_reached"].tolist() == [1, 2]
         np.testing.assert_array_equal(table["steps"], [np.nan, 15])
-        assert statistics.best_rates(table)["learning_rate"].tolist() == [0.2]
+        assert targets.best_rates(table)["learning_rate"].tolist() == [0.2]
 
 
 def test_a_planted_critical_batch_size_is_found():
     sizes = np.array([8, 32, 128, 512, 2048])
-    law = statistics.fit_scaling(sizes, 150 + 36_000 / sizes)
+    law = targets.fit_scaling(sizes, 150 + 36_000 / sizes)
     assert law.critical_batch_size == pytest.approx(240) and law.least_steps == pytest.approx(150)
     generator = np.random.default_rng(0)
     noisy = [
-        statistics.fit_scaling(sizes, (150 + 36_000 / sizes) * generator.normal(1, 0.05, 5)).critical_batch_size
+        targets.fit_scaling(sizes, (150 + 36_000 / sizes) * generator.normal(1, 0.05, 5)).critical_batch_size
         for _ in range(200)
     ]
     assert np.median(noisy) == pytest.approx(240, rel=0.05)
-    assert statistics.fit_scaling([8, 16, 32], [400, 200, 100]).critical_batch_size == math.inf
+    assert targets.fit_scaling([8, 16, 32], [400, 200, 100]).critical_batch_size == math.inf
     with pytest.raises(ValueError, match="too few"):
-        statistics.fit_scaling([8, 16], [2, 1])
+        targets.fit_scaling([8, 16], [2, 1])
 
 
 def test_rows_of_a_table_have_a_law_if_there_are_enough_of_them():
     table = pd.DataFrame({"batch_size": [8, 16, 32], "steps": [400.0, 250.0, 175.0]})
-    law = statistics.table_scaling(table)
-    assert law == statistics.fit_scaling([8, 16, 32], [400, 250, 175])
+    law = targets.table_scaling(table)
+    assert law == targets.fit_scaling([8, 16, 32], [400, 250, 175])
     assert law.critical_batch_size == pytest.approx(24) and law.least_steps == pytest.approx(100)
-    assert statistics.table_scaling(table[:2]) is None
-    assert statistics.table_scaling(table.assign(steps=[400.0, 250.0, 0.0])) is None
+    assert targets.table_scaling(table[:2]) is None
+    assert targets.table_scaling(table.assign(steps=[400.0, 250.0, 0.0])) is None
 
 
 def test_dead_runs_are_told_from_slow_ones_and_from_those_that_never_began():
@@ -198,6 +198,6 @@ def test_refining_zooms_in_around_the_best():
 def test_a_result_without_curves_says_what_to_do():
     result = make_curves(flat([0.9]), learning_rate=0.1, batch_size=8, seed=0)
     without = result.drop_vars(["recorded_validation_accuracy", "recorded_validation_loss"])
-    for read in (lambda r: statistics.at_budget(r, "steps", 1), lambda r: statistics.steps_to_target(r, 0.5)):
+    for read in (lambda r: curves.at_budget(r, "steps", 1), lambda r: targets.steps_to_target(r, 0.5)):
         with pytest.raises(ValueError, match="sweep with num_evaluations above 1"):
             read(without)
