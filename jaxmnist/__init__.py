@@ -9,6 +9,7 @@ from jaxmnist.core.model import Model as Model
 from jaxmnist.core.models import CNN as CNN
 from jaxmnist.core.models import MLP as MLP
 from jaxmnist.core.models import SoftmaxRegression as SoftmaxRegression
+from jaxmnist.core.optimizers import evaluation_params as evaluation_params
 from jaxmnist.core.state import State as State
 from jaxmnist.core.state import init_state as init_state
 from jaxmnist.core.training import evaluate as evaluate
@@ -128,6 +129,7 @@ _NOW = (
     "check",
     "estimate",
     "evaluate",
+    "evaluation_params",
     "example_order",
     "fit",
     "from_arrays",

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import optax
 
 from jaxmnist.checks import SEED_OR_ARRAY, Where, checked_by
+from jaxmnist.core import optimizers
 from jaxmnist.core.arguments import DTYPE, INPUTS, MODEL, TRANSFORMATION
 from jaxmnist.core.inputs import random_key, to_unit_range
 from jaxmnist.core.model import ModelLike
@@ -70,6 +71,6 @@ def init_state(
         step=jnp.zeros((), jnp.int32),
         params=params,
         model_state=model_state,
-        opt_state=optimizer.init(params),
+        opt_state=optimizers.init(optimizer, params),
         diverged_step=jnp.full((), NEVER, jnp.int32),
     )

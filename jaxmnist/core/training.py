@@ -81,7 +81,9 @@ def train_step(
         return losses.masked_mean(loss(outputs, batch.targets), batch.weights), (outputs, after)
 
     (value, (outputs, model_state)), grads = jax.value_and_grad(mean_loss, has_aux=True)(state.params)
-    params, opt_state = optimizers.update(optimizer, state, value, grads, lambda params: mean_loss(params)[0])
+    params, opt_state = optimizers.update(
+        optimizer, state.opt_state, state.params, value, grads, lambda params: mean_loss(params)[0]
+    )
     step = state.step + 1
     # Written so that nan, for which every comparison is false, counts as diverged.
     has_diverged = ~((value <= losses.bound_of(loss, outputs)) & jnp.isfinite(value))

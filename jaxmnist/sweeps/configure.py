@@ -12,7 +12,8 @@ from jaxmnist.core.adapters.factory import ModelFactory, model_factory
 from jaxmnist.core.adapters.flags import argument_names
 from jaxmnist.core.losses import Loss, cross_entropy, measures
 from jaxmnist.core.model import Model, ModelLike
-from jaxmnist.core.optimizers import OptimizerFactory
+from jaxmnist.core.optimizers import EvaluationParams, OptimizerFactory, evaluation_params
+from jaxmnist.core.state import State
 from jaxmnist.core.training import Augmentation
 
 
@@ -25,6 +26,7 @@ class Setup(NamedTuple):
       loss: `(outputs, targets, **keywords) -> [B]`.
       measured: what is measured on whole splits, name to `(outputs, targets) -> [B]`, the loss among it.
       augment: changes inputs in training; None for nothing.
+      evaluation_params: `(opt_state, params) -> params`, those to evaluate the model with.
       objects: for each axis of values that are neither numbers nor strings, its name and these values, each with the
         string that stands for it in arrays and results.
     """
@@ -34,6 +36,7 @@ class Setup(NamedTuple):
     loss: Loss
     measured: tuple[tuple[str, Loss], ...]
     augment: Augmentation | None
+    evaluation_params: EvaluationParams = evaluation_params
     objects: tuple[tuple[str, tuple[tuple[str, Any], ...]], ...] = ()
 
 
@@ -45,6 +48,11 @@ class Configured(NamedTuple):
     loss: Loss
     augment: Augmentation | None
     measured: tuple[tuple[str, Loss], ...]
+    evaluation_params: EvaluationParams = evaluation_params
+
+    def evaluated(self, state: State) -> tuple[optax.Params, Any]:
+        """Returns the parameters and the state with which the model is evaluated."""
+        return self.evaluation_params(state.opt_state, state.params), state.model_state
 
 
 def make_setup(
@@ -53,9 +61,10 @@ def make_setup(
     loss: Loss = cross_entropy,
     metrics: Mapping[str, Loss] | None = None,
     augment: Augmentation | None = None,
+    evaluation_params: EvaluationParams = evaluation_params,
 ) -> Setup:
     """Returns a setup of what a person gave."""
-    return Setup(model_factory(model), optimizer, loss, measures(loss, metrics), augment)
+    return Setup(model_factory(model), optimizer, loss, measures(loss, metrics), augment, evaluation_params)
 
 
 def loss_arguments(loss: Loss) -> tuple[str, ...]:
@@ -114,4 +123,5 @@ def configure(setup: Setup, values: Mapping) -> Configured:
         loss=functools.partial(setup.loss, **parts["loss"]) if parts["loss"] else setup.loss,
         augment=augment,
         measured=measured,
+        evaluation_params=setup.evaluation_params,
     )

@@ -75,6 +75,7 @@ def estimate(
     loss: Loss = losses.cross_entropy,
     metrics: Mapping[str, Loss] | None = None,
     augment: Augmentation | None = None,
+    evaluation_params: optimizers.EvaluationParams = optimizers.evaluation_params,
     num_evaluations: int = 1,
     memory: float | None = None,
 ) -> Cost:
@@ -83,7 +84,7 @@ def estimate(
     Raises:
       ValueError: as `sweep`.
     """
-    setup = make_setup(model, optimizer, loss, metrics, augment)
+    setup = make_setup(model, optimizer, loss, metrics, augment, evaluation_params)
     job = make_job(setup, runs, dataset, num_steps, num_evaluations)
     planned = plan(job, available() if memory is None else memory)
     mesh = programs.local_mesh()

@@ -46,13 +46,17 @@ def trace_run(
 
     Raises:
       UnsupportedModel: the model would be trained wrongly.
+      ValueError: it would be evaluated with something else than parameters.
     """
 
     def run(values, seed, batch):
         run = configure(values)
         state = init_state(run.model, run.optimizer, seed, batch.inputs)
         after = training.train_step(run.model, run.optimizer, state, batch, run.loss, run.augment)
-        outputs = training.predict(run.model, state.params, state.model_state, batch.inputs)
+        evaluated = run.evaluated(state)
+        if jax.tree.map(jnp.shape, evaluated[0]) != jax.tree.map(jnp.shape, state.params):
+            raise ValueError("evaluation_params does not return a tree like the parameters")
+        outputs = training.predict(run.model, *evaluated, batch.inputs)
         return outputs, [measure(outputs, batch.targets) for _, measure in run.measured], state, after
 
     values = {name: jax.ShapeDtypeStruct((), jnp.float32) for name in names}

@@ -56,6 +56,7 @@ def halve(
     loss: Loss = losses.cross_entropy,
     metrics: Mapping[str, Loss] | None = None,
     augment: Augmentation | None = None,
+    evaluation_params: optimizers.EvaluationParams = optimizers.evaluation_params,
     **options: Any,
 ) -> xr.Dataset:
     """Returns the results of successive halving (Jamieson & Talwalkar 2016, arXiv:1502.07943).
@@ -76,6 +77,7 @@ def halve(
       loss: as `sweep`.
       metrics: as `sweep`.
       augment: as `sweep`.
+      evaluation_params: as `sweep`.
       **options: further arguments of `sweep`, except `num_evaluations`, `record` and `shard`. Each rung has a folder
         of its own in `folder`.
 
@@ -87,9 +89,10 @@ def halve(
       ValueError: as `sweep`, or the factor or the rungs are not as described above.
     """
     folder = options.pop("folder", None)
-    job = make_job(make_setup(model, optimizer, loss, metrics, augment), runs, dataset, num_steps)
+    setup = make_setup(model, optimizer, loss, metrics, augment, evaluation_params)
+    job = make_job(setup, runs, dataset, num_steps)
     arrays = job.arrays
-    options |= {"loss": loss, "metrics": metrics, "augment": augment}
+    options |= {"loss": loss, "metrics": metrics, "augment": augment, "evaluation_params": evaluation_params}
     steps = default_rungs(num_steps, factor) if rungs is None else list(rungs)
     stops = [*steps, num_steps]
     description = describe(job) | {"rungs": " ".join(map(str, stops)), "factor": int(factor)}

@@ -91,13 +91,14 @@ def check(
     loss: Loss = losses.cross_entropy,
     metrics: Mapping[str, Loss] | None = None,
     augment: Augmentation | None = None,
+    evaluation_params: optimizers.EvaluationParams = optimizers.evaluation_params,
 ) -> Checked:
     """Returns the runs, once everything that can be known before training has been checked.
 
     Raises:
       ValueError: as `sweep`.
     """
-    setup = make_setup(model, optimizer, loss, metrics, augment)
+    setup = make_setup(model, optimizer, loss, metrics, augment, evaluation_params)
     job = make_job(setup, runs, dataset, num_steps, num_evaluations, record)
     return Checked(job.arrays, job.static)
 

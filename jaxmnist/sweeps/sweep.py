@@ -63,6 +63,7 @@ def sweep(
     loss: Loss = losses.cross_entropy,
     metrics: Mapping[str, Loss] | None = None,
     augment: Augmentation | None = None,
+    evaluation_params: optimizers.EvaluationParams = optimizers.evaluation_params,
     num_evaluations: int = 1,
     record: Sequence[str] | None = None,
     progress: bool = True,
@@ -88,6 +89,8 @@ def sweep(
         evaluated with the defaults of its keywords.
       metrics: name to a function of the same form; default the accuracy if the loss is the cross-entropy.
       augment: a function of a key and inputs `[B, ...]` that returns changed inputs, such as `jm.Affine()`.
+      evaluation_params: a function `(opt_state, params) -> params` that returns what to evaluate the model with; by
+        default, averages or slow parameters where an optimizer of optax keeps them, and else those that are trained.
       num_evaluations: how often to evaluate along training, evenly, apart from step 0.
       record: the splits, of `"train"`, `"validation"` and `"test"`, whose evaluations are recorded as the curves
         `recorded_*` with a dim `step`; default validation if there is more than one evaluation.
@@ -111,7 +114,7 @@ def sweep(
     """
     if record is None:
         record = ("validation",) if num_evaluations != 1 else ()
-    setup = make_setup(model, optimizer, loss, metrics, augment)
+    setup = make_setup(model, optimizer, loss, metrics, augment, evaluation_params)
     job = make_job(setup, runs, dataset, num_steps, num_evaluations, record)
     if memory is None:
         memory = available() if shard is None else DEFAULT_BYTES
