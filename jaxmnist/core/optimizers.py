@@ -1,6 +1,7 @@
 """Optimizers that can be named, on the command line and in results, and how any optimizer begins and updates."""
 
 import contextlib
+import functools
 import logging
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
@@ -13,8 +14,10 @@ import optax.contrib
 from jaxmnist import checks
 from jaxmnist.checks import checked_by
 from jaxmnist.core.arguments import OPT_STATE, PARAMS
-from jaxmnist.core.inputs import precision
+from jaxmnist.core.inputs import KEY_IMPLEMENTATION, precision
 
+# Keeps the keys of optimizers apart from those of a run, which are folded with other numbers.
+OPTIMIZER_KEYS = 2
 OptimizerFactory = Callable[..., optax.GradientTransformation]
 EvaluationParams = Callable[[Any, optax.Params], optax.Params]
 
@@ -33,14 +36,37 @@ class WithSlowParams(NamedTuple):
     slow: optax.Params
 
 
-def init(optimizer: optax.GradientTransformation, params: optax.Params) -> optax.OptState:
-    """Returns the state of an optimizer before the first update of parameters."""
-    with _without_advice():
+def init(optimizer: optax.GradientTransformation, params: optax.Params, seed: jax.typing.ArrayLike) -> optax.OptState:
+    """Returns the state of an optimizer before the first update.
+
+    Args:
+      optimizer: an optax gradient transformation.
+      params: the parameters that it will update.
+      seed: `[]` int, of the run; random keys in the state, which are those of all runs, are folded with it.
+    """
+    # The implementation of keys that are made in here would otherwise be whatever JAX_DEFAULT_PRNG_IMPL says.
+    with _without_advice(), jax.default_prng_impl(KEY_IMPLEMENTATION):
         opt_state = optimizer.init(params)
     if _found(opt_state, optax.LookaheadState):
         opt_state = WithSlowParams(opt_state, params)
     # Some states begin as the parameters themselves: copied, so that the memory of each can be reused.
-    return jax.tree.map(jnp.copy, opt_state)
+    opt_state = jax.tree.map(jnp.copy, opt_state)
+    return jax.tree_util.tree_map_with_path(functools.partial(_of_run, seed), opt_state)
+
+
+def _of_run(seed: jax.typing.ArrayLike, path: tuple, leaf: jax.Array) -> jax.Array:
+    """Returns a leaf of an optimizer's state, folded with the run's seed if it is a random key."""
+
+    def folded(key):
+        return jax.random.fold_in(jax.random.fold_in(key, OPTIMIZER_KEYS), seed)
+
+    if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+        return jax.vmap(folded)(leaf.ravel()).reshape(leaf.shape)
+    # Keys of the old style are plain numbers, and only their name tells.
+    name = str(getattr(path[-1], "name", getattr(path[-1], "key", ""))) if path else ""
+    if leaf.dtype == jnp.uint32 and leaf.shape == (2,) and name.endswith(("key", "rng")):
+        return jax.random.key_data(folded(jax.random.wrap_key_data(leaf, impl=KEY_IMPLEMENTATION)))
+    return leaf
 
 
 def update(
@@ -77,7 +103,7 @@ def update(
     before = (optax.LookaheadParams(params, opt_state.slow), opt_state.opt_state) if has_slow else (params, opt_state)
     try:
         # Adam's bias correction would otherwise have 64 bits if JAX_ENABLE_X64 is set, and runs would differ.
-        with jax.enable_x64(precision(params) == jnp.float64):
+        with jax.enable_x64(precision(params) == jnp.float64), jax.default_prng_impl(KEY_IMPLEMENTATION):
             updates, after = _told(optimizer, grads, *before, told)
     except (TypeError, ValueError, AttributeError) as error:
         raise ValueError(f"state.opt_state is not one of this optimizer and params: {checks.reason(error)}") from error
