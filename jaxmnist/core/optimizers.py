@@ -105,10 +105,23 @@ def update(
         # Adam's bias correction would otherwise have 64 bits if JAX_ENABLE_X64 is set, and runs would differ.
         with jax.enable_x64(precision(params) == jnp.float64), jax.default_prng_impl(KEY_IMPLEMENTATION):
             updates, after = _told(optimizer, grads, *before, told)
+        if _shapes(updates) != _shapes(before[0]):
+            # Added to the parameters, they might be broadcast.
+            raise ValueError("its updates do not have the shapes of the parameters")
+        if _structure(after) != _structure(before[1]):
+            raise ValueError("its state changes its structure, so that no loop can carry it")
     except (TypeError, ValueError, AttributeError) as error:
         raise ValueError(f"state.opt_state is not one of this optimizer and params: {checks.reason(error)}") from error
     updated = optax.apply_updates(before[0], updates)
     return (updated.fast, WithSlowParams(after, updated.slow)) if has_slow else (updated, after)
+
+
+def _structure(tree: Any) -> Any:
+    return jax.tree.structure(tree)
+
+
+def _shapes(tree: Any) -> list[tuple[int, ...]]:
+    return [jnp.shape(leaf) for leaf in jax.tree.leaves(tree)]
 
 
 def _told(optimizer: optax.GradientTransformation, grads: optax.Updates, params: Any, opt_state: Any, told: dict):

@@ -54,7 +54,7 @@ def trace_run(
         state = init_state(run.model, run.optimizer, seed, batch.inputs)
         after = training.train_step(run.model, run.optimizer, state, batch, run.loss, run.augment)
         evaluated = run.evaluated(state)
-        if jax.tree.map(jnp.shape, evaluated[0]) != jax.tree.map(jnp.shape, state.params):
+        if _shapes(evaluated[0]) != _shapes(state.params):
             raise ValueError("evaluation_params does not return a tree like the parameters")
         outputs = training.predict(run.model, *evaluated, batch.inputs)
         return outputs, [measure(outputs, batch.targets) for _, measure in run.measured], state, after
@@ -65,6 +65,10 @@ def trace_run(
     )
     batch = Batch(inputs, targets, jax.ShapeDtypeStruct((1,), jnp.float32))
     return jax.make_jaxpr(run)(values, jax.ShapeDtypeStruct((), jnp.int32), batch)
+
+
+def _shapes(tree: Any) -> tuple:
+    return jax.tree.structure(tree), [jnp.shape(leaf) for leaf in jax.tree.leaves(tree)]
 
 
 def checksums(dataset: Dataset) -> dict[str, int]:
