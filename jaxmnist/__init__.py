@@ -4,6 +4,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 from jaxmnist.core import losses as losses
+from jaxmnist.core import schedules as schedules
 from jaxmnist.core.augmentation import Affine as Affine
 from jaxmnist.core.model import Model as Model
 from jaxmnist.core.models import CNN as CNN
@@ -141,6 +142,7 @@ _NOW = (
     "losses",
     "plan",
     "sample",
+    "schedules",
     "sweep",
     "train_step",
     "uniform",
