@@ -19,7 +19,7 @@ MAX_SHOWN = 80
 def shown(value: object) -> str:
     """Returns a value in a few words; arrays by dtype and shape, since all of their numbers say less."""
     shape, dtype = getattr(value, "shape", None), getattr(value, "dtype", None)
-    if shape and dtype is not None:
+    if shape and dtype is not None and not isinstance(value, type):
         return f"a {dtype} array of shape {tuple(shape)}"
     if isinstance(value, int) and not -(10**30) < value < 10**30:
         # Python refuses to print the longest ones, in other values too.

@@ -1,6 +1,7 @@
 """What all tests share: strict numerics, and a data set small enough to sweep in a blink."""
 
 import os
+import platform
 import subprocess
 import sys
 import tempfile
@@ -14,7 +15,11 @@ if "PYTEST_XDIST_WORKER" not in os.environ:
     os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
     # Fast tests compile longer than they compute. `.ci/run` runs them optimized too; slow tests are always optimized.
     if "slow" not in "".join(sys.argv).replace("not slow", ""):
-        os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
+        # XLA's older emitters of fused operations take half the time of its newer ones to compile. They multiply and
+        # add in one instruction here and in two there, which rounds otherwise: AVX has no such instruction.
+        flags = "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
+        flags += " --xla_cpu_max_isa=AVX" * (platform.machine() == "x86_64")
+        os.environ.setdefault("XLA_FLAGS", flags)
 
 import jax
 import numpy as np

@@ -63,8 +63,8 @@ MUTATIONS = (
     Mutation(
         "all runs of a sweep have the initial parameters of one seed",
         "sweeps/programs.py",
-        "run.model, run.optimizer, inputs.seed, images)",
-        "run.model, run.optimizer, 0 * inputs.seed, images)",
+        "run.model, run.optimizer, inputs.seed, examples,",
+        "run.model, run.optimizer, 0 * inputs.seed, examples,",
         "tests/sweeps/test_sweep.py::test_every_run_equals_the_same_run_alone",
     ),
     Mutation(
@@ -77,7 +77,7 @@ MUTATIONS = (
     Mutation(
         "the last, partial batch of an evaluation counts its padding",
         "core/training.py",
-        "weights = (rows < num_images).astype(jnp.float32)",
+        "weights = (rows < num_examples).astype(jnp.float32)",
         "weights = jnp.ones(batch_size)",
         "tests/core/test_training.py",
     ),
@@ -110,18 +110,39 @@ MUTATIONS = (
         "tests/networks/test_run.py::test_an_interrupted_run_ends_as_if_it_had_not_been",
     ),
     Mutation(
-        "running statistics are trained as if they were parameters",
-        "core/model.py",
-        "if others:",
-        "if False:",
-        "tests/core/test_model.py::test_a_collection_that_would_be_trained_is_refused_by_name",
+        "running statistics stay as they were",
+        "core/adapters/linen.py",
+        "return outputs, {**state, **after}",
+        "return outputs, state",
+        "tests/core/test_linen.py::test_a_sweep_of_batch_normalisation_is_the_loop_of_flaxs_guide_whatever_the_batch_sizes",
+    ),
+    Mutation(
+        "examples that influence each other are padded",
+        "sweeps/sweep.py",
+        "max_padding=1.0 if job.rows_interact else padding",
+        "max_padding=padding",
+        "tests/core/test_linen.py::test_a_sweep_of_batch_normalisation_is_the_loop_of_flaxs_guide_whatever_the_batch_sizes",
+    ),
+    Mutation(
+        "a training flag is the same in evaluation",
+        "core/adapters/flags.py",
+        "FLAGS[name] == training for",
+        "FLAGS[name] for",
+        "tests/core/test_linen.py::test_a_training_flag_reaches_a_module_under_whatever_name_it_has",
+    ),
+    Mutation(
+        "a traced factor of an Equinox module is trained",
+        "core/adapters/factory.py",
+        "0.5 if is_traced(value) else value",
+        "value",
+        "tests/sweeps/test_any_model.py::test_constants_of_equinox_are_neither_trained_nor_decayed",
     ),
     Mutation(
         "a training flag within a model is never set",
-        "core/model.py",
+        "core/adapters/linen.py",
         "if any(map(operator.eq,",
         "if False and any(map(operator.eq,",
-        "tests/core/test_model.py::test_a_flag_that_would_never_be_set_is_refused_by_name",
+        "tests/core/test_linen.py::test_a_flag_within_a_module_that_nobody_sets_is_refused_by_name",
     ),
     Mutation(
         "another optimizer of the same name is taken for the same",
@@ -133,8 +154,8 @@ MUTATIONS = (
     Mutation(
         "other images are taken for the same",
         "sweeps/fingerprint.py",
-        "zlib.crc32(array.tobytes(), crc)",
-        "zlib.crc32(b'', crc)",
+        "+ seen.tobytes(), crc)",
+        ", crc)",
         "tests/sweeps/test_sweep_folder.py::test_the_same_names_of_something_else_are_refused",
     ),
     Mutation(

@@ -41,6 +41,7 @@ import jaxmnist as jm
 from jaxmnist.analysis import noise
 from jaxmnist.core import arguments
 from jaxmnist.core.state import STATE
+from jaxmnist.data import arrays
 from jaxmnist.data.dataset import DATASET
 from jaxmnist.data.dataset import SPLIT as SPLIT_KIND
 from jaxmnist.sweeps import arguments as sweeps
@@ -52,9 +53,10 @@ MODEL, OPTIMIZER = jm.SoftmaxRegression(4), optax.sgd(0.1)
 RUNS = jm.grid(learning_rate=[0.1, 0.2], batch_size=[4], seed=[0, 1])
 # Dataclasses and the like, which hold what functions then check: their fields are in the cases of those.
 CLASSES = {
-    "Affine", "Batch", "CNN", "Classifier", "DataError", "Dataset", "DatasetUnavailable", "MLP", "SoftmaxRegression",
-    "Split", "State",
+    "Affine", "Batch", "CNN", "Classifier", "DataError", "Dataset", "DatasetUnavailable", "MLP", "Model",
+    "SoftmaxRegression", "Split", "State",
 }  # fmt: skip
+MODULES = {"losses"}
 
 
 @functools.cache
@@ -67,15 +69,13 @@ def make_batch(**more):
 
 
 def step_arguments():
-    return dict(
-        model=MODEL, optimizer=OPTIMIZER, state=state(), batch=make_batch(), augment=None, label_smoothing=0.1,
-    )  # fmt: skip
+    return dict(model=MODEL, optimizer=OPTIMIZER, state=state(), batch=make_batch(), augment=None)
 
 
 def fit_arguments():
     return dict(
         model=MODEL, optimizer=OPTIMIZER, state=state(), split=SPLIT, order=np.arange(8), batch_size=4, num_steps=2,
-        padded_batch_size=5, augment=None, label_smoothing=None,
+        padded_batch_size=5, augment=None,
     )  # fmt: skip
 
 
@@ -108,23 +108,22 @@ def make_dataset(**more):
     return jm.Dataset(**dict(name="x", class_names=NAMES, train=SPLIT, validation=SPLIT, test=SPLIT) | more)
 
 
-NOT_A_MODEL = is_not() | one_of([jm.SoftmaxRegression, dict(a=1)])
-NOT_IMAGES = one_of(THINGS, ARRAYS, [SPLIT.inputs[0], SPLIT.inputs / 255, SPLIT.inputs.astype(int), SPLIT.inputs[:0]])
-NOT_LABELS = one_of(
-    THINGS,
-    ARRAYS,
-    [SPLIT.targets[:2], SPLIT.targets.astype(float), SPLIT.targets - 4, SPLIT.targets + 4, SPLIT.targets[:0]],
-)
+NOT_A_MODEL = is_not() | one_of([dict(a=1), (len,), (1, 2), math.hypot])
+NOT_INPUTS = one_of(THINGS, [np.zeros(0), np.zeros((0, 6, 5, 1)), SPLIT.inputs[:0], np.zeros(3, complex)])
+NOT_OF_THE_SPLIT = NOT_INPUTS | one_of(ARRAYS, [SPLIT.inputs[0], np.full(SPLIT.inputs.shape, np.inf)])
+NOT_TARGETS = one_of(THINGS, ARRAYS, [SPLIT.targets[:2], SPLIT.targets[:0], np.full(47, np.nan)])
+NOT_LABELS = one_of([SPLIT.targets.astype(float), SPLIT.targets - 4, SPLIT.targets + 4, np.zeros((47, 4), int)])
 NOT_A_SPLIT = one_of(THINGS, ARRAYS, [tuple(SPLIT), dict(SPLIT._asdict())]) | st.one_of(
-    NOT_IMAGES.map(lambda images: altered_split(images=images)),
-    NOT_LABELS.map(lambda labels: altered_split(labels=labels)),
+    NOT_OF_THE_SPLIT.map(lambda inputs: altered_split(inputs=inputs)),
+    NOT_TARGETS.map(lambda targets: altered_split(targets=targets)),
 )
+NOT_OF_CLASSES = NOT_LABELS.map(lambda targets: altered_split(targets=targets))
 OTHER_IMAGES = make_split(5, 0, (7, 5, 1))
 NOT_A_DATASET = st.one_of(
     one_of(THINGS, ARRAYS, [jm.Dataset, SPLIT]),
-    NOT_A_SPLIT.map(lambda split: make_dataset(test=split)),
+    (NOT_A_SPLIT | NOT_OF_CLASSES).map(lambda split: make_dataset(test=split)),
     one_of([make_dataset(validation=OTHER_IMAGES), make_dataset(class_names=("a",)), make_dataset(name=3)]),
-    one_of(THINGS, ["abcd", (1, 2, 3, 4)]).map(lambda names: make_dataset(class_names=names)),
+    one_of(things_but(()), ["abcd", (1, 2, 3, 4)]).map(lambda names: make_dataset(class_names=names)),
 )
 NOT_PARAMS = one_of(THINGS, ARRAYS) | st.just({"Dense_0": {"kernel": np.zeros((4, 7)), "bias": np.zeros(4)}})
 NOT_WEIGHTS = one_of(
@@ -132,8 +131,8 @@ NOT_WEIGHTS = one_of(
     [np.array([1, -1, 1], np.float32), np.ones(3, int), np.full(3, np.inf, np.float32)],
 )  # fmt: skip
 NOT_A_BATCH = one_of(THINGS, ARRAYS, [SPLIT, tuple(make_batch())]) | st.one_of(
-    NOT_IMAGES.map(lambda images: make_batch(images=images)),
-    NOT_LABELS.map(lambda labels: make_batch(labels=labels)),
+    NOT_OF_THE_SPLIT.map(lambda inputs: make_batch(inputs=inputs)),
+    NOT_TARGETS.map(lambda targets: make_batch(targets=targets)),
     NOT_WEIGHTS.map(lambda weights: make_batch(weights=weights)),
 )
 NOT_RUNS = one_of(THINGS, ARRAYS) | st.one_of(
@@ -148,9 +147,10 @@ NOT_RUNS = one_of(THINGS, ARRAYS) | st.one_of(
     one_of([{"seed": [0]}, {"batch_size": [1]}, {1: [0], "seed": [0], "batch_size": [1]}, {**RUNS, "seed": [0]}]),
 )
 NOT_AN_AXIS = one_of(
-    [None, object(), [], (), {}, 1j, [None], [math.nan], [math.inf], [1e39], [10**400], [0.1, "a"], [0.1, True]],
-    [[0.1, 0.1], [[0.1]], np.zeros(0), np.full(3, np.nan), [1, 2**64], [b"x"], [1j], np.array([None])],
+    [object(), [], (), {}, 1j, [math.nan], [math.inf], [1e39], [10**400], [0.1, "a"], [0.1, True]],
+    [[0.1, 0.1], [[0.1]], np.zeros(0), np.full(3, np.nan), [1, 2**64], [b"x"], [1j]],
 )
+NOT_OBJECTS = one_of([None, [None], np.array([None]), print, [(1, 2)]])
 NOT_ORDER = one_of(THINGS, ARRAYS[:2], [np.arange(7), np.arange(8.0), np.arange(40, 48), np.arange(-1, 7), [1] * 8])
 NOT_MEMORY = one_of(things_but(None), [True, math.nan, math.inf, 0, -1, 1e4])
 NOT_A_SHARD = one_of(things_but(None), [(0, 2), (3, 2), (1, 2, 3), [1, 2], (1.0, 2), 3])
@@ -167,10 +167,14 @@ def cases(function, valid, **bad):
     return [Case(function, name, strategy, valid, words.get(name, "")) for name, strategy in bad.items()]
 
 
-register(arguments.MODULE, NOT_A_MODEL)
+register(arguments.MODEL, NOT_A_MODEL)
+register(arguments.METRICS.kind, one_of(things_but(None, {}), ARRAYS[:2], [{"a b": len}, {"loss": len}, {"mae": 3}]))
+register(arguments.DTYPE, is_not() | one_of(["float16", "int32", np.int64, int]))
+register(arguments.ARRAYS, one_of([{"a": "x"}, [print], object(), "x", 1j, np.array(["x"])]))
+register(arrays.ANY_ARRAY, st.none())
 register(arguments.TRANSFORMATION, is_not() | st.just(optax.sgd))
 register(arguments.PARAMS, NOT_PARAMS)
-register(arguments.IMAGES, NOT_IMAGES)
+register(arguments.INPUTS, NOT_INPUTS)
 register(arguments.ORDER, NOT_ORDER)
 register(arguments.BATCH, NOT_A_BATCH)
 register(STATE, is_not() | st.just(tuple(range(5))))
@@ -192,16 +196,22 @@ register(
 
 CASES = [
     *declared(
-        jm.init_state, lambda: dict(model=MODEL, optimizer=OPTIMIZER, seed=0, images=SPLIT.inputs),
+        jm.init_state, lambda: dict(model=MODEL, optimizer=OPTIMIZER, seed=0, inputs=SPLIT.inputs),
         model=one_of([jm.SoftmaxRegression(-1), jm.MLP(-3, 4), jm.CNN((2,), (3, 3)), jm.MLP("x")]),
     ),
-    *declared(jm.train_step, step_arguments),
+    *declared(jm.train_step, step_arguments, batch=NOT_LABELS.map(lambda labels: make_batch(targets=labels[:3]))),
     *declared(
         jm.fit, fit_arguments, batch_size=NOT_31_BITS | st.integers(48), num_steps=st.just(2**30),
-        padded_batch_size=st.integers(0, 3) | st.just(2**31),
+        padded_batch_size=st.integers(0, 3) | st.just(2**31), split=NOT_OF_CLASSES,
     ),
-    *declared(jm.evaluate, evaluate_arguments),
+    *declared(jm.evaluate, evaluate_arguments, split=NOT_OF_CLASSES),
     *declared(jm.estimate_noise, batches_arguments),
+    *declared(
+        jm.from_arrays, lambda: dict(inputs=SPLIT.inputs, targets=SPLIT.targets),
+        inputs=NOT_OF_THE_SPLIT | one_of([[[1], [1, 2]], np.full((47, 2), np.nan)]),
+        targets=NOT_TARGETS | one_of([["a"] * 47, [[1], [1, 2]]]),
+        class_names=st.just(["a"]), validation=st.just(0.9) | st.just(1e-6), test=st.just(0.95) | st.just(1e-6),
+    ),
     *declared(jm.noise_scale_along_training, noise_arguments, batch_size=st.integers(48)),
     *declared(jm.example_order, lambda: dict(num_examples=5, seed=0, length=3)),
     *declared(jm.batches, lambda: dict(split=SPLIT, batch_size=4), batch_size=st.integers(48)),
@@ -223,9 +233,10 @@ CASES = [
     ),
     *declared(jm.plan, lambda: dict(runs=RUNS), static=NOT_RECORD),
     *cases(
-        jm.grid, dict, learning_rate=NOT_AN_AXIS, batch_size=NOT_AN_AXIS | one_of([True, "8"]), seed=NOT_AN_AXIS
+        jm.grid, dict, learning_rate=NOT_AN_AXIS, batch_size=NOT_AN_AXIS | NOT_OBJECTS | one_of([True, "8"]),
+        seed=NOT_AN_AXIS | NOT_OBJECTS,
     ),
-    *cases(jm.sample, dict, learning_rate=NOT_AN_AXIS, seed=NOT_AN_AXIS | one_of(["x", True])),
+    *cases(jm.sample, dict, learning_rate=NOT_AN_AXIS, seed=NOT_AN_AXIS | NOT_OBJECTS | one_of(["x", True])),
     *declared(jm.uniform, lambda: dict(low=0, high=1), low=st.floats(1), high=st.floats(max_value=0)),
     *declared(
         jm.loguniform, lambda: dict(low=0.1, high=1), low=NOT_POSITIVE | st.floats(1),
@@ -259,14 +270,14 @@ def test_the_positional_arguments_of_samples_and_unions(num_runs, seed):
 
 
 def test_every_public_function_is_in_the_table():
-    functions = {name for name in jm.__all__ if not inspect.isclass(getattr(jm, name))}
+    functions = {name for name in jm.__all__ if inspect.isroutine(getattr(jm, name))}
     assert functions == named_functions([*CASES, *OF_RESULTS]) | {"union", "use_cores"}
-    assert set(jm.__all__) - functions == CLASSES
+    assert set(jm.__all__) - functions == CLASSES | MODULES
 
 
 def test_every_argument_of_every_public_function_is_in_the_table():
     given_names = {(case.function.__name__, case.name) for case in [*CASES, *OF_RESULTS]}
-    for name in set(jm.__all__) - CLASSES - {"union", "grid", "sample"}:
+    for name in set(jm.__all__) - CLASSES - MODULES - {"union", "grid", "sample"}:
         for argument, parameter in inspect.signature(getattr(jm, name)).parameters.items():
             if parameter.kind not in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL):
                 assert (name, argument) in given_names, (name, argument)

@@ -33,6 +33,7 @@ import jaxmnist as jm
 from jaxmnist.analysis import arguments, intervals, statistics
 from jaxmnist.networks import classifier as classifiers
 from jaxmnist.plots import networks
+from jaxmnist.sweeps import arguments as sweeps
 
 CLASS_NAMES = ("a", "b", "c", "d")
 SPLIT = make_split(6, 0)
@@ -157,6 +158,7 @@ register(
     lambda kind: lacking(*kind.variables, attributes=kind.attributes) | (RATES_AS_WORDS if kind.numbers else NO_RESULT),
 )
 register(arguments.IsTable, lambda kind: NOT_A_TABLE)
+register(sweeps.UNCONFIGURED, is_not() | one_of([dict(a=1), (len,), (1, 2)]))
 register(intervals.FRACTIONS, NOT_ACCURACIES)
 register(statistics.POSITIVE, NOT_FACTORS)
 register(networks.LABELS, NOT_LABELS)

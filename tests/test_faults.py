@@ -30,6 +30,7 @@ from jaxmnist.sweeps.folder import SweepFolder, is_unfinished
 
 HERE = Path(__file__).resolve().parent
 MODEL = jm.SoftmaxRegression(4)
+ADAM = optax.adam(0.01)
 RUNS = jm.grid(learning_rate=[0.1, 0.5], batch_size=[1, 2, 40], seed=range(2))
 sweep_module = importlib.import_module("jaxmnist.sweeps.sweep")
 
@@ -48,7 +49,7 @@ def sweep(tiny, folder=None):
 
 def train(tiny, folder, warn=pytest.fail):
     numbers = dict(batch_size=5, num_steps=37, evaluation_steps=20)
-    return run.train_run(MODEL, optax.adam(0.01), tiny, 3, **numbers, folder=folder, warn=warn)[0]
+    return run.train_run(MODEL, ADAM, tiny, 3, **numbers, folder=folder, warn=warn)[0]
 
 
 def fill_the_disk(monkeypatch, after):

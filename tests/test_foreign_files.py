@@ -1,6 +1,7 @@
 """A person's files in our folders: what writes there works or refuses by a sentence, and leaves them as they are."""
 
 import contextlib
+import functools
 import importlib
 import io
 import os
@@ -25,6 +26,7 @@ from jaxmnist.sweeps import folder, programs
 
 sweep_module = importlib.import_module("jaxmnist.sweeps.sweep")
 MODEL = jm.SoftmaxRegression(4)
+SGD = optax.sgd(0.1)
 RUNS = jm.grid(learning_rate=[0.1, 0.5], batch_size=[1, 2, 40], seed=range(2))
 FEW = ("--num-seeds", 2, "--num-steps", 4, "--learning-rates", 0.1, 0.2, "--batch-sizes", 4, 8)
 RATES = (word for name in ("sgd", "momentum", "adam", "adamw") for word in (f"--{name}-rates", 0.01))
@@ -44,6 +46,11 @@ def all_but(*slow: str) -> list:
     return [pytest.param(what, marks=pytest.mark.slow if what in slow else ()) for what in SCRIPTS]
 
 
+# What draws, by module of `plots`.
+DRAWING = {
+    "report": ("scatter", "heatmap", "budget_maps", "target_maps", "noise_curve"),
+    "networks": ("training_curves", "confusion", "mistakes", "filters"),
+}
 FUNCTIONS = ("sweep", "halve", "save", "save_model", "train_run")
 # Names that nothing of ours has, hidden ones and near ones among them.
 OTHER_NAMES = (
@@ -81,8 +88,9 @@ def sweep(tiny, folder, optimizer=optax.sgd):
     return jm.sweep(MODEL, optimizer, RUNS, tiny, num_steps=4, progress=False, folder=folder)
 
 
+@functools.cache
 def make_classifier():
-    params = jm.init_state(MODEL, optax.sgd(0.1), 0, np.zeros((1, 6, 5, 1), np.uint8)).params
+    params = jm.init_state(MODEL, SGD, 0, np.zeros((1, 6, 5, 1), np.uint8)).params
     return jm.Classifier(MODEL, (params,), (6, 5, 1), tuple("abcd"))
 
 
@@ -98,6 +106,9 @@ def write(tiny, monkeypatch, capsys, many_segments):
     blank = matplotlib.figure.Figure(figsize=(1, 1))
     draw = blank.savefig
     monkeypatch.setattr(matplotlib.figure.Figure, "savefig", lambda self, *args, **kwargs: draw(*args, **kwargs))
+    for module, names in DRAWING.items():
+        for name in names:
+            monkeypatch.setattr(f"jaxmnist.plots.{module}.{name}", lambda *args: blank)
 
     def write(what, folder, *further):
         if what == "sweep":
@@ -111,7 +122,7 @@ def write(tiny, monkeypatch, capsys, many_segments):
         elif what == "train_run":
             place = folder / "checkpoints" / "seed_0"
             numbers = dict(batch_size=5, num_steps=12, evaluation_steps=6)
-            run.train_run(MODEL, optax.sgd(0.1), tiny, 0, **numbers, folder=place)
+            run.train_run(MODEL, SGD, tiny, 0, **numbers, folder=place)
         else:
             script = what.split()[0]
             # What is resumed has its options.

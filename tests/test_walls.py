@@ -2,6 +2,7 @@
 
 import ast
 import inspect
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -18,12 +19,17 @@ FORBIDDEN = {("plots", "sweeps")}
 MAX_FILE_LINES, MAX_SCRIPT_LINES = 350, 200
 MAX_FUNCTION_LINES, MAX_SCRIPT_FUNCTION_LINES = 60, 50
 MAX_ARGUMENTS = 7
-MANY_ARGUMENTS = {"sweep", "fit", "train_run"}
+# Public functions that take what `sweep` takes, and those that train one run.
+MANY_ARGUMENTS = {
+    "sweeps/sweep.py": "sweep", "sweeps/job.py": "check", "sweeps/costs.py": "estimate", "sweeps/halving.py": "halve",
+    "sweeps/rerun.py": "rerun", "core/training.py": "fit", "networks/run.py": "train_run",
+}  # fmt: skip
 # What scripts import besides public names and studies: limits, optimizers by name, and one long run.
 INTERNALS_OF_SCRIPTS = {
-    "checks", "core.optimizers", "core.state", "host.progress", "networks.classifier", "networks.report",
+    "checks", "core.models", "core.optimizers", "core.state", "host.progress", "networks.classifier", "networks.report",
     "networks.run", "sweeps.cluster", "sweeps.halving", "sweeps.runs",
 }  # fmt: skip
+OTHER_PACKAGES = ("jax", "flax", "optax", "numpy", "xarray", "pandas", "scipy", "matplotlib", "orbax", "sklearn", "PIL")
 WITHOUT_CHECKS = ("core/training.py", "core/losses.py", "core/models.py")
 
 
@@ -149,7 +155,8 @@ def test_rooms_are_small(path):
         assert length(function) <= most, f"{function.name} has {length(function)} lines"
         arguments = function.args
         count = len(arguments.args) + len(arguments.kwonlyargs) + len(arguments.posonlyargs)
-        if function.name not in MANY_ARGUMENTS and path.is_relative_to(PACKAGE):
+        may_be_many = any(path == PACKAGE / place and function.name == name for place, name in MANY_ARGUMENTS.items())
+        if not may_be_many and path.is_relative_to(PACKAGE):
             assert count <= MAX_ARGUMENTS, f"{function.name} takes {count} arguments"
 
 
@@ -170,7 +177,12 @@ def test_every_public_name_has_a_type(tmp_path):
     """Editors resolve a name as the type checker does."""
     program = tmp_path / "names.py"
     program.write_text("import jaxmnist as jm\n" + "".join(f"reveal_type(jm.{name})\n" for name in jm.__all__))
-    command = [sys.executable, "-m", "mypy", "--config-file", str(ROOT / "pyproject.toml"), str(program)]
+    # What comes from other packages is Any here: nothing of theirs has to be read, and no name can borrow their types.
+    others = [f"{name}.*" for name in OTHER_PACKAGES]
+    config = tmp_path / "pyproject.toml"
+    skipped = f'\n[[tool.mypy.overrides]]\nmodule = {others}\nfollow_imports = "skip"\n'
+    config.write_text((ROOT / "pyproject.toml").read_text() + skipped)
+    command = [sys.executable, "-m", "mypy", "--config-file", str(config), "--cache-dir", os.devnull, str(program)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
     revealed = [line for line in done.stdout.splitlines() if "Revealed type is" in line]
     assert len(revealed) == len(jm.__all__), done.stdout

@@ -80,7 +80,7 @@ def _begun(model: nn.Module, optimizer: optimizers.OptimizerFactory, runs: dict,
     job = make_job(make_setup(model, optimizer), runs, dataset, num_steps)
     for program in plan(job, DEFAULT_BYTES):
         spec = programs.ProgramSpec(job.setup, program.static, mesh)
-        inputs = programs.make_inputs(mesh, job.arrays, program)
+        inputs = programs.make_inputs(spec, job.arrays, program)
         yield spec, inputs, program, programs.init(spec, inputs, data.train.inputs)
 
 

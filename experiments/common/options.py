@@ -14,13 +14,13 @@ import tyro
 
 import jaxmnist as jm
 from jaxmnist import checks
+from jaxmnist.core.models import NAMED_MODELS
 from jaxmnist.core.optimizers import OPTIMIZERS
 from jaxmnist.sweeps.runs import MAX_RUNS
 
 from .config import OPTIONS_OF_ONE_CALL, load_config
 from .program import fail, usage_errors
 
-MODELS: dict[str, Callable[..., nn.Module]] = {"softmax": jm.SoftmaxRegression, "mlp": jm.MLP, "cnn": jm.CNN}
 DEFAULT_MOMENTUM = 0.9
 Options = TypeVar("Options")
 
@@ -76,7 +76,7 @@ class TrainingOptions(RunOptions):
 
     def build(self, dataset: jm.Dataset) -> tuple[nn.Module, Callable[..., optax.GradientTransformation]]:
         """Returns the model and the optimizer factory."""
-        return MODELS[self.model](num_classes=len(dataset.class_names)), OPTIMIZERS[self.optimizer]
+        return NAMED_MODELS[self.model](num_classes=len(dataset.class_names)), OPTIMIZERS[self.optimizer]
 
 
 def parse(options: Callable[..., Options], description: str | None, pretty: dict | None = None) -> Options:

@@ -32,11 +32,11 @@ FRACTIONS = Numbers("a sequence of fractions in [0, 1], or nan,", lambda x: np.i
 
 def half_width(deviation: npt.ArrayLike, count: npt.ArrayLike) -> Any:
     """Returns half the width of the 95 % t interval of a mean (Student 1908), from a standard deviation and a count."""
-    from scipy import stats
+    from scipy import special  # half a second faster to import than scipy.stats
 
     count = np.asarray(count, np.float64)
-    with np.errstate(invalid="ignore"):
-        return stats.t.ppf((1 + CONFIDENCE) / 2, count - 1) / np.sqrt(count) * np.asarray(deviation)
+    freedom = np.where(count > 1, count - 1, np.nan)
+    return special.stdtrit(freedom, (1 + CONFIDENCE) / 2) / np.sqrt(count) * np.asarray(deviation)
 
 
 @checked_by(accuracies=FRACTIONS, num_images=Whole(1))
@@ -50,13 +50,13 @@ def interval(accuracies: npt.ArrayLike, num_images: int) -> Interval:
     Raises:
       ValueError: there is no accuracy, one is below 0 or above 1, or the number of images is below 1.
     """
-    from scipy import stats
-
     values = np.asarray(accuracies, np.float64)
     mean = float(values.mean())
     if len(values) == 1:
         if math.isnan(mean):
             return Interval(mean, math.nan, math.nan, "no interval")
+        from scipy import stats
+
         wilson = stats.binomtest(round(mean * num_images), num_images).proportion_ci(CONFIDENCE, "wilson")
         return Interval(
             mean, float(wilson.low), float(wilson.high), f"Wilson interval over {num_images} images, 1 seed"

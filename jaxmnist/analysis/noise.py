@@ -16,7 +16,7 @@ import pandas as pd
 
 from jaxmnist.checks import FUNCTION, MAX_STEPS, SEED, Kind, Where, Whole, checked_by, is_ascending, raise_invalid
 from jaxmnist.core import losses, training
-from jaxmnist.core.arguments import MODEL, PARAMS, TRANSFORMATION, check_measures
+from jaxmnist.core.arguments import ARRAYS, MODEL, PARAMS, TRANSFORMATION, check_measures
 from jaxmnist.core.losses import Loss
 from jaxmnist.core.model import NO_STATE, ModelLike
 from jaxmnist.core.state import init_state
@@ -60,7 +60,7 @@ def _check_estimate(given: SimpleNamespace) -> None:
     )
 
 
-@checked_by(_check_estimate, model=MODEL, params=PARAMS, batches=IsBatches(), loss=FUNCTION)
+@checked_by(_check_estimate, model=MODEL, params=PARAMS, batches=IsBatches(), model_state=ARRAYS, loss=FUNCTION)
 def estimate_noise(
     model: ModelLike,
     params: optax.Params,

@@ -17,6 +17,13 @@ from jaxmnist.core.model import Model
 from jaxmnist.data.dataset import MAX_EXAMPLES, Batch, check_arrays, check_labels
 
 
+def _is_float(value: Any) -> bool:
+    try:
+        return value is not None and np.dtype(value) in (np.float32, np.float64) and value is not float
+    except (TypeError, ValueError):
+        return False
+
+
 class IsModel(checks.Kind):
     """Whatever a `Model` can be made of; functions of one run are given that."""
 
@@ -52,7 +59,13 @@ INPUTS = Where(
     ),
 )
 AUGMENTATION = Optional(FUNCTION)
-DTYPE = Where("float32 or float64", lambda value: np.dtype(value) in (np.float32, np.float64))
+DTYPE = Where("float32 or float64", _is_float)
+ARRAYS = Where(
+    "a tree of arrays of numbers",
+    lambda value: all(
+        getattr(getattr(leaf, "dtype", None), "kind", "U") not in "UO" for leaf in jax.tree.leaves(value)
+    ),
+)
 METRICS = Optional(
     Where(
         "a mapping of names, other than 'loss', to functions",
@@ -135,7 +148,9 @@ def check_measures(model: Model, variables, examples, measured: Mapping[str, Los
 
 
 def check_fit(given: SimpleNamespace) -> None:
-    """Raises ValueError if the numbers of `fit` do not fit together."""
+    """Raises ValueError if the arguments of `fit` do not fit together."""
+    variables = given.state.params, given.state.model_state
+    check_measures(given.model, variables, given.split, {"loss": given.loss}, "split")
     num_examples = given.split.targets.shape[0]
     padded = given.padded_batch_size
     if checks.is_traced(given.batch_size):

@@ -1,10 +1,12 @@
-"""Functions that the layers of our models are made of.
+"""Layers of our models that flax does not have, and the functions they are made of.
 
 Shapes: B examples of a batch, C and F channels in and out.
 """
 
 import math
+from collections.abc import Callable
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
@@ -24,6 +26,34 @@ def standardise(kernel: jax.Array) -> jax.Array:
     centred = kernel - jnp.mean(kernel, axis=(0, 1, 2), keepdims=True)
     variance = jnp.mean(centred**2, axis=(0, 1, 2), keepdims=True)
     return centred * (RECTIFIER_GAIN * jax.lax.rsqrt(fan_in * variance + 1e-4))
+
+
+class StandardisedConv(nn.Module):
+    """A convolution of stride 1 with zeros beyond the border, whose kernel passes through `standardise`.
+
+    Attributes:
+      features: number of output channels F.
+      kernel_size: height and width of the kernel.
+      kernel_init: initialiser of the kernel `[height, width, C, F]`.
+      bias_init: initialiser of the bias `[F]`.
+    """
+
+    features: int
+    kernel_size: tuple[int, int]
+    kernel_init: Callable = nn.initializers.lecun_normal()
+    bias_init: Callable = nn.initializers.zeros
+
+    @nn.compact
+    def __call__(self, inputs: jax.Array) -> jax.Array:
+        """Maps `[B, H, W, C]` float32 to `[B, H, W, F]` float32, scaled by a parameter `gain` `[F]`."""
+        shape = (*self.kernel_size, inputs.shape[-1], self.features)
+        kernel = self.param("kernel", self.kernel_init, shape, jnp.float32)
+        bias = self.param("bias", self.bias_init, (self.features,), jnp.float32)
+        gain = self.param("gain", nn.initializers.ones, (self.features,), jnp.float32)
+        scaled = standardise(kernel) * gain[None, None, None, :]
+        dimensions = ("NHWC", "HWIO", "NHWC")
+        outputs = jax.lax.conv_general_dilated(inputs, scaled, (1, 1), "SAME", dimension_numbers=dimensions)
+        return outputs + bias[None, None, None, :]
 
 
 def dropout(key: jax.Array, inputs: jax.Array, rate: jax.typing.ArrayLike) -> jax.Array:

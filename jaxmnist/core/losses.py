@@ -9,7 +9,6 @@ most of its lanes while one over the examples does not: on CPU the whole softmax
 again as fast. The transposition itself costs nothing, as the compiler moves it into the matrix product.
 """
 
-import functools
 import math
 from collections.abc import Callable, Mapping
 from typing import TypeVar
@@ -109,9 +108,8 @@ def measures(loss: Loss, metrics: Mapping[str, Loss] | None = None) -> tuple[tup
 
 def unwrapped(loss: Loss) -> Loss:
     """Returns the function below any `functools.partial`."""
-    while isinstance(loss, functools.partial):
-        loss = loss.func
-    return loss
+    inner = getattr(loss, "func", None)
+    return loss if inner is None else unwrapped(inner)
 
 
 def masked_sum(values: jax.Array, weights: jax.Array) -> jax.Array:

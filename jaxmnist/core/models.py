@@ -9,8 +9,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jaxmnist.core.fast.layers import Conv, Dense
-from jaxmnist.core.layers import dropout
+from jaxmnist.core.fast.layers import Dense
+from jaxmnist.core.layers import StandardisedConv, dropout
 
 
 class SoftmaxRegression(nn.Module):
@@ -90,12 +90,13 @@ class CNN(nn.Module):
             kernel_init=nn.initializers.truncated_normal(self.init_std),
             bias_init=nn.initializers.constant(self.init_bias),
         )
-        for index, (features, size) in enumerate(zip(self.features, self.kernel_sizes, strict=True), 1):
-            pooled = index in self.pool_after
-            # Pooling before rectifying gives the same values for a quarter of the work.
-            images = jnp.maximum(
-                Conv(features, (size, size), standardised=self.standardised, pooled=pooled, **init)(images), 0.0
-            )
+        convolution = StandardisedConv if self.standardised else nn.Conv
+        for index, (features, size) in enumerate(zip(self.features, self.kernel_sizes, strict=True)):
+            images = convolution(features, (size, size), name=f"Conv_{index}", **init)(images)
+            if index + 1 in self.pool_after:
+                images = nn.max_pool(images, (2, 2), (2, 2))
+            # Rectified after pooling: the same values for a quarter of the work.
+            images = jnp.maximum(images, 0.0)
         hidden = images.reshape(images.shape[0], -1)
         if self.hidden_size:
             hidden = jnp.maximum(nn.Dense(self.hidden_size, **init)(hidden), 0.0)
@@ -104,5 +105,7 @@ class CNN(nn.Module):
         return nn.Dense(self.num_classes, **init)(hidden)
 
 
+# What the command line calls them.
+NAMED_MODELS: dict[str, type[nn.Module]] = {"softmax": SoftmaxRegression, "mlp": MLP, "cnn": CNN}
 # Saved models and results name their model. Only these names are accepted, so a stranger's file cannot run any code.
-MODELS: dict[str, type[nn.Module]] = {model.__name__: model for model in (SoftmaxRegression, MLP, CNN)}
+MODELS = {model.__name__: model for model in NAMED_MODELS.values()}

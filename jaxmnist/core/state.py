@@ -64,7 +64,7 @@ def init_state(
     """
     key = random_key(seed)
     variables = model.init(key, to_unit_range(jnp.zeros((1, *inputs.shape[1:]), inputs.dtype), dtype))
-    if dtype == jnp.float64:
+    if jnp.dtype(dtype) == jnp.float64:
         variables = jax.tree.map(lambda leaf: leaf.astype(dtype) if leaf.dtype == jnp.float32 else leaf, variables)
     params, model_state = variables
     return State(

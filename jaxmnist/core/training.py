@@ -15,6 +15,7 @@ import optax
 from jaxmnist.checks import FUNCTION, Optional, Whole, checked_by
 from jaxmnist.core import losses, optimizers
 from jaxmnist.core.arguments import (
+    ARRAYS,
     AUGMENTATION,
     BATCH,
     METRICS,
@@ -81,9 +82,8 @@ def train_step(
         return losses.masked_mean(loss(outputs, batch.targets), batch.weights), (outputs, after)
 
     (value, (outputs, model_state)), grads = jax.value_and_grad(mean_loss, has_aux=True)(state.params)
-    params, opt_state = optimizers.update(
-        optimizer, state.opt_state, state.params, value, grads, lambda params: mean_loss(params)[0]
-    )
+    before, loss_at = (state.opt_state, state.params), lambda params: mean_loss(params)[0]
+    params, opt_state = optimizers.update(optimizer, *before, value, grads, loss_at)
     step = state.step + 1
     # Written so that nan, for which every comparison is false, counts as diverged.
     has_diverged = ~((value <= losses.bound_of(loss, outputs)) & jnp.isfinite(value))
@@ -145,7 +145,14 @@ def fit(
 
 
 @checked_by(
-    check_evaluation, model=MODEL, params=PARAMS, split=SPLIT, loss=FUNCTION, metrics=METRICS, batch_size=Whole(1)
+    check_evaluation,
+    model=MODEL,
+    params=PARAMS,
+    split=SPLIT,
+    model_state=ARRAYS,
+    loss=FUNCTION,
+    metrics=METRICS,
+    batch_size=Whole(1),
 )
 def evaluate(
     model: ModelLike,

@@ -68,7 +68,8 @@ def from_arrays(
     num_train = num_examples - num_validation - num_test
     if min(num_train, num_validation, num_test) < 1:
         raise DataError(
-            f"{num_examples} examples make splits of {num_train}, {num_validation} and {num_test}; each needs one"
+            f"validation is {validation:.3g} and test is {test:.3g} of {num_examples} examples, which makes splits of "
+            f"{num_train}, {num_validation} and {num_test}; each needs one example"
         )
     ends = num_train, num_train + num_validation
     splits = zip(np.split(inputs[order], ends), np.split(targets[order], ends), strict=True)

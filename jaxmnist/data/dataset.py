@@ -164,7 +164,7 @@ class IsDataset(Kind):
         if not isinstance(value, Dataset):
             raise_invalid(name, value, self.words)
         STRING.check(f"{name}.name", value.name)
-        if value.class_names:
+        if not (isinstance(value.class_names, tuple) and len(value.class_names) == 0):
             Strings().check(f"{name}.class_names", value.class_names)
         for split_name in SPLIT_NAMES:
             split, path = getattr(value, split_name), f"{name}.{split_name}"

@@ -307,7 +307,7 @@ def _described(description: dict, model: Any) -> tuple[Any, tuple[int, int, int]
     kind = MODELS.get(str(description["model"]))
     if kind is None and model is None:
         raise ValueError(
-            f"its model, {shown(description['model'])}, is not one of {', '.join(MODELS)}: give load_model the model"
+            f"it names the model {shown(description['model'])}, which is not one of {', '.join(MODELS)}: give model="
         )
     shape, class_names = tuple(description["image_shape"]), tuple(description["class_names"])
     if len(shape) != 3 or not all(checks.is_whole(extent) and 1 <= extent <= MAX_EXTENT for extent in shape):

@@ -16,7 +16,7 @@ from jaxmnist.checks import (
     is_number,
     is_whole,
 )
-from jaxmnist.core.arguments import AUGMENTATION, METRICS, MODEL
+from jaxmnist.core.arguments import AUGMENTATION, DTYPE, METRICS, MODEL
 from jaxmnist.data.dataset import DATASET, SPLIT_NAMES
 
 RUNS = Where("a mapping of names to arrays, from grid, sample or union,", is_mapping)
@@ -40,7 +40,7 @@ UNCONFIGURED = Where(MODEL.words, MODEL.accepts)
 # What every function that trains runs accepts.
 TRAINED: dict[str, Kind] = dict(
     model=UNCONFIGURED, optimizer=FUNCTION, runs=RUNS, dataset=DATASET, num_steps=NUM_STEPS, loss=FUNCTION,
-    metrics=METRICS, augment=AUGMENTATION, evaluation_params=FUNCTION,
+    metrics=METRICS, augment=AUGMENTATION, evaluation_params=FUNCTION, dtype=DTYPE,
 )  # fmt: skip
 RECORD = Optional(Choices(SPLIT_NAMES, least=0))
 FOLDER = Optional(PATH)

@@ -8,6 +8,7 @@ import numpy as np
 
 from jaxmnist.data.dataset import SPLIT_NAMES
 from jaxmnist.sweeps.job import Job, static_values
+from jaxmnist.sweeps.runs import hyperparameter_names
 from jaxmnist.sweeps.sizes import CACHE_BYTES, activation_room, sizes
 
 # States before and after a segment, with gradients and updates in between; measured on CPU.
@@ -44,7 +45,7 @@ def capacity(job: Job, memory: float, num_devices: int) -> Capacity:
     Raises:
       ValueError: not even a single run fits.
     """
-    first = {name: values[0].item() for name, values in job.arrays.items() if name not in ("batch_size", "seed")}
+    first = {name: job.arrays[name][0].item() for name in hyperparameter_names(job.arrays)}
     largest = [
         sizes(job.setup, tuple((first | dict(values)).items()), job.example)
         for values in static_values(job.arrays, job.static)

@@ -13,6 +13,7 @@ import jax
 
 from jaxmnist import checks
 from jaxmnist.sweeps import planning, programs
+from jaxmnist.sweeps.configure import precision
 from jaxmnist.sweeps.folder import Outcome
 from jaxmnist.sweeps.job import Job
 
@@ -109,4 +110,5 @@ def _train(job: Job, num_devices: int, program: planning.Program) -> Outcome:
     with contextlib.suppress(RuntimeError):
         jax.config.update("jax_num_cpu_devices", num_devices)
     mesh = programs.local_mesh()
-    return run_program(job, program, put(mesh, job.dataset), mesh)
+    with precision(job.setup):
+        return run_program(job, program, put(mesh, job.dataset), mesh)

@@ -1,12 +1,16 @@
 """From the hyperparameters of a run to what it is trained with."""
 
+import contextlib
 import dataclasses
 import functools
 import inspect
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+import jax
+import numpy as np
 import optax
+from jax.typing import DTypeLike
 
 from jaxmnist.core.adapters.factory import ModelFactory, model_factory
 from jaxmnist.core.adapters.flags import argument_names
@@ -27,6 +31,7 @@ class Setup(NamedTuple):
       measured: what is measured on whole splits, name to `(outputs, targets) -> [B]`, the loss among it.
       augment: changes inputs in training; None for nothing.
       evaluation_params: `(opt_state, params) -> params`, those to evaluate the model with.
+      dtype: of all that is computed, `"float32"` or `"float64"`.
       objects: for each axis of values that are neither numbers nor strings, its name and these values, each with the
         string that stands for it in arrays and results.
     """
@@ -37,6 +42,7 @@ class Setup(NamedTuple):
     measured: tuple[tuple[str, Loss], ...]
     augment: Augmentation | None
     evaluation_params: EvaluationParams = evaluation_params
+    dtype: str = "float32"
     objects: tuple[tuple[str, tuple[tuple[str, Any], ...]], ...] = ()
 
 
@@ -62,9 +68,17 @@ def make_setup(
     metrics: Mapping[str, Loss] | None = None,
     augment: Augmentation | None = None,
     evaluation_params: EvaluationParams = evaluation_params,
+    dtype: DTypeLike = "float32",
 ) -> Setup:
     """Returns a setup of what a person gave."""
-    return Setup(model_factory(model), optimizer, loss, measures(loss, metrics), augment, evaluation_params)
+    return Setup(
+        model_factory(model), optimizer, loss, measures(loss, metrics), augment, evaluation_params, np.dtype(dtype).name
+    )
+
+
+def precision(setup: Setup) -> contextlib.AbstractContextManager:
+    """Returns a context within which jax computes in the setup's dtype; float32 needs none."""
+    return jax.enable_x64(True) if setup.dtype == "float64" else contextlib.nullcontext()
 
 
 def loss_arguments(loss: Loss) -> tuple[str, ...]:

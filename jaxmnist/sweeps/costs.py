@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jax.sharding import Mesh
+from jax.typing import DTypeLike
 
 from jaxmnist.checks import Whole, checked_by
 from jaxmnist.core import losses, optimizers, training
@@ -24,10 +25,10 @@ from jaxmnist.data.dataset import Batch, Dataset
 from jaxmnist.host.devices import available
 from jaxmnist.sweeps import planning, programs
 from jaxmnist.sweeps.arguments import MEMORY, TRAINED, check_evaluations
-from jaxmnist.sweeps.configure import configure, make_setup
+from jaxmnist.sweeps.configure import configure, make_setup, precision
 from jaxmnist.sweeps.job import Job, make_job, shapes
 from jaxmnist.sweeps.running import Data, put
-from jaxmnist.sweeps.runs import Runs
+from jaxmnist.sweeps.runs import Runs, hyperparameter_names
 from jaxmnist.sweeps.sizes import step_flops
 from jaxmnist.sweeps.sweep import plan
 
@@ -76,6 +77,7 @@ def estimate(
     metrics: Mapping[str, Loss] | None = None,
     augment: Augmentation | None = None,
     evaluation_params: optimizers.EvaluationParams = optimizers.evaluation_params,
+    dtype: DTypeLike = "float32",
     num_evaluations: int = 1,
     memory: float | None = None,
 ) -> Cost:
@@ -84,11 +86,15 @@ def estimate(
     Raises:
       ValueError: as `sweep`.
     """
-    setup = make_setup(model, optimizer, loss, metrics, augment, evaluation_params)
-    job = make_job(setup, runs, dataset, num_steps, num_evaluations)
+    setup = make_setup(model, optimizer, loss, metrics, augment, evaluation_params, dtype)
+    with precision(setup):
+        return _estimate(make_job(setup, runs, dataset, num_steps, num_evaluations), memory)
+
+
+def _estimate(job: Job, memory: float | None) -> Cost:
     planned = plan(job, available() if memory is None else memory)
     mesh = programs.local_mesh()
-    data = put(mesh, dataset)
+    data, dataset = put(mesh, job.dataset), job.dataset
     kinds = Counter(_kind(program) for program in planned)
     examples = {_kind(program): program for program in planned}
     seconds = 0.0
@@ -100,7 +106,7 @@ def estimate(
         peak = max(peak, program_bytes)
     splits = dataset.train, dataset.validation, dataset.test
     held = sum(np.asarray(array).nbytes for split in splits for array in split)
-    useful = num_steps * float(np.sum(job.arrays["batch_size"], dtype=np.float64))
+    useful = job.num_steps * float(np.sum(job.arrays["batch_size"], dtype=np.float64))
     return Cost(
         num_runs=len(job.arrays["seed"]),
         num_programs=len(planned),
@@ -119,7 +125,7 @@ def _kind(program: planning.Program) -> tuple:
 def _try(job: Job, program: planning.Program, data: Data, mesh: Mesh) -> tuple[float, float, int]:
     """Returns the seconds of compilation, the seconds of one program after it, and its peak bytes."""
     spec = programs.ProgramSpec(job.setup, program.static, mesh)
-    inputs = programs.make_inputs(mesh, job.arrays, program)
+    inputs = programs.make_inputs(spec, job.arrays, program)
     begin = time.perf_counter()
     states = programs.init(spec, inputs, data.train.inputs)
     boundaries = planning.segments(job.num_steps, job.num_evaluations, step_flops(program, states))
@@ -153,7 +159,7 @@ def _try(job: Job, program: planning.Program, data: Data, mesh: Mesh) -> tuple[f
 
 def _flops_per_example(job: Job) -> float:
     """Returns the operations that one more example adds to a batch, forward and backward, of the sweep's first run."""
-    first = {name: values[0].item() for name, values in job.arrays.items() if name not in ("batch_size", "seed")}
+    first = {name: job.arrays[name][0].item() for name in hyperparameter_names(job.arrays)}
     run = configure(job.setup, first)
     optimizer = optax.sgd(0.1)
 

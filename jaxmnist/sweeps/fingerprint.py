@@ -33,6 +33,7 @@ def trace_run(
     configure: Callable[[Mapping[str, jax.Array]], Configured],
     names: Sequence[str],
     train: Split,
+    dtype: str = "float32",
 ) -> core.ClosedJaxpr:
     """Returns all that one run computes: its initial state, a training step, and an evaluation of one example.
 
@@ -40,6 +41,7 @@ def trace_run(
       configure: returns what a run is trained with, given the traced hyperparameters.
       names: those of the traced hyperparameters.
       train: the training split, of whose arrays shapes and dtypes matter.
+      dtype: of all that is computed.
 
     Returns:
       The traced program; its first output is the model's of one example, `[1, ...]`.
@@ -51,7 +53,7 @@ def trace_run(
 
     def run(values, seed, batch):
         run = configure(values)
-        state = init_state(run.model, run.optimizer, seed, batch.inputs)
+        state = init_state(run.model, run.optimizer, seed, batch.inputs, dtype)
         after = training.train_step(run.model, run.optimizer, state, batch, run.loss, run.augment)
         evaluated = run.evaluated(state)
         if _shapes(evaluated[0]) != _shapes(state.params):
@@ -59,7 +61,7 @@ def trace_run(
         outputs = training.predict(run.model, *evaluated, batch.inputs)
         return outputs, [measure(outputs, batch.targets) for _, measure in run.measured], state, after
 
-    values = {name: jax.ShapeDtypeStruct((), jnp.float32) for name in names}
+    values = {name: jax.ShapeDtypeStruct((), dtype) for name in names}
     inputs, targets = (
         jax.ShapeDtypeStruct((1, *array.shape[1:]), jax.dtypes.canonicalize_dtype(array.dtype)) for array in train
     )

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
+from jax.typing import DTypeLike
 
 from jaxmnist import checks
 from jaxmnist.analysis import files as result_files
@@ -19,7 +20,7 @@ from jaxmnist.core.model import ModelLike
 from jaxmnist.core.training import Augmentation
 from jaxmnist.data.dataset import Dataset
 from jaxmnist.sweeps.arguments import TRAINED
-from jaxmnist.sweeps.configure import make_setup
+from jaxmnist.sweeps.configure import make_setup, precision
 from jaxmnist.sweeps.folder import SweepFolder, is_begun
 from jaxmnist.sweeps.job import describe, make_job
 from jaxmnist.sweeps.runs import Runs, hyperparameter_names
@@ -57,6 +58,7 @@ def halve(
     metrics: Mapping[str, Loss] | None = None,
     augment: Augmentation | None = None,
     evaluation_params: optimizers.EvaluationParams = optimizers.evaluation_params,
+    dtype: DTypeLike = "float32",
     **options: Any,
 ) -> xr.Dataset:
     """Returns the results of successive halving (Jamieson & Talwalkar 2016, arXiv:1502.07943).
@@ -78,6 +80,7 @@ def halve(
       metrics: as `sweep`.
       augment: as `sweep`.
       evaluation_params: as `sweep`.
+      dtype: as `sweep`.
       **options: further arguments of `sweep`, except `num_evaluations`, `record` and `shard`. Each rung has a folder
         of its own in `folder`.
 
@@ -89,13 +92,16 @@ def halve(
       ValueError: as `sweep`, or the factor or the rungs are not as described above.
     """
     folder = options.pop("folder", None)
-    setup = make_setup(model, optimizer, loss, metrics, augment, evaluation_params)
-    job = make_job(setup, runs, dataset, num_steps)
+    setup = make_setup(model, optimizer, loss, metrics, augment, evaluation_params, dtype)
+    with precision(setup):
+        job = make_job(setup, runs, dataset, num_steps)
+        description = describe(job)
     arrays = job.arrays
-    options |= {"loss": loss, "metrics": metrics, "augment": augment, "evaluation_params": evaluation_params}
+    options |= {"loss": loss, "metrics": metrics, "augment": augment, "dtype": dtype}
+    options["evaluation_params"] = evaluation_params
     steps = default_rungs(num_steps, factor) if rungs is None else list(rungs)
     stops = [*steps, num_steps]
-    description = describe(job) | {"rungs": " ".join(map(str, stops)), "factor": int(factor)}
+    description |= {"rungs": " ".join(map(str, stops)), "factor": int(factor)}
     if folder is not None:
         finished = _finished_result(Path(folder), stops, description)
         if finished is not None:

@@ -8,11 +8,12 @@ import json
 import platform
 import zlib
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import numpy as np
 from jax.extend import core
+from jax.typing import DTypeLike
 
 from jaxmnist import checks
 from jaxmnist.checks import Choices, Whole, checked_by
@@ -25,13 +26,11 @@ from jaxmnist.data.dataset import SPLIT_NAMES, Dataset, Split, check_labels
 from jaxmnist.host.files import FORMAT
 from jaxmnist.sweeps import fingerprint
 from jaxmnist.sweeps.arguments import TRAINED, check_evaluations
-from jaxmnist.sweeps.configure import Setup, configure, make_setup, owners
+from jaxmnist.sweeps.configure import Setup, configure, make_setup, owners, precision
 from jaxmnist.sweeps.planning import Static
 from jaxmnist.sweeps.runs import Runs, check_runs, hyperparameter_names, without_objects
 from jaxmnist.values import described
 
-# Examples that are tried for an influence on each other: a batch of 4, and another one in place of its last.
-INTERACTING = 5
 RESERVED_NAMES = frozenset({"step", "run", "row", "finished"})
 
 
@@ -74,8 +73,7 @@ class Job(NamedTuple):
     @property
     def example(self) -> jax.ShapeDtypeStruct:
         """Shape and dtype of one example's inputs, `[1, ...]`."""
-        inputs = self.dataset.train.inputs
-        return jax.ShapeDtypeStruct((1, *inputs.shape[1:]), jax.dtypes.canonicalize_dtype(inputs.dtype))
+        return shapes(self.dataset.train).inputs
 
 
 @checked_by(check_evaluations, **TRAINED, num_evaluations=Whole(1), record=Choices(SPLIT_NAMES, least=0))
@@ -92,14 +90,16 @@ def check(
     metrics: Mapping[str, Loss] | None = None,
     augment: Augmentation | None = None,
     evaluation_params: optimizers.EvaluationParams = optimizers.evaluation_params,
+    dtype: DTypeLike = "float32",
 ) -> Checked:
     """Returns the runs, once everything that can be known before training has been checked.
 
     Raises:
       ValueError: as `sweep`.
     """
-    setup = make_setup(model, optimizer, loss, metrics, augment, evaluation_params)
-    job = make_job(setup, runs, dataset, num_steps, num_evaluations, record)
+    setup = make_setup(model, optimizer, loss, metrics, augment, evaluation_params, dtype)
+    with precision(setup):
+        job = make_job(setup, runs, dataset, num_steps, num_evaluations, record)
     return Checked(job.arrays, job.static)
 
 
@@ -129,7 +129,8 @@ def make_job(
     combinations = static_values(arrays, static)
     for values in combinations:
         _check_static(setup, arrays, values, dataset)
-    interact = [_rows_interact(setup, _split_values(arrays, values)[0], dataset) for values in combinations]
+    example = shapes(dataset.train).inputs
+    interact = [_rows_interact(setup, _split_values(arrays, values)[0], example) for values in combinations]
     return Job(setup, arrays, static, dataset, num_steps, num_evaluations, tuple(record), any(interact))
 
 
@@ -224,7 +225,7 @@ def _check_static(setup: Setup, arrays: Runs, values: Static, dataset: Dataset) 
 @functools.lru_cache(maxsize=64)
 def _trace(setup: Setup, fixed: Static, traced: tuple[str, ...], train: Split) -> core.ClosedJaxpr:
     """Returns the program of one run, with a value of each hyperparameter, some of which are traced."""
-    return fingerprint.trace_run(lambda values: configure(setup, {**dict(fixed), **values}), traced, train)
+    return fingerprint.trace_run(lambda values: configure(setup, {**dict(fixed), **values}), traced, train, setup.dtype)
 
 
 def shapes(split: Split) -> Split:
@@ -234,32 +235,28 @@ def shapes(split: Split) -> Split:
     )
 
 
-def _rows_interact(setup: Setup, values: Static, dataset: Dataset) -> bool:
+def _rows_interact(setup: Setup, values: Static, example: jax.ShapeDtypeStruct) -> bool:
     """Returns whether the examples of a training batch influence each other under these values.
 
     Raises:
       UnsupportedModel: they do in evaluation, where the result would depend on the size of batches.
     """
     owned = tuple((name, value) for name, value in values if owners(setup, name) == ["model"])
-    inputs: Any = np.asarray(dataset.train.inputs[:INTERACTING])
-    if len(inputs) < INTERACTING:
-        inputs = np.concatenate([inputs] * INTERACTING)[:INTERACTING]
-    return _found_to_interact(
-        setup._replace(optimizer=optimizers.momentum), owned, inputs.tobytes(), inputs.dtype, inputs.shape
-    )
+    # Of all else, nothing has a part in it.
+    bare = make_setup(setup.model, optimizers.momentum)._replace(objects=setup.objects, dtype=setup.dtype)
+    return _found_to_interact(bare, owned, example)
 
 
 @functools.lru_cache(maxsize=64)
-def _found_to_interact(setup: Setup, values: Static, inputs: bytes, dtype: np.dtype, shape: tuple[int, ...]) -> bool:
+def _found_to_interact(setup: Setup, values: Static, example: jax.ShapeDtypeStruct) -> bool:
     objects = {name: dict(pairs) for name, pairs in setup.objects}
     model = setup.model(**{name: objects[name][value] if name in objects else value for name, value in values})
-    examples: Any = np.frombuffer(inputs, dtype).reshape(shape)
-    if rows_interact(model, examples, training=False):
+    if rows_interact(model, example, training=False):
         raise UnsupportedModel(
             f"model {setup.model.name} gives an example outputs that depend on the others of its batch in evaluation "
             "too, so that its accuracy would depend on the size of batches"
         )
-    return rows_interact(model, examples, training=True)
+    return rows_interact(model, example, training=True)
 
 
 def _called(optimizer) -> str:
@@ -288,6 +285,7 @@ def describe(job: Job) -> dict:
         "optimizer": _called(setup.optimizer),
         "loss": _called(setup.loss),
         "metrics": " ".join(name for name, _ in setup.measured),
+        "dtype": setup.dtype,
         "augment": "" if setup.augment is None else described(setup.augment),
         "computation_sha256": _computation(job),
         "budget": f"equal steps: {job.num_steps}",

@@ -43,7 +43,7 @@ class Program(NamedTuple):
         Each is compiled.
       at_once: how many neighbouring groups may train at once; more of them would need more padding.
       batch_size: `[G]` int.
-      seed: `[G]` int.
+      seed: `[G]` int, of the order of examples.
       rows: `[G, P]` int, which runs these are. If runs do not fill a group, the last one is repeated; if groups do not
         fill a program, the smallest one is. Repeated runs do the same work again.
       static: hyperparameters whose values the program is built with, the same for all of its runs.
@@ -129,9 +129,9 @@ class _Group(NamedTuple):
 
 def _groups(runs, rows, longest: int, num_devices: int, max_padding: float) -> list[_Group]:
     """Returns groups of equal length, ascending by batch size."""
-    by_stream = defaultdict(list)
+    by_stream, seeds = defaultdict(list), runs.get("order_seed", runs["seed"])
     for row in rows:
-        by_stream[int(runs["batch_size"][row]), int(runs["seed"][row])].append(row)
+        by_stream[int(runs["batch_size"][row]), int(seeds[row])].append(row)
     streams = sorted(by_stream.items())
     counts = [(batch_size, len(members)) for (batch_size, _), members in streams]
     length = _group_length(counts, longest, num_devices, max_padding)

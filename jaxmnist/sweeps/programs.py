@@ -77,7 +77,7 @@ class ProgramInputs(NamedTuple):
     Attributes:
       traced: hyperparameter name to `[G, P]` float32.
       row: `[G, P]` int32, which runs these are; it gives `vmap` its size if nothing is traced.
-      seed: `[G]` int32.
+      seed: `[G, P]` int32, of initial parameters and of what is drawn in training.
       batch_size: `[G]` int32.
     """
 
@@ -88,7 +88,7 @@ class ProgramInputs(NamedTuple):
 
 
 # Which of a group's numbers differ between its runs.
-IN_AXES = ProgramInputs(traced=0, row=0, seed=None, batch_size=None)
+IN_AXES = ProgramInputs(traced=0, row=0, seed=0, batch_size=None)
 
 
 class Segment(NamedTuple):
@@ -105,16 +105,17 @@ class Segment(NamedTuple):
     at_once: int
 
 
-def make_inputs(mesh: Mesh, arrays: Runs, program: planning.Program) -> ProgramInputs:
+def make_inputs(spec: ProgramSpec, arrays: Runs, program: planning.Program) -> ProgramInputs:
     """Returns the numbers of a program's runs, taken from the checked runs."""
     fixed = dict(program.static)
     traced = {
-        name: np.asarray(arrays[name][program.rows], np.float32)
+        name: np.asarray(arrays[name][program.rows], spec.setup.dtype)
         for name in hyperparameter_names(arrays)
         if name not in fixed
     }
-    columns = (column.astype(np.int32) for column in (program.rows, program.seed, program.batch_size))
-    return per_group(mesh, ProgramInputs(traced, *columns))
+    seeds = arrays.get("init_seed", arrays["seed"])[program.rows]
+    columns = (np.asarray(column, np.int32) for column in (program.rows, seeds, program.batch_size))
+    return per_group(spec.mesh, ProgramInputs(traced, *columns))
 
 
 def order_window(program: planning.Program, num_train: int, start: int, stop: int) -> np.ndarray:
@@ -166,7 +167,7 @@ def init(spec: ProgramSpec, inputs: ProgramInputs, examples: jax.Array) -> State
 
     Args:
       spec: what the program is built from.
-      inputs: hyperparameters `[G, P]`, seeds and batch sizes `[G]`.
+      inputs: hyperparameters and seeds `[G, P]`, batch sizes `[G]`.
       examples: `[N, ...]`, of a split; only their shape and dtype are used.
 
     Returns:
@@ -175,7 +176,7 @@ def init(spec: ProgramSpec, inputs: ProgramInputs, examples: jax.Array) -> State
 
     def one_run(inputs):
         run = spec.configure(inputs.traced)
-        return init_state(run.model, run.optimizer, inputs.seed, examples)
+        return init_state(run.model, run.optimizer, inputs.seed, examples, spec.setup.dtype)
 
     return _spread(spec, functools.partial(_over_groups, one_run, (IN_AXES,)), 1)(inputs)
 
@@ -188,7 +189,7 @@ def advance(
 
     Args:
       spec: what the program is built from.
-      inputs: hyperparameters `[G, P]`, seeds and batch sizes `[G]`.
+      inputs: hyperparameters and seeds `[G, P]`, batch sizes `[G]`.
       states: `[G, P, ...]`; their memory is reused.
       orders: `[G, L * the largest padded batch size]` int32, the examples of each group's steps, from `order_window`.
       train: inputs `[N, ...]` and targets `[N, ...]`, on every device.
@@ -217,7 +218,7 @@ def evaluate(spec: ProgramSpec, inputs: ProgramInputs, states: State, split: Spl
 
     Args:
       spec: what the program is built from.
-      inputs: hyperparameters `[G, P]`, seeds and batch sizes `[G]`.
+      inputs: hyperparameters and seeds `[G, P]`, batch sizes `[G]`.
       states: `[G, P, ...]`.
       split: inputs `[N, ...]` and targets `[N, ...]`, on every device.
 

@@ -24,7 +24,7 @@ from jaxmnist.data import loading
 from jaxmnist.data.dataset import DATASET, DataError, Dataset
 from jaxmnist.sweeps import planning, programs
 from jaxmnist.sweeps.arguments import UNCONFIGURED
-from jaxmnist.sweeps.configure import make_setup
+from jaxmnist.sweeps.configure import Setup, make_setup, precision
 from jaxmnist.sweeps.job import Job, make_job
 from jaxmnist.sweeps.running import put, train
 from jaxmnist.sweeps.sizes import step_flops
@@ -106,8 +106,15 @@ def rerun(
         metrics,
         augment,
         evaluation_params,
+        attrs.get("dtype", "float32"),
     )
-    typed = results.hyperparameters(result)
+    with precision(setup):
+        return _rerun(result, setup, dataset, setting, num_steps, exact)
+
+
+def _rerun(result: xr.Dataset, setup: Setup, dataset: Dataset, setting: dict, num_steps: int, exact: bool) -> Run:
+    """Returns a run, trained in its program if that is wanted and the result says which it was."""
+    attrs, typed = result.attrs, results.hyperparameters(result)
     if exact and "memory" in attrs and "shard" not in attrs and "rungs" not in attrs:
         runs = {name: _restored(column) for name, column in results.runs(result).items()}
         job = make_job(setup, runs, dataset, num_steps, int(attrs["num_evaluations"]), attrs["record"].split())
@@ -142,7 +149,7 @@ def _train_program(job: Job, program: planning.Program, row: int, is_exact: bool
     place = tuple(np.argwhere(program.rows == row)[0])
     data = put(mesh, job.dataset)
     spec = programs.ProgramSpec(job.setup, program.static, mesh)
-    inputs = programs.make_inputs(mesh, job.arrays, program)
+    inputs = programs.make_inputs(spec, job.arrays, program)
     states = programs.init(spec, inputs, data.train.inputs)
     boundaries = planning.segments(job.num_steps, job.num_evaluations, step_flops(program, states))
     losses = []

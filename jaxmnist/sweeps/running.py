@@ -83,10 +83,10 @@ def run_program(
     program = planning.filled(program, mesh.size)
     recorded_steps = planning.recorded_steps(job.num_steps, job.num_evaluations)
     spec = programs.ProgramSpec(job.setup, program.static, mesh)
-    inputs = programs.make_inputs(mesh, job.arrays, program)
+    inputs = programs.make_inputs(spec, job.arrays, program)
     first, states = 0, programs.init(spec, inputs, data.train.inputs)
     shape = (*program.rows.shape, len(recorded_steps))
-    curves = {name: np.full(shape, np.nan, np.float32) for name in _curve_names(job)}
+    curves = {name: np.full(shape, np.nan, job.setup.dtype) for name in _curve_names(job)}
     saved = watch.checkpoints.restore({"states": states, "curves": curves}) if watch.checkpoints is not None else None
     if saved is not None:
         first, tree, _ = saved

@@ -22,6 +22,7 @@ Runs = Mapping[str, np.ndarray]
 Value = Any
 Objects = tuple[tuple[str, tuple[tuple[str, Any], ...]], ...]
 MAX_RUNS = 2**24
+SEEDS = frozenset({"seed", "init_seed", "order_seed"})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -182,12 +183,16 @@ def check_runs(runs: Runs, num_train: int) -> dict[str, np.ndarray]:
     """Returns the runs as arrays, after checking what training relies on.
 
     Args:
-      runs: name to `[R]` values, with `batch_size` and `seed` among the names.
+      runs: name to `[R]` values, with `batch_size` and `seed` among the names. `init_seed` decides in its place the
+        initial parameters and what is dropped out, and `order_seed` the order of examples.
       num_train: number of training images.
 
     Raises:
       ValueError: a name is missing, lengths differ, or a value is out of range.
     """
+    if {"init_seed", "order_seed"} <= set(runs):
+        # Nothing is left for it to decide.
+        runs = {"seed": np.zeros(len(runs["init_seed"]), int), **runs}
     for name in ("batch_size", "seed"):
         if name not in runs:
             example = {"batch_size": "[64]", "seed": "range(3)"}[name]
@@ -201,7 +206,8 @@ def check_runs(runs: Runs, num_train: int) -> dict[str, np.ndarray]:
             if not finite.all():
                 raise ValueError(f"{name} has the value {values[~finite][0]}; runs take finite float32 numbers")
     arrays["batch_size"] = _whole("batch_size", arrays["batch_size"], 1, num_train, f"the {num_train} training images")
-    arrays["seed"] = _whole("seed", arrays["seed"], 0, MAX_SEED, "2**31 - 1")
+    for name in SEEDS & set(arrays):
+        arrays[name] = _whole(name, arrays[name], 0, MAX_SEED, "2**31 - 1")
     return arrays
 
 
@@ -226,8 +232,8 @@ def check_columns(argument: str, runs: Runs) -> dict[str, np.ndarray]:
 
 
 def hyperparameter_names(runs: Runs) -> list[str]:
-    """Returns the names other than `batch_size` and `seed`."""
-    return [name for name in runs if name not in ("batch_size", "seed")]
+    """Returns the names other than `batch_size` and those of seeds."""
+    return [name for name in runs if name not in {"batch_size", *SEEDS}]
 
 
 def without_objects(arrays: Mapping[str, np.ndarray]) -> tuple[dict[str, np.ndarray], Objects]:
@@ -246,10 +252,10 @@ def _axis(name: str, axis: Value | Iterable[Value]) -> np.ndarray:
     _check_count(name, len(given))
     if not given:
         raise ValueError(f"{name} is empty: an axis needs at least one value")
-    if name not in ("batch_size", "seed") and any(map(_is_object, given)):
+    if name not in {"batch_size", *SEEDS} and any(map(_is_object, given)):
         return _objects(name, given)
     for kind in (bool, str):
-        if all(isinstance(value, kind) for value in given) and name not in ("batch_size", "seed"):
+        if all(isinstance(value, kind) for value in given) and name not in {"batch_size", *SEEDS}:
             break
     else:
         for value in given:
@@ -277,8 +283,8 @@ def _values(name: str, axis: Any) -> list:
         if array.ndim > 1:
             raise ValueError(f"{name} is {shown(axis)}; an axis is one value or a flat sequence of values")
         return np.atleast_1d(array).tolist()
-    if isinstance(axis, str | tuple | Mapping) or not isinstance(axis, Iterable):
-        several: list[Any] = list(axis) if isinstance(axis, tuple) else [axis]
+    if isinstance(axis, str) or not isinstance(axis, Iterable):
+        several: list[Any] = [axis]
     else:
         # One more than allowed, because an axis could be infinite.
         several = list(itertools.islice(axis, MAX_RUNS + 1))
@@ -286,7 +292,7 @@ def _values(name: str, axis: Any) -> list:
 
 
 def _is_object(value: Any) -> bool:
-    return value is None or isinstance(value, tuple | Mapping) or callable(value)
+    return value is None or isinstance(value, tuple) or callable(value)
 
 
 def _objects(name: str, given: list) -> np.ndarray:
@@ -312,7 +318,7 @@ def _single(values: np.ndarray) -> np.ndarray:
 def _whole(name: str, values: np.ndarray, low: int, high: int, high_words: str) -> np.ndarray:
     """Returns whole numbers as int64, or raises ValueError if some are fractional or out of range."""
     if values.dtype.kind not in "iuf":
-        raise ValueError(f"{name} {values[0].item()!r} is not a whole number from {low} to {high_words}")
+        raise ValueError(f"{name} {shown(values.tolist()[0])} is not a whole number from {low} to {high_words}")
     wrong = ~((values >= low) & (values <= high) & (values == np.floor(values)))
     if wrong.any():
         raise ValueError(f"{name} {values[wrong][0]} is not a whole number from {low} to {high_words}")

@@ -86,7 +86,9 @@ class Sizes(NamedTuple):
 def sizes(setup: Setup, values: Static, example: jax.ShapeDtypeStruct) -> Sizes:
     """Returns how large one run is."""
     configured = configure(setup, dict(values))
-    state = jax.eval_shape(functools.partial(init_state, configured.model, configured.optimizer, 0), example)
+    state = jax.eval_shape(
+        functools.partial(init_state, configured.model, configured.optimizer, 0, dtype=setup.dtype), example
+    )
     leaves = jax.tree.leaves((state.params, state.model_state, state.opt_state))
     num_params = sum(leaf.size for leaf in jax.tree.leaves(state.params))
     return Sizes(num_params, sum(leaf.size * leaf.dtype.itemsize for leaf in leaves))

@@ -10,10 +10,11 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import jax
 import numpy as np
+from jax.typing import DTypeLike
 
 from jaxmnist.checks import FLAG, Whole, checked_by
 from jaxmnist.core import losses, optimizers
@@ -27,7 +28,7 @@ from jaxmnist.host.progress import progress_bar
 from jaxmnist.sweeps import planning, programs
 from jaxmnist.sweeps.arguments import CLUSTER, FOLDER, MEMORY, RECORD, SHARD, TRAINED, check_evaluations
 from jaxmnist.sweeps.capacity import capacity
-from jaxmnist.sweeps.configure import make_setup
+from jaxmnist.sweeps.configure import make_setup, precision
 from jaxmnist.sweeps.folder import Outcome, SweepFolder
 from jaxmnist.sweeps.job import Job, describe, make_job
 from jaxmnist.sweeps.running import TRAINING_SHARE, Watch, outcome_shapes, put, run_program
@@ -64,6 +65,7 @@ def sweep(
     metrics: Mapping[str, Loss] | None = None,
     augment: Augmentation | None = None,
     evaluation_params: optimizers.EvaluationParams = optimizers.evaluation_params,
+    dtype: DTypeLike = "float32",
     num_evaluations: int = 1,
     record: Sequence[str] | None = None,
     progress: bool = True,
@@ -91,6 +93,7 @@ def sweep(
       augment: a function of a key and inputs `[B, ...]` that returns changed inputs, such as `jm.Affine()`.
       evaluation_params: a function `(opt_state, params) -> params` that returns what to evaluate the model with; by
         default, averages or slow parameters where an optimizer of optax keeps them, and else those that are trained.
+      dtype: of all that is computed, float32 or float64; 64 bits need no setting of jax's.
       num_evaluations: how often to evaluate along training, evenly, apart from step 0.
       record: the splits, of `"train"`, `"validation"` and `"test"`, whose evaluations are recorded as the curves
         `recorded_*` with a dim `step`; default validation if there is more than one evaluation.
@@ -114,16 +117,34 @@ def sweep(
     """
     if record is None:
         record = ("validation",) if num_evaluations != 1 else ()
-    setup = make_setup(model, optimizer, loss, metrics, augment, evaluation_params)
-    job = make_job(setup, runs, dataset, num_steps, num_evaluations, record)
+    setup = make_setup(model, optimizer, loss, metrics, augment, evaluation_params, dtype)
     if memory is None:
         memory = available() if shard is None else DEFAULT_BYTES
+    place = Path(folder) if folder is not None else None
+    with precision(setup):
+        job = make_job(setup, runs, dataset, num_steps, num_evaluations, record)
+        return _train(job, Means(memory, place, cluster, shard, progress))
+
+
+class Means(NamedTuple):
+    """By what means a sweep is trained, which changes none of its numbers: some of the arguments of `sweep`."""
+
+    memory: float
+    folder: Path | None
+    cluster: str | None
+    shard: tuple[int, int] | None
+    progress: bool
+
+
+def _train(job: Job, means: Means) -> "xr.Dataset":
+    """Returns the results of a sweep, trained or read from its folder."""
+    memory, folder, cluster, shard, progress = means
     planned = plan(job, memory, portable=shard is not None)
     description = describe(job) | {"memory": float(memory)}
     if shard is not None:
         description |= {"shard": f"{shard[0]}/{shard[1]}", "plan_crc32": planning.fingerprint(planned)}
         planned = planning.shard(planned, *shard)
-    sweep_folder = SweepFolder(Path(folder)) if folder is not None else None
+    sweep_folder = SweepFolder(folder) if folder is not None else None
     if sweep_folder is not None:
         finished = sweep_folder.finished_result(description)
         if finished is not None:

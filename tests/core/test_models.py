@@ -6,9 +6,7 @@ import optax
 import pytest
 
 import jaxmnist as jm
-from jaxmnist.core.fast.layers import Conv
-from jaxmnist.core.fast.pooling import max_pool
-from jaxmnist.core.layers import RECTIFIER_GAIN, dropout, standardise
+from jaxmnist.core.layers import RECTIFIER_GAIN, StandardisedConv, dropout, standardise
 
 
 @pytest.mark.parametrize("model", [jm.SoftmaxRegression(4), jm.MLP(hidden_size=7, num_classes=4)])
@@ -42,54 +40,23 @@ def test_mlp_differs_by_key():
     assert (first["Dense_0"]["kernel"] != second["Dense_0"]["kernel"]).any()
 
 
-@pytest.mark.parametrize(("shape", "size"), [((2, 7, 6, 3), (5, 5)), ((1, 4, 4, 1), (3, 1))])
-def test_conv_is_flax_convolution_in_value_and_gradient(shape, size):
-    images = jax.random.normal(jax.random.key(0), shape)
-    theirs = nn.Conv(8, size)
-    params = theirs.init(jax.random.key(1), images)
-    target = jax.random.normal(jax.random.key(2), (*shape[:3], 8))
-
-    def loss(model, params, images):
-        return jnp.sum(jnp.square(model.apply(params, images) - target))
-
-    ours = Conv(8, size)
-    assert jax.tree.map(jnp.shape, ours.init(jax.random.key(1), images)) == jax.tree.map(jnp.shape, params)
-    value_and_grads = jax.value_and_grad(loss, argnums=(1, 2))
-    got, expected = (value_and_grads(model, params, images) for model in (ours, theirs))
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-4, atol=1e-4), got, expected)
+def test_a_standardised_convolution_is_flaxs_with_a_standardised_kernel():
+    images = jax.random.normal(jax.random.key(0), (2, 6, 7, 3))
+    ours, theirs = StandardisedConv(4, (5, 3)), nn.Conv(4, (5, 3))
+    params = ours.init(jax.random.key(1), images)["params"]
+    np.testing.assert_array_equal(params["kernel"], theirs.init(jax.random.key(1), images)["params"]["kernel"])
+    params |= {"gain": jnp.arange(1.0, 5), "bias": jnp.arange(4.0)}
+    kernel = standardise(params["kernel"]) * params["gain"][None, None, None]
+    expected = theirs.apply({"params": {"kernel": kernel, "bias": params["bias"]}}, images)
+    np.testing.assert_allclose(ours.apply({"params": params}, images), expected, rtol=1e-5, atol=1e-5)
 
 
-def test_convolution_agrees_with_lax():
-    images = jax.random.normal(jax.random.key(0), (2, 6, 6, 3))
-    kernel = jax.random.normal(jax.random.key(1), (5, 5, 3, 4))
-    dims = ("NHWC", "HWIO", "NHWC")
-    expected = jax.lax.conv_general_dilated(images, kernel, (1, 1), "SAME", dimension_numbers=dims)
-    params = {"params": {"kernel": kernel, "bias": jnp.zeros(4)}}
-    np.testing.assert_allclose(Conv(4, (5, 5)).apply(params, images), expected, rtol=1e-4, atol=1e-4)
-
-
-def test_max_pool_is_flax_pooling():
-    images = jax.random.normal(jax.random.key(0), (2, 7, 6, 3))
-    np.testing.assert_array_equal(max_pool(images), nn.max_pool(images, (2, 2), (2, 2)))
-
-
-def test_pixels_that_share_a_maximum_share_its_gradient_as_in_jax():
-    blocks = jax.random.randint(jax.random.key(1), (2, 7, 5, 3), 0, 3).astype(jnp.float32)
-    weights = jax.random.normal(jax.random.key(2), (2, 3, 2, 3))
-
-    def by_jax(images):
-        return images[:, :6, :4].reshape(2, 3, 2, 2, 2, 3).max(axis=(2, 4))
-
-    ours, theirs = (jax.grad(lambda x, pool=pool: jnp.sum(pool(x) * weights))(blocks) for pool in (max_pool, by_jax))
-    np.testing.assert_array_equal(ours, theirs)
-    assert (ours[:, 6] == 0).all() and (ours[:, :, 4] == 0).all()
-
-
-def test_pooling_before_the_bias_is_pooling_after_it():
-    images = jax.random.uniform(jax.random.key(1), (2, 6, 6, 3))
-    params = Conv(4, (3, 3), bias_init=jax.nn.initializers.normal(1.0)).init(jax.random.key(2), images)
-    pooled = Conv(4, (3, 3), pooled=True).apply(params, images)
-    np.testing.assert_array_equal(pooled, max_pool(Conv(4, (3, 3)).apply(params, images)))
+def test_the_convolutions_of_a_cnn_are_called_alike_whatever_their_kind():
+    shapes = [
+        set(jax.eval_shape(jm.CNN(standardised=kind).init, jax.random.key(0), jnp.ones((1, 8, 8, 1)))["params"])
+        for kind in (False, True)
+    ]
+    assert shapes[0] == shapes[1] == {"Conv_0", "Conv_1", "Dense_0", "Dense_1"}
 
 
 def test_cnn_has_the_parameters_of_the_original():

@@ -22,6 +22,7 @@ from jaxmnist.networks import run, spreading
 from jaxmnist.sweeps import programs
 
 MODEL = jm.SoftmaxRegression(4)
+ADAM = optax.adam(0.01)
 RUNS = jm.grid(learning_rate=[0.1, 0.5], batch_size=[1, 2, 40], seed=range(2))
 sweep_module = importlib.import_module("jaxmnist.sweeps.sweep")
 
@@ -132,10 +133,10 @@ def test_a_sweep_stops_at_once_at_the_second_press_or_without_a_folder(tiny, tmp
 @pytest.mark.parametrize("at", [1, 3, 4])
 def test_a_long_run_saves_the_segment_and_goes_on(tiny, tmp_path, monkeypatch, at):
     numbers = dict(batch_size=5, num_steps=37, evaluation_steps=20)
-    whole, _ = run.train_run(MODEL, optax.adam(0.01), tiny, 3, **numbers, folder=tmp_path / "whole")
+    whole, _ = run.train_run(MODEL, ADAM, tiny, 3, **numbers, folder=tmp_path / "whole")
     fit = counting(spreading.fit, {at: press})
     monkeypatch.setattr(spreading, "fit", fit)
-    call = functools.partial(run.train_run, MODEL, optax.adam(0.01), tiny, 3, **numbers, folder=tmp_path / "parts")
+    call = functools.partial(run.train_run, MODEL, ADAM, tiny, 3, **numbers, folder=tmp_path / "parts")
     with pytest.raises(KeyboardInterrupt):
         call()
     assert [int(path.stem) for path in saved_states(tmp_path / "parts")] == [min(10 * at, 37)]

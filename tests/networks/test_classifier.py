@@ -6,6 +6,7 @@ import optax
 import pytest
 
 import jaxmnist as jm
+from jaxmnist.core.adapters.factory import model_factory
 from jaxmnist.networks.classifier import probabilities
 
 MODEL = jm.CNN((2,), (3,), (1,), hidden_size=0, num_classes=4)
@@ -51,7 +52,7 @@ def test_probabilities_of_any_number_of_images(num_images):
     images = np.random.default_rng(0).integers(0, 256, (num_images, 6, 5, 1)).astype(np.uint8)
     params = MODEL.init(jax.random.key(0), np.zeros((1, 6, 5, 1), np.float32))["params"]
     expected = jax.nn.softmax(MODEL.apply({"params": params}, images.astype(np.float32) / 255))
-    found = probabilities(MODEL, params, jax.numpy.asarray(images))
+    found = probabilities(model_factory(MODEL)(), (params, {}), jax.numpy.asarray(images))
     assert found.shape == (num_images, 4)
     np.testing.assert_allclose(found, expected, rtol=1e-5)
 

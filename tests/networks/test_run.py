@@ -10,6 +10,8 @@ from jaxmnist.host import loop as host_loop
 from jaxmnist.networks import run
 
 MODEL = jm.CNN((2, 3), (3, 3), (1,), hidden_size=8, num_classes=4)
+# One object each: for another one, the same program would be traced and compiled again.
+ADAM, SGD = optax.adam(0.01), optax.sgd(0.1)
 NUMBERS = dict(batch_size=5, num_steps=37, evaluation_steps=15, augment=jm.Affine(5, 0.1, 1))
 
 
@@ -19,7 +21,7 @@ class InterruptionError(Exception):
 
 def test_an_interrupted_run_ends_as_if_it_had_not_been(tiny, tmp_path, monkeypatch):
     monkeypatch.setattr(host_loop, "SECONDS_PER_CHECKPOINT", 0.0)
-    whole, rows = run.train_run(MODEL, optax.adam(0.01), tiny, 3, **NUMBERS, folder=tmp_path / "whole")
+    whole, rows = run.train_run(MODEL, ADAM, tiny, 3, **NUMBERS, folder=tmp_path / "whole")
     assert [row["step"] for row in rows] == [0, 15, 30, 37]
 
     def interrupt(at):
@@ -32,11 +34,11 @@ def test_an_interrupted_run_ends_as_if_it_had_not_been(tiny, tmp_path, monkeypat
     for at in (0, 10, 15, 30):
         with pytest.raises(InterruptionError):
             run.train_run(
-                MODEL, optax.adam(0.01), tiny, 3, **NUMBERS, folder=tmp_path / "parts", report=interrupt(at)
+                MODEL, ADAM, tiny, 3, **NUMBERS, folder=tmp_path / "parts", report=interrupt(at)
             )  # fmt: skip
     steps = []
     parts, resumed_rows = run.train_run(
-        MODEL, optax.adam(0.01), tiny, 3, **NUMBERS, folder=tmp_path / "parts",
+        MODEL, ADAM, tiny, 3, **NUMBERS, folder=tmp_path / "parts",
         report=lambda step, rows, loss: steps.append(step),
     )  # fmt: skip
     assert 0 not in steps and steps[-1] == 37
@@ -46,10 +48,10 @@ def test_an_interrupted_run_ends_as_if_it_had_not_been(tiny, tmp_path, monkeypat
 
 
 def test_a_finished_run_is_not_trained_again(tiny, tmp_path):
-    first, rows = run.train_run(MODEL, optax.adam(0.01), tiny, 0, **NUMBERS, folder=tmp_path)
+    first, rows = run.train_run(MODEL, ADAM, tiny, 0, **NUMBERS, folder=tmp_path)
     steps = []
     second, again = run.train_run(
-        MODEL, optax.adam(0.01), tiny, 0, **NUMBERS, folder=tmp_path, report=lambda step, rows, loss: steps.append(step)
+        MODEL, ADAM, tiny, 0, **NUMBERS, folder=tmp_path, report=lambda step, rows, loss: steps.append(step)
     )
     assert steps == [37] and again == rows
     jax.tree.map(np.testing.assert_array_equal, first.params, second.params)
@@ -62,8 +64,8 @@ def test_a_finished_run_is_not_trained_again(tiny, tmp_path):
         (dict(optimizer=optax.adam(0.02)), "computation.* differs"),
         (dict(augment=jm.Affine(6, 0.1, 1)), "computation.* differs"),
         (dict(model=jm.CNN((2, 3), (3, 3), (2,), hidden_size=8, num_classes=4)), "computation.* differs"),
-        (dict(split="train"), "images differs"),
-        (dict(split="validation"), "images differs"),
+        (dict(split="train"), "inputs differs"),
+        (dict(split="validation"), "inputs differs"),
         (dict(seed=1), "seed is 0, not 1"),
         (dict(batch_size=6), "batch_size is 5, not 6"),
     ],
@@ -76,7 +78,7 @@ def test_another_run_does_not_go_on_from_a_state(tiny, tmp_path, given, words):
             altered[0, 0, 0] ^= 1
             dataset = dataclasses.replace(tiny, **{split: getattr(tiny, split)._replace(images=altered)})
         numbers = {**NUMBERS, "num_steps": 3} | changed
-        run.train_run(model, optimizer or optax.adam(0.01), dataset, seed, **numbers, folder=tmp_path)
+        run.train_run(model, optimizer or ADAM, dataset, seed, **numbers, folder=tmp_path)
 
     train()
     with pytest.raises(ValueError, match=f"the training in .* is another one: its {words}"):
@@ -84,12 +86,10 @@ def test_another_run_does_not_go_on_from_a_state(tiny, tmp_path, given, words):
 
 
 def test_it_trains_as_fit_does(tiny, tmp_path):
-    trained, _ = run.train_run(MODEL, optax.sgd(0.1), tiny, 1, **NUMBERS, folder=tmp_path)
-    state = jm.init_state(MODEL, optax.sgd(0.1), 1, tiny.train.inputs)
+    trained, _ = run.train_run(MODEL, SGD, tiny, 1, **NUMBERS, folder=tmp_path)
+    state = jm.init_state(MODEL, SGD, 1, tiny.train.inputs)
     order = jax.numpy.asarray(jm.example_order(len(tiny.train.targets), 1, 37 * 5))
-    state, _ = jm.fit(
-        MODEL, optax.sgd(0.1), state, jax.device_put(tiny.train), order, 5, num_steps=37, augment=NUMBERS["augment"]
-    )
+    state, _ = jm.fit(MODEL, SGD, state, jax.device_put(tiny.train), order, 5, num_steps=37, augment=NUMBERS["augment"])
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5), trained.params, state.params)
 
 
@@ -101,13 +101,13 @@ def damage(path):
 @pytest.mark.parametrize(("damaged", "first_step"), [((37,), 30), ((37, 30), 0)])
 def test_a_damaged_state_is_named_and_the_one_before_is_used(tiny, tmp_path, monkeypatch, damaged, first_step):
     monkeypatch.setattr(host_loop, "SECONDS_PER_CHECKPOINT", 0.0)
-    whole, rows = run.train_run(MODEL, optax.adam(0.01), tiny, 3, **NUMBERS, folder=tmp_path)
+    whole, rows = run.train_run(MODEL, ADAM, tiny, 3, **NUMBERS, folder=tmp_path)
     for step in damaged:
         damage(tmp_path / f"{step}.npz")
     steps, sentences = [], []
     for _ in range(2):
         again, resumed_rows = run.train_run(
-            MODEL, optax.adam(0.01), tiny, 3, **NUMBERS, folder=tmp_path,
+            MODEL, ADAM, tiny, 3, **NUMBERS, folder=tmp_path,
             report=lambda step, rows, loss: steps.append(step), warn=sentences.append,
         )  # fmt: skip
         jax.tree.map(np.testing.assert_array_equal, whole.params, again.params)

@@ -7,10 +7,12 @@ import pytest
 from conftest import run_on_devices
 
 import jaxmnist as jm
-from jaxmnist.core import training
 from jaxmnist.networks import run, spreading
+from jaxmnist.sweeps.configure import configure, make_setup
 
 MODEL = jm.CNN((2, 8), (3, 3), (1, 2), hidden_size=8, num_classes=4)
+# For another object, the same program would be traced and compiled again.
+ADAM = optax.adam(0.01)
 NUMBERS = dict(batch_size=8, num_steps=25, evaluation_steps=10, augment=jm.Affine(5, 0.1, 1))
 
 PROGRAM = """
@@ -20,9 +22,8 @@ from pathlib import Path
 
 import jax
 import numpy as np
-import optax
 from conftest import make_tiny
-from test_spreading import MODEL, NUMBERS
+from test_spreading import ADAM, MODEL, NUMBERS
 
 from jaxmnist.host import loop as host_loop
 from jaxmnist.networks import run, spreading
@@ -36,7 +37,7 @@ tiny = make_tiny()
 assert [spreading.mesh_for(batch_size).size for batch_size in (1, 6, 7, 8)] == [1, {2: 2, 4: 3}[count], 1, count]
 
 def train(name, **keywords):
-    return run.train_run(MODEL, optax.adam(0.01), tiny, 3, **NUMBERS, folder=folder / name, **keywords)
+    return run.train_run(MODEL, ADAM, tiny, 3, **NUMBERS, folder=folder / name, **keywords)
 
 class Interruption(Exception):
     pass
@@ -78,7 +79,7 @@ def test_devices_share_one_run_and_give_the_numbers_of_one(tiny, tmp_path, count
     saved = np.load(tmp_path / "trained.npz")
 
     for folder in ("alone", "one device goes on"):
-        state, rows = run.train_run(MODEL, optax.adam(0.01), tiny, 3, **NUMBERS, folder=tmp_path / folder)
+        state, rows = run.train_run(MODEL, ADAM, tiny, 3, **NUMBERS, folder=tmp_path / folder)
         for position, leaf in enumerate(jax.tree.leaves(state.params)):
             np.testing.assert_allclose(leaf, saved[f"arr_{position}"], rtol=1e-3, atol=1e-5)
         np.testing.assert_allclose([row["validation_loss"] for row in rows], saved["losses"], rtol=1e-4)
@@ -86,16 +87,17 @@ def test_devices_share_one_run_and_give_the_numbers_of_one(tiny, tmp_path, count
 
 def test_one_device_gives_the_numbers_of_fit_and_counts_every_image(tiny):
     mesh, optimizer = spreading.mesh_for(5), optax.sgd(0.1)
+    configured = configure(make_setup(MODEL, optax.sgd), {"learning_rate": 0.1})
     order = jm.example_order(len(tiny.train.targets), 1, 4 * 5)
     state = jm.init_state(MODEL, optimizer, 1, tiny.train.inputs)
     expected, expected_losses = jax.jit(jm.fit, static_argnums=(0, 1, 5), static_argnames="num_steps")(
         MODEL, optimizer, state, tiny.train, order, 5, num_steps=4
     )
-    ours, losses = spreading.fit(mesh, MODEL, optimizer, spreading.put(mesh, state), tiny.train, order, 5, num_steps=4)
+    ours, losses = spreading.fit(mesh, configured, spreading.put(mesh, state), tiny.train, order, 5, num_steps=4)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), ours.params, expected.params)
     np.testing.assert_allclose(losses, expected_losses, rtol=1e-5)
     for split in (tiny.train, tiny.validation, tiny.test):
-        found = spreading.evaluate(mesh, MODEL, ours.params, split)
-        whole = training.evaluate(MODEL, ours.params, split)
+        found = spreading.evaluate(mesh, configured.model, (ours.params, {}), split, configured.measured)
+        whole = jm.evaluate(MODEL, ours.params, split)
         assert round(found.accuracy * len(split.targets), 3) == round(whole.accuracy * len(split.targets), 3)
         np.testing.assert_allclose(found.loss, whole.loss, rtol=1e-5)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import xarray as xr
 from PIL import Image
-from scripts_for_tests import EXPERIMENTS, run
+from scripts_for_tests import EXPERIMENTS, ONE_DEVICE, environment_of, run, start
 
 import jaxmnist as jm
 from jaxmnist.core.state import init_state
@@ -307,7 +307,8 @@ def test_a_killed_sequence_goes_on_to_the_same_results(drawn, tmp_path):
     patch = "import importlib; importlib.import_module('jaxmnist.host.loop').SECONDS_PER_CHECKPOINT = 0.0"
     code = f"{patch}; import runpy, sys; sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0], run_name='__main__')"
     script = str(EXPERIMENTS / "trainability_boundary.py")
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(EXPERIMENTS), *sys.path]), "HOME": str(tmp_path)}
+    path = {"PYTHONPATH": os.pathsep.join([str(EXPERIMENTS), *sys.path])}
+    environment = environment_of(tmp_path, path | ONE_DEVICE)
     command = [sys.executable, "-c", code, script, *SMALL, "--resolution", "8", "--frames", "2"]
     process = subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.DEVNULL)
     second = tmp_path / "out" / "frames" / "01"
@@ -330,7 +331,7 @@ def test_a_killed_sequence_goes_on_to_the_same_results(drawn, tmp_path):
 
 
 def test_dimension_is_printed_with_its_fit(tmp_path):
-    out, _ = run(
+    out, _ = start(
         "trainability_boundary", *SMALL, "--resolution", 32, "--num-steps", 10, "--estimate-dimension", cwd=tmp_path
     )
     assert "box-counting dimension" in out and "standard error of the fit" in out

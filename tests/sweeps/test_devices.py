@@ -13,6 +13,7 @@ from conftest import run_on_devices
 import jaxmnist as jm
 from jaxmnist.host.devices import DEFAULT_BYTES, MAX_CPU_DEVICES, num_cores
 from jaxmnist.sweeps import planning
+from jaxmnist.sweeps.configure import make_setup
 from jaxmnist.sweeps.job import make_job
 from jaxmnist.sweeps.sweep import plan
 
@@ -26,6 +27,7 @@ from conftest import make_tiny
 import jaxmnist as jm
 from jaxmnist.host.devices import DEFAULT_BYTES
 from jaxmnist.sweeps import capacity, planning, programs
+from jaxmnist.sweeps.configure import make_setup
 from jaxmnist.sweeps.job import make_job
 from jaxmnist.sweeps.sweep import plan
 
@@ -40,7 +42,7 @@ for name in ("advance", "evaluate"):
     setattr(programs, name, call)
 result = jm.sweep(model, optax.sgd, jm.grid(**axes), tiny, num_steps=6, progress=False, folder=sys.argv[3])
 # Machines with other numbers of cores share the shards of one plan.
-job = make_job(model, optax.sgd, jm.grid(**axes), tiny, 6)
+job = make_job(make_setup(model, optax.sgd), jm.grid(**axes), tiny, 6)
 print(planning.fingerprint(plan(job, DEFAULT_BYTES, portable=True)))
 assert result.attrs["num_devices"] == len(jax.local_devices()) == int(sys.argv[4])
 assert len(lowered) > 2
@@ -63,7 +65,7 @@ def test_devices_work_alone_and_give_the_numbers_of_one(tiny, tmp_path, axes, mo
     printed = run_on_devices(num_devices, PROGRAM, repr(axes), model, str(tmp_path), str(num_devices))
     of_several = jm.load_results(tmp_path)
     linen = jm.MLP(6, 4) if model == "MLP" else jm.CNN((2,), (3,), (1,), 4, num_classes=4)
-    portable = plan(make_job(linen, optax.sgd, jm.grid(**axes), tiny, 6), DEFAULT_BYTES, portable=True)
+    portable = plan(make_job(make_setup(linen, optax.sgd), jm.grid(**axes), tiny, 6), DEFAULT_BYTES, portable=True)
     assert int(printed) == planning.fingerprint(portable)
     of_one = jm.sweep(linen, optax.sgd, jm.grid(**axes), tiny, num_steps=6, progress=False)
     assert of_one.attrs["num_devices"] == 1 and of_several.sizes == of_one.sizes

@@ -99,7 +99,9 @@ def test_a_halving_describes_itself_as_the_sweep_of_all_its_runs(tiny):
     runs = jm.grid(learning_rate=RATES[2:6], batch_size=[3], seed=range(2))
     attributes = halve(tiny, runs).attrs
     assert (attributes.pop("rungs"), attributes.pop("factor")) == ("2 8 32", 4)
-    assert attributes == jm.sweep(MODEL, optax.sgd, runs, tiny, num_steps=32, progress=False).attrs
+    whole = jm.sweep(MODEL, optax.sgd, runs, tiny, num_steps=32, progress=False).attrs
+    # Which programs there were is known of a sweep alone.
+    assert attributes == {name: value for name, value in whole.items() if name not in ("memory", "programs_crc32")}
 
 
 @pytest.mark.parametrize(

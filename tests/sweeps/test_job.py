@@ -12,6 +12,7 @@ from conftest import run_on_devices
 
 import jaxmnist as jm
 from jaxmnist.sweeps import job as jobs
+from jaxmnist.sweeps.configure import make_setup
 
 MLP = jm.MLP(6, 4)
 
@@ -95,7 +96,7 @@ def test_what_is_static_does_not_depend_on_the_order_of_values(tiny, optimizer, 
 
 def described(dataset, optimizer=optax.sgd, model=MLP, **axes):
     runs = jm.grid(**{"learning_rate": 0.1, "batch_size": 4, "seed": 0} | axes)
-    return jobs.describe(jobs.make_job(model, optimizer, runs, dataset, 10))
+    return jobs.describe(jobs.make_job(make_setup(model, optimizer), runs, dataset, 10))
 
 
 def test_a_description_is_the_same_in_every_process_and_differs_where_it_should(tiny):

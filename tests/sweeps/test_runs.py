@@ -45,7 +45,7 @@ def test_grid_refuses(axes, words):
         (dict(seed=[-1], batch_size=[1]), "seed -1"),
         (dict(seed=[0], batch_size=[1], learning_rate=[np.inf]), "learning_rate has the value inf"),
         (dict(seed=[0], batch_size=[1], learning_rate=[1e39]), "learning_rate has the value 1e\\+39"),
-        (dict(seed=[0], batch_size=[1], learning_rate=[None]), "learning_rate has values of type object"),
+        (dict(seed=[0], batch_size=[1], learning_rate=[1j]), "learning_rate has values of type complex128"),
         (dict(seed=[0], batch_size=["1"]), "batch_size '1' is not a whole number"),
     ],
 )

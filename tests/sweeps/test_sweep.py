@@ -24,13 +24,23 @@ def sweep(dataset, optimizer=optax.sgd, model=MODEL, num_steps=12, runs=None, **
 
 def alone(dataset, optimizer, model, batch_size, seed, num_steps, **hyperparameters):
     """Returns the same metrics by one unpadded `fit`."""
-    transformation = optimizer(**hyperparameters)
-    split = jax.device_put(dataset.train)
-    order = jnp.asarray(jm.example_order(len(split.targets), seed, num_steps * batch_size))
-    state = jm.init_state(model, transformation, seed, split.inputs)
-    state, _ = jm.fit(model, transformation, state, split, order, batch_size, num_steps=num_steps)
-    validation, test = (jm.evaluate(model, state.params, jax.device_put(s)) for s in (dataset.validation, dataset.test))
-    return [float(value) for value in (*validation, *test)]
+    order = jnp.asarray(jm.example_order(len(dataset.train.targets), seed, num_steps * batch_size))
+    splits = jax.device_put((dataset.train, dataset.validation, dataset.test))
+    train_alone = compiled_alone(optimizer, model, batch_size, num_steps)
+    return [float(value) for value in train_alone(seed, hyperparameters, order, *splits)]
+
+
+@functools.lru_cache
+def compiled_alone(optimizer, model, batch_size, num_steps):
+    """Returns one `fit` and its evaluations, compiled once for all values of the hyperparameters."""
+
+    def train_alone(seed, hyperparameters, order, train, validation, test):
+        transformation = optimizer(**hyperparameters)
+        state = jm.init_state(model, transformation, seed, train.inputs)
+        state, _ = jm.fit(model, transformation, state, train, order, batch_size, num_steps=num_steps)
+        return (*jm.evaluate(model, state.params, validation), *jm.evaluate(model, state.params, test))
+
+    return jax.jit(train_alone)
 
 
 @pytest.mark.parametrize(

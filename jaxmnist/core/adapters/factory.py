@@ -16,10 +16,7 @@ from jaxmnist.core.fast.replacement import with_fast_operations
 from jaxmnist.core.model import Model, UnsupportedModel
 from jaxmnist.values import described, frozen, is_traced
 
-WORDS = (
-    "a flax linen module, a class or factory of NNX modules (with an argument rngs) or of Equinox modules (with an "
-    "argument key), a Haiku transform, a pair of functions (init, apply), or a Model"
-)
+WORDS = "a flax module, an NNX or Equinox class, a Haiku transform, a pair of functions (init, apply) or a Model"
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

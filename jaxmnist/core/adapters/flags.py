@@ -28,8 +28,11 @@ def argument_names(function: Callable) -> tuple[str, ...]:
 
 
 def parameters(function: Callable) -> Mapping[str, inspect.Parameter]:
-    """Returns the parameters of a function or of a class, by name."""
-    found = inspect.signature(function).parameters
+    """Returns the parameters of a function or of a class, by name; none if Python does not know them."""
+    try:
+        found = inspect.signature(function).parameters
+    except (TypeError, ValueError):  # some functions are written in C
+        return {}
     # The metaclass of NNX modules hides what their `__init__` takes.
     hidden = isinstance(function, type) and all(each.kind in VARIADIC for each in found.values())
     if not hidden:

@@ -16,7 +16,7 @@ def adapt(make: Callable[..., nnx.Module]) -> Model:
     """Returns a factory of NNX modules as a model.
 
     Variables of type `nnx.Param` are its parameters; all others are its state, except those of random streams, which
-    are keyed anew at each step. `train()` and `eval()` switch the modules within it.
+    are keyed anew at each step. Modules within it are switched as NNX itself does it.
 
     Args:
       make: is called with `rngs`.

@@ -1,6 +1,6 @@
-"""Layers whose form is chosen for speed: the parameters of a sweep in one tall matrix, and our own convolution.
+"""A layer whose form is chosen for speed: the parameters of a sweep in one tall matrix.
 
-Shapes: B examples of a batch, H x W pixels, C channels, F features.
+Shapes: B examples of a batch.
 """
 
 from collections.abc import Callable
@@ -8,10 +8,6 @@ from collections.abc import Callable
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-
-from jaxmnist.core.fast.convolution import convolve
-from jaxmnist.core.fast.pooling import max_pool
-from jaxmnist.core.layers import standardise
 
 
 class Dense(nn.Module):
@@ -40,38 +36,3 @@ class Dense(nn.Module):
         )
         bias = self.param("bias", self.bias_init, (self.features,), jnp.float32)
         return (kernel @ inputs.T + bias[:, None]).T
-
-
-class Conv(nn.Module):
-    """A convolution of stride 1 with SAME padding that is fast in training loops and under `vmap`: see `convolve`.
-
-    Its parameters have the names, shapes and initial values of those of `flax.linen.Conv`.
-
-    Attributes:
-      features: number of output channels F.
-      kernel_size: height and width of the kernel, odd.
-      kernel_init: initialiser of the kernel `[height, width, C, F]`.
-      bias_init: initialiser of the bias `[F]`.
-      standardised: whether the kernel passes through `standardise`; a parameter `gain` `[F]` then scales the outputs.
-      pooled: whether the outputs pass through `max_pool`.
-    """
-
-    features: int
-    kernel_size: tuple[int, int]
-    kernel_init: Callable = nn.initializers.lecun_normal()
-    bias_init: Callable = nn.initializers.zeros
-    standardised: bool = False
-    pooled: bool = False
-
-    @nn.compact
-    def __call__(self, inputs: jax.Array) -> jax.Array:
-        """Maps `[B, H, W, C]` float32 to `[B, H, W, F]` float32, or to `[B, H // 2, W // 2, F]` if `pooled`."""
-        shape = (*self.kernel_size, inputs.shape[-1], self.features)
-        kernel = self.param("kernel", self.kernel_init, shape, jnp.float32)
-        bias = self.param("bias", self.bias_init, (self.features,), jnp.float32)
-        if self.standardised:
-            gain = self.param("gain", nn.initializers.ones, (self.features,), jnp.float32)
-            kernel = standardise(kernel) * gain[None, None, None, :]
-        outputs = convolve(inputs, kernel)
-        # The same bias at every pixel does not move a maximum; after pooling it is added to a quarter as many values.
-        return (max_pool(outputs) if self.pooled else outputs) + bias[None, None, None, :]

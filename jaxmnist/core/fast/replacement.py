@@ -61,10 +61,11 @@ def _has_slow(jaxpr) -> bool:
 
 def _is_slow(equation) -> bool:
     """Returns whether an operation can be replaced by a fast one, or contains one that can."""
+    shapes = [atom.aval for atom in equation.invars]
     if equation.primitive is primitives.conv_general_dilated_p:
-        return windows.can_convolve(*(atom.aval for atom in equation.invars), **equation.params)
+        return equation.outvars[0].aval.size > 0 and windows.can_convolve(*shapes, **equation.params)
     if equation.primitive in (primitives.reduce_window_max_p, primitives.reduce_window_sum_p):
-        return pooling.can_pool(equation.invars[0].aval, **equation.params)
+        return equation.outvars[0].aval.size > 0 and pooling.can_pool(*shapes, **equation.params)
     return _is_followed(equation) and any(map(_has_slow, core.jaxprs_in_params(equation.params)))
 
 

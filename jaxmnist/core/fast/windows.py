@@ -25,7 +25,7 @@ from jaxmnist.core.fast.convolution import TILE_OUTPUTS, convolve, is_tiled
 # A slice is made for each position of a kernel; more take long to compile.
 MAX_KERNEL_POSITIONS = 128
 # With fewer channels it is faster to copy whole rows of pixels than a few numbers of each.
-MIN_CHANNELS_LAST = 16
+MIN_CHANNELS_LAST = 8
 # As many more tiles as this may be computed and thrown away, and it is still faster than with patches.
 MAX_TILES_RATIO = {3: 1.5, 5: 2.0}
 
@@ -120,8 +120,39 @@ def _by_tiles(images, kernel, params):
 
 def _by_products(images, kernel, params):
     """Returns the convolution of images `[B, ..., C]` and a kernel `[..., C / groups, F]`, `[B, ..., F]`."""
-    groups, size = params["feature_group_count"], kernel.shape[:-2]
     images = _padded(images, params["padding"], params["lhs_dilation"])
+    if params["feature_group_count"] == 1 or kernel.shape[-2] > 1:
+        return _without_padding(images, kernel, params)
+    convolution = jax.custom_vjp(lambda images, kernel: _without_padding(images, kernel, params))
+
+    def backward(saved, grad):
+        images, kernel = saved
+        of_kernel = jax.vjp(lambda kernel: _without_padding(images, kernel, params), kernel)[1](grad)
+        return _gradient_of_images(images, kernel, grad, params), *of_kernel
+
+    convolution.defvjp(lambda images, kernel: (_without_padding(images, kernel, params), (images, kernel)), backward)
+    return convolution(images, kernel)
+
+
+def _gradient_of_images(images, kernel, grad, params):
+    """Returns the gradient by a convolution. By channel, this takes an eighth of the time of automatic differentiation.
+
+    With patches it would take longer.
+    """
+    groups, strides = params["feature_group_count"], params["window_strides"]
+    axes = tuple(range(kernel.ndim - 2))
+    split = jnp.flip(kernel, axes).reshape(*kernel.shape[:-1], groups, -1)
+    mirrored = jnp.swapaxes(split, -3, -1).reshape(*kernel.shape[:-2], -1, images.shape[-1])
+    margins = []
+    for axis in axes:
+        reach = params["rhs_dilation"][axis] * (kernel.shape[axis] - 1)
+        margins.append((reach, images.shape[axis + 1] - (grad.shape[axis + 1] - 1) * strides[axis] - 1))
+    grad = _padded(grad, margins, strides)
+    return _without_padding(grad, mirrored, {**params, "window_strides": (1,) * len(axes)}).astype(images.dtype)
+
+
+def _without_padding(images, kernel, params):
+    groups, size = params["feature_group_count"], kernel.shape[:-2]
     if groups > 1 and kernel.shape[-2] == 1:
         return _by_channel(images, kernel, params)
     multiply = functools.partial(
