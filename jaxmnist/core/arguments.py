@@ -48,10 +48,6 @@ PARAMS = Where(
         and all(getattr(getattr(leaf, "dtype", None), "kind", "") == "f" for leaf in jax.tree.leaves(value))
     ),
 )
-OPT_STATE = Where(
-    "an optimizer's state, as State.opt_state holds it,",
-    lambda value: all(hasattr(leaf, "dtype") for leaf in jax.tree.leaves(value)),
-)
 INPUTS = Where(
     "an array [N, ...] of numbers, N from 1 on,",
     lambda value: (

@@ -13,7 +13,7 @@ import optax.contrib
 
 from jaxmnist import checks
 from jaxmnist.checks import checked_by
-from jaxmnist.core.arguments import OPT_STATE, PARAMS
+from jaxmnist.core.arguments import ARRAYS, PARAMS
 from jaxmnist.core.inputs import KEY_IMPLEMENTATION, precision
 
 # Keeps the keys of optimizers apart from those of a run, which are folded with other numbers.
@@ -140,7 +140,7 @@ def _told(optimizer: optax.GradientTransformation, grads: optax.Updates, params:
             told = {name: given for name, given in told.items() if name not in refused}
 
 
-@checked_by(opt_state=OPT_STATE, params=PARAMS)
+@checked_by(opt_state=ARRAYS, params=PARAMS)
 def evaluation_params(opt_state: optax.OptState, params: optax.Params) -> optax.Params:
     """Returns the parameters to evaluate a model with, which some of optax's optimizers keep apart from those trained.
 
