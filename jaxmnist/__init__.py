@@ -4,11 +4,13 @@ import importlib
 from typing import TYPE_CHECKING
 
 from jaxmnist.core import losses as losses
+from jaxmnist.core import schedules as schedules
 from jaxmnist.core.augmentation import Affine as Affine
 from jaxmnist.core.model import Model as Model
 from jaxmnist.core.models import CNN as CNN
 from jaxmnist.core.models import MLP as MLP
 from jaxmnist.core.models import SoftmaxRegression as SoftmaxRegression
+from jaxmnist.core.optimizers import evaluation_params as evaluation_params
 from jaxmnist.core.state import State as State
 from jaxmnist.core.state import init_state as init_state
 from jaxmnist.core.training import evaluate as evaluate
@@ -121,6 +123,7 @@ _NOW = (
     "check",
     "estimate",
     "evaluate",
+    "evaluation_params",
     "example_order",
     "fit",
     "from_arrays",
@@ -132,6 +135,7 @@ _NOW = (
     "losses",
     "plan",
     "sample",
+    "schedules",
     "sweep",
     "train_step",
     "uniform",

@@ -56,7 +56,7 @@ CLASSES = {
     "Affine", "Batch", "CNN", "Classifier", "DataError", "Dataset", "DatasetUnavailable", "MLP", "Model",
     "SoftmaxRegression", "Split", "State",
 }  # fmt: skip
-MODULES = {"losses"}
+MODULES = {"losses", "schedules"}
 
 
 @functools.cache
@@ -203,6 +203,11 @@ CASES = [
     *declared(
         jm.fit, fit_arguments, batch_size=NOT_31_BITS | st.integers(48), num_steps=st.just(2**30),
         padded_batch_size=st.integers(0, 3) | st.just(2**31), split=NOT_OF_CLASSES,
+    ),
+    # Not `declared`: without a model, parameters may be any floats.
+    *cases(
+        jm.evaluation_params, lambda: dict(opt_state=state().opt_state, params=state().params),
+        opt_state=bad(arguments.ARRAYS), params=one_of(THINGS),
     ),
     *declared(jm.evaluate, evaluate_arguments, split=NOT_OF_CLASSES),
     *declared(jm.estimate_noise, batches_arguments),

@@ -5,11 +5,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+# Without its name, the implementation would be whatever JAX_DEFAULT_PRNG_IMPL says, and so would all numbers.
+KEY_IMPLEMENTATION = "threefry2x32"
+
 
 def random_key(seed: jax.typing.ArrayLike) -> jax.Array:
     """Returns the random key of a seed, `[]` int."""
-    # Without its name, the implementation would be whatever JAX_DEFAULT_PRNG_IMPL says, and so would all numbers.
-    return jax.random.key(seed, impl="threefry2x32")
+    return jax.random.key(seed, impl=KEY_IMPLEMENTATION)
 
 
 def to_unit_range(inputs: jax.Array, dtype: jax.typing.DTypeLike = jnp.float32) -> jax.Array:

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import optax
 
 from jaxmnist.checks import SEED_OR_ARRAY, Where, checked_by
+from jaxmnist.core import optimizers
 from jaxmnist.core.arguments import DTYPE, INPUTS, MODEL, TRANSFORMATION
 from jaxmnist.core.inputs import random_key, to_unit_range
 from jaxmnist.core.model import ModelLike
@@ -51,7 +52,8 @@ def init_state(
     Args:
       model: a linen module, or anything else of which a `Model` can be made.
       optimizer: an optax gradient transformation.
-      seed: `[]` int; it alone decides the initial parameters, what is dropped out and how inputs are augmented.
+      seed: `[]` int; it alone decides the initial parameters, what is dropped out, how inputs are augmented and
+        the noise that an optimizer adds.
       inputs: `[N, ...]`, those of a split; only their shape and dtype are used.
       dtype: of all that is computed, float32 or float64, which needs `jax.enable_x64`. Parameters that the model makes
         narrower (bfloat16) stay as they are.
@@ -70,6 +72,6 @@ def init_state(
         step=jnp.zeros((), jnp.int32),
         params=params,
         model_state=model_state,
-        opt_state=optimizer.init(params),
+        opt_state=optimizers.init(optimizer, params, seed),
         diverged_step=jnp.full((), NEVER, jnp.int32),
     )

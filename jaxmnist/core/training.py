@@ -82,7 +82,8 @@ def train_step(
         return losses.masked_mean(loss(outputs, batch.targets), batch.weights), (outputs, after)
 
     (value, (outputs, model_state)), grads = jax.value_and_grad(mean_loss, has_aux=True)(state.params)
-    params, opt_state = optimizers.update(optimizer, state, value, grads, lambda params: mean_loss(params)[0])
+    before, loss_at = (state.opt_state, state.params), lambda params: mean_loss(params)[0]
+    params, opt_state = optimizers.update(optimizer, *before, value, grads, loss_at)
     step = state.step + 1
     # Written so that nan, for which every comparison is false, counts as diverged.
     has_diverged = ~((value <= losses.bound_of(loss, outputs)) & jnp.isfinite(value))

@@ -19,7 +19,7 @@ import numpy as np
 import optax
 
 from jaxmnist.checks import FUNCTION, PATH, SEED, Whole, checked_by
-from jaxmnist.core import losses, training
+from jaxmnist.core import losses, optimizers, training
 from jaxmnist.core.arguments import AUGMENTATION, METRICS, MODEL, TRANSFORMATION
 from jaxmnist.core.losses import Loss
 from jaxmnist.core.model import ModelLike
@@ -38,8 +38,8 @@ STEPS_PER_SEGMENT = 10
 
 @checked_by(
     model=MODEL, optimizer=TRANSFORMATION, dataset=DATASET, seed=SEED, batch_size=Whole(1), num_steps=Whole(1),
-    evaluation_steps=Whole(1), folder=PATH, loss=FUNCTION, metrics=METRICS, augment=AUGMENTATION, report=FUNCTION,
-    warn=FUNCTION,
+    evaluation_steps=Whole(1), folder=PATH, loss=FUNCTION, metrics=METRICS, augment=AUGMENTATION,
+    evaluation_params=FUNCTION, report=FUNCTION, warn=FUNCTION,
 )  # fmt: skip
 def train_run(
     model: ModelLike,
@@ -54,6 +54,7 @@ def train_run(
     loss: Loss = losses.cross_entropy,
     metrics: Mapping[str, Loss] | None = None,
     augment: training.Augmentation | None = None,
+    evaluation_params: optimizers.EvaluationParams = optimizers.evaluation_params,
     report: Callable[[int, list[dict[str, float]], float], None] = lambda step, rows, loss: None,
     warn: Callable[[str], None] = warnings.warn,
 ) -> tuple[State, list[dict[str, float]]]:
@@ -75,13 +76,16 @@ def train_run(
       loss: as in `training.fit`.
       metrics: as in `training.evaluate`.
       augment: as in `training.fit`.
+      evaluation_params: a function `(opt_state, params) -> params` that returns what to evaluate the model with; by
+        default, averages or slow parameters where an optimizer of optax keeps them, and else those that are trained.
       report: is called after each segment with the step, all rows so far and the last batch loss (nan at the start).
       warn: is called with a sentence if a state in the folder cannot be read.
 
     Returns:
       The final state, on one device, and one row for each evaluation: `step`, `seconds` since the start (compilation
       included, and the time before an interruption), `training_accuracy` and `training_loss` on the next batch without
-      dropout, `validation_accuracy`, `validation_loss`, or those of other metrics.
+      dropout, `validation_accuracy`, `validation_loss`, or those of other metrics. `State.params` are those that are
+      trained; `evaluation_params(state.opt_state, state.params)` are those that were evaluated.
 
     Raises:
       ValueError: the folder holds the state of another run.
@@ -91,7 +95,7 @@ def train_run(
     order = functools.partial(_order, len(dataset.train.targets), seed, batch_size)
     rows: list[dict[str, float]] = []
     measured = losses.measures(loss, metrics)
-    configured = Configured(model, optimizer, loss, augment, measured)
+    configured = Configured(model, optimizer, loss, augment, measured, evaluation_params)
     description = _described(configured, dataset) | {"seed": int(seed), "batch_size": int(batch_size)}
     begin = time.monotonic()
 
@@ -107,8 +111,7 @@ def train_run(
         row = {"step": step, "seconds": time.monotonic() - begin}
         next_batch = Split(*(field[order(step, step + 1)] for field in dataset.train))
         for name, split in (("training", next_batch), ("validation", validation)):
-            variables = reached.state.params, reached.state.model_state
-            found = spreading.evaluate(mesh, model, variables, split, measured)
+            found = spreading.evaluate(mesh, model, configured.evaluated(reached.state), split, measured)
             jax.block_until_ready(found.loss)  # where Ctrl-C is heard, as in float() it is not
             row |= {f"{name}_{metric}": float(value) for metric, value in found._asdict().items()}
         rows.append(row)

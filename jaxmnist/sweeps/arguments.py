@@ -40,7 +40,7 @@ UNCONFIGURED = Where(MODEL.words, MODEL.accepts)
 # What every function that trains runs accepts.
 TRAINED: dict[str, Kind] = dict(
     model=UNCONFIGURED, optimizer=FUNCTION, runs=RUNS, dataset=DATASET, num_steps=NUM_STEPS, loss=FUNCTION,
-    metrics=METRICS, augment=AUGMENTATION, dtype=DTYPE,
+    metrics=METRICS, augment=AUGMENTATION, evaluation_params=FUNCTION, dtype=DTYPE,
 )  # fmt: skip
 RECORD = Optional(Choices(SPLIT_NAMES, least=0))
 FOLDER = Optional(PATH)

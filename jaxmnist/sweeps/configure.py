@@ -16,7 +16,8 @@ from jaxmnist.core.adapters.factory import ModelFactory, model_factory
 from jaxmnist.core.adapters.flags import argument_names
 from jaxmnist.core.losses import Loss, cross_entropy, measures
 from jaxmnist.core.model import Model, ModelLike
-from jaxmnist.core.optimizers import OptimizerFactory
+from jaxmnist.core.optimizers import EvaluationParams, OptimizerFactory, evaluation_params
+from jaxmnist.core.state import State
 from jaxmnist.core.training import Augmentation
 
 
@@ -29,6 +30,7 @@ class Setup(NamedTuple):
       loss: `(outputs, targets, **keywords) -> [B]`.
       measured: what is measured on whole splits, name to `(outputs, targets) -> [B]`, the loss among it.
       augment: changes inputs in training; None for nothing.
+      evaluation_params: `(opt_state, params) -> params`, those to evaluate the model with.
       dtype: of all that is computed, `"float32"` or `"float64"`.
       objects: for each axis of values that are neither numbers nor strings, its name and these values, each with the
         string that stands for it in arrays and results.
@@ -39,6 +41,7 @@ class Setup(NamedTuple):
     loss: Loss
     measured: tuple[tuple[str, Loss], ...]
     augment: Augmentation | None
+    evaluation_params: EvaluationParams = evaluation_params
     dtype: str = "float32"
     objects: tuple[tuple[str, tuple[tuple[str, Any], ...]], ...] = ()
 
@@ -51,6 +54,11 @@ class Configured(NamedTuple):
     loss: Loss
     augment: Augmentation | None
     measured: tuple[tuple[str, Loss], ...]
+    evaluation_params: EvaluationParams = evaluation_params
+
+    def evaluated(self, state: State) -> tuple[optax.Params, Any]:
+        """Returns the parameters and the state with which the model is evaluated."""
+        return self.evaluation_params(state.opt_state, state.params), state.model_state
 
 
 def make_setup(
@@ -59,10 +67,13 @@ def make_setup(
     loss: Loss = cross_entropy,
     metrics: Mapping[str, Loss] | None = None,
     augment: Augmentation | None = None,
+    evaluation_params: EvaluationParams = evaluation_params,
     dtype: DTypeLike = "float32",
 ) -> Setup:
     """Returns a setup of what a person gave."""
-    return Setup(model_factory(model), optimizer, loss, measures(loss, metrics), augment, np.dtype(dtype).name)
+    return Setup(
+        model_factory(model), optimizer, loss, measures(loss, metrics), augment, evaluation_params, np.dtype(dtype).name
+    )
 
 
 def precision(setup: Setup) -> contextlib.AbstractContextManager:
@@ -126,4 +137,5 @@ def configure(setup: Setup, values: Mapping) -> Configured:
         loss=functools.partial(setup.loss, **parts["loss"]) if parts["loss"] else setup.loss,
         augment=augment,
         measured=measured,
+        evaluation_params=setup.evaluation_params,
     )

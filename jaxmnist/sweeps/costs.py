@@ -76,6 +76,7 @@ def estimate(
     loss: Loss = losses.cross_entropy,
     metrics: Mapping[str, Loss] | None = None,
     augment: Augmentation | None = None,
+    evaluation_params: optimizers.EvaluationParams = optimizers.evaluation_params,
     dtype: DTypeLike = "float32",
     num_evaluations: int = 1,
     memory: float | None = None,
@@ -85,7 +86,7 @@ def estimate(
     Raises:
       ValueError: as `sweep`.
     """
-    setup = make_setup(model, optimizer, loss, metrics, augment, dtype)
+    setup = make_setup(model, optimizer, loss, metrics, augment, evaluation_params, dtype)
     with precision(setup):
         return _estimate(make_job(setup, runs, dataset, num_steps, num_evaluations), memory)
 

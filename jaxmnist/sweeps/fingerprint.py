@@ -48,13 +48,17 @@ def trace_run(
 
     Raises:
       UnsupportedModel: the model would be trained wrongly.
+      ValueError: it would be evaluated with something else than parameters.
     """
 
     def run(values, seed, batch):
         run = configure(values)
         state = init_state(run.model, run.optimizer, seed, batch.inputs, dtype)
         after = training.train_step(run.model, run.optimizer, state, batch, run.loss, run.augment)
-        outputs = training.predict(run.model, state.params, state.model_state, batch.inputs)
+        evaluated = run.evaluated(state)
+        if _shapes(evaluated[0]) != _shapes(state.params):
+            raise ValueError("evaluation_params does not return a tree like the parameters")
+        outputs = training.predict(run.model, *evaluated, batch.inputs)
         return outputs, [measure(outputs, batch.targets) for _, measure in run.measured], state, after
 
     values = {name: jax.ShapeDtypeStruct((), dtype) for name in names}
@@ -63,6 +67,10 @@ def trace_run(
     )
     batch = Batch(inputs, targets, jax.ShapeDtypeStruct((1,), jnp.float32))
     return jax.make_jaxpr(run)(values, jax.ShapeDtypeStruct((), jnp.int32), batch)
+
+
+def _shapes(tree: Any) -> tuple:
+    return jax.tree.structure(tree), [jnp.shape(leaf) for leaf in jax.tree.leaves(tree)]
 
 
 def checksums(dataset: Dataset) -> dict[str, int]:

@@ -57,6 +57,7 @@ def halve(
     loss: Loss = losses.cross_entropy,
     metrics: Mapping[str, Loss] | None = None,
     augment: Augmentation | None = None,
+    evaluation_params: optimizers.EvaluationParams = optimizers.evaluation_params,
     dtype: DTypeLike = "float32",
     **options: Any,
 ) -> xr.Dataset:
@@ -78,6 +79,7 @@ def halve(
       loss: as `sweep`.
       metrics: as `sweep`.
       augment: as `sweep`.
+      evaluation_params: as `sweep`.
       dtype: as `sweep`.
       **options: further arguments of `sweep`, except `num_evaluations`, `record` and `shard`. Each rung has a folder
         of its own in `folder`.
@@ -90,12 +92,13 @@ def halve(
       ValueError: as `sweep`, or the factor or the rungs are not as described above.
     """
     folder = options.pop("folder", None)
-    setup = make_setup(model, optimizer, loss, metrics, augment, dtype)
+    setup = make_setup(model, optimizer, loss, metrics, augment, evaluation_params, dtype)
     with precision(setup):
         job = make_job(setup, runs, dataset, num_steps)
         description = describe(job)
     arrays = job.arrays
     options |= {"loss": loss, "metrics": metrics, "augment": augment, "dtype": dtype}
+    options["evaluation_params"] = evaluation_params
     steps = default_rungs(num_steps, factor) if rungs is None else list(rungs)
     stops = [*steps, num_steps]
     description |= {"rungs": " ".join(map(str, stops)), "factor": int(factor)}

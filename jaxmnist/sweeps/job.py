@@ -89,6 +89,7 @@ def check(
     loss: Loss = losses.cross_entropy,
     metrics: Mapping[str, Loss] | None = None,
     augment: Augmentation | None = None,
+    evaluation_params: optimizers.EvaluationParams = optimizers.evaluation_params,
     dtype: DTypeLike = "float32",
 ) -> Checked:
     """Returns the runs, once everything that can be known before training has been checked.
@@ -96,7 +97,7 @@ def check(
     Raises:
       ValueError: as `sweep`.
     """
-    setup = make_setup(model, optimizer, loss, metrics, augment, dtype)
+    setup = make_setup(model, optimizer, loss, metrics, augment, evaluation_params, dtype)
     with precision(setup):
         job = make_job(setup, runs, dataset, num_steps, num_evaluations, record)
     return Checked(job.arrays, job.static)

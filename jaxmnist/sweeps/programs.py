@@ -31,7 +31,7 @@ class ProgramSpec(NamedTuple):
     """What a program is built from, apart from its numbers; hashable, so that equal ones share a compilation.
 
     Attributes:
-      setup: model, optimizer, loss, metrics and augmentation.
+      setup: model, optimizer, loss, metrics, augmentation and what is evaluated.
       static: hyperparameters with a fixed value.
       mesh: the devices.
     """
@@ -225,8 +225,7 @@ def evaluate(spec: ProgramSpec, inputs: ProgramInputs, states: State, split: Spl
     Returns:
       A named tuple of metrics, `[G, P]` float32 each.
     """
-    variables = states.params, states.model_state
-    return _spread(spec, functools.partial(_evaluate_groups, spec), 2, 1)(inputs, variables, split)
+    return _spread(spec, functools.partial(_evaluate_groups, spec), 2, 1)(inputs, states, split)
 
 
 def _train_together(spec: ProgramSpec, segment: Segment, train: Split, groups):
@@ -249,15 +248,15 @@ def _fit_groups(spec: ProgramSpec, num_steps: int, padded_batch_size: int, train
     return _over_groups(one_run, (IN_AXES, 0, None), inputs, states, orders)
 
 
-def _evaluate_groups(spec: ProgramSpec, inputs, variables, split: Split):
+def _evaluate_groups(spec: ProgramSpec, inputs, states, split: Split):
     batch_size = examples_at_once(spec.example_bytes(split), inputs.row.size)
 
-    def one_run(inputs, variables):
+    def one_run(inputs, state):
         run = spec.configure(inputs.traced)
         num_examples = len(split.targets)
         size = min(batch_size, num_examples)
         starts = jnp.arange(0, num_examples, size, dtype=jnp.int32)
-        sums = training.batch_sums(run.model, variables, split, starts, size, run.measured)
+        sums = training.batch_sums(run.model, run.evaluated(state), split, starts, size, run.measured)
         return training.means(sums, num_examples)
 
-    return _over_groups(one_run, (IN_AXES, 0), inputs, variables)
+    return _over_groups(one_run, (IN_AXES, 0), inputs, states)

@@ -36,7 +36,7 @@ class Run(NamedTuple):
     """One run that was trained again.
 
     Attributes:
-      params: the model's parameters.
+      params: the model's parameters, those with which it was evaluated.
       model_state: what else the model remembers, such as running statistics.
       losses: `[T]` float32, the batch losses before each step.
       validation: the metrics and the loss.
@@ -56,7 +56,7 @@ class Run(NamedTuple):
 @checked_by(
     result=arguments.IsResult((), (*arguments.WORDS, "num_steps")), dataset=Optional(DATASET),
     model=Optional(UNCONFIGURED), optimizer=Optional(FUNCTION), loss=Optional(FUNCTION), metrics=METRICS,
-    augment=AUGMENTATION, exact=FLAG,
+    augment=AUGMENTATION, evaluation_params=FUNCTION, exact=FLAG,
 )  # fmt: skip
 def rerun(
     result: xr.Dataset,
@@ -67,6 +67,7 @@ def rerun(
     loss: Loss | None = None,
     metrics: Mapping[str, Loss] | None = None,
     augment: Augmentation | None = None,
+    evaluation_params: optimizers.EvaluationParams = optimizers.evaluation_params,
     exact: bool = True,
     **values: Any,
 ) -> Run:
@@ -80,6 +81,7 @@ def rerun(
       loss: that of the sweep; default the one of that name in `jm.losses`.
       metrics: those of the sweep; default the accuracy if the loss is the cross-entropy.
       augment: that of the sweep.
+      evaluation_params: that of the sweep.
       exact: whether to train the whole program that the run was part of. On the same machine, with the same number of
         devices, it then has the very numbers of the sweep; `Run.is_exact` says so. By itself a run takes less
         time, and equals the sweep's to float32 rounding, which unstable learning rates amplify. The runs of `halve`
@@ -103,6 +105,7 @@ def rerun(
         _named("loss", attrs, LOSSES) if loss is None else loss,
         metrics,
         augment,
+        evaluation_params,
         attrs.get("dtype", "float32"),
     )
     with precision(setup):
@@ -155,7 +158,8 @@ def _train_program(job: Job, program: planning.Program, row: int, is_exact: bool
     ended = reached.states
     measured = (programs.evaluate(spec, inputs, ended, getattr(data, split)) for split in ("validation", "test"))
     own, validation, test = jax.tree.map(lambda leaf: leaf[place], (ended, *measured))
-    return Run(own.params, own.model_state, np.concatenate(losses), validation, test, is_exact)
+    params = job.setup.evaluation_params(own.opt_state, own.params)
+    return Run(params, own.model_state, np.concatenate(losses), validation, test, is_exact)
 
 
 def _model(attrs: Mapping) -> Any:

@@ -64,6 +64,7 @@ def sweep(
     loss: Loss = losses.cross_entropy,
     metrics: Mapping[str, Loss] | None = None,
     augment: Augmentation | None = None,
+    evaluation_params: optimizers.EvaluationParams = optimizers.evaluation_params,
     dtype: DTypeLike = "float32",
     num_evaluations: int = 1,
     record: Sequence[str] | None = None,
@@ -90,6 +91,8 @@ def sweep(
         evaluated with the defaults of its keywords.
       metrics: name to a function of the same form; default the accuracy if the loss is the cross-entropy.
       augment: a function of a key and inputs `[B, ...]` that returns changed inputs, such as `jm.Affine()`.
+      evaluation_params: a function `(opt_state, params) -> params` that returns what to evaluate the model with; by
+        default, averages or slow parameters where an optimizer of optax keeps them, and else those that are trained.
       dtype: of all that is computed, float32 or float64; 64 bits need no setting of jax's.
       num_evaluations: how often to evaluate along training, evenly, apart from step 0.
       record: the splits, of `"train"`, `"validation"` and `"test"`, whose evaluations are recorded as the curves
@@ -114,7 +117,7 @@ def sweep(
     """
     if record is None:
         record = ("validation",) if num_evaluations != 1 else ()
-    setup = make_setup(model, optimizer, loss, metrics, augment, dtype)
+    setup = make_setup(model, optimizer, loss, metrics, augment, evaluation_params, dtype)
     if memory is None:
         memory = available() if shard is None else DEFAULT_BYTES
     place = Path(folder) if folder is not None else None
