@@ -136,7 +136,9 @@ def test_a_sweep_of_batch_normalisation_is_the_loop_of_flaxs_guide_whatever_the_
             np.testing.assert_allclose(np.asarray(ours), np.asarray(theirs), rtol=2e-4, atol=2e-5)
         ours = result.sel(learning_rate=0.2, batch_size=batch_size, seed=1)
         logits = Normalised().apply({"params": params, "batch_stats": statistics}, tiny.test.inputs / np.float32(255))
-        assert ours["test_accuracy"] == pytest.approx(np.mean(logits.argmax(axis=1) == tiny.test.targets), abs=1e-6)
+        assert ours["test_accuracy"] == pytest.approx(
+            float(np.mean(logits.argmax(axis=1) == tiny.test.targets)), abs=1e-6
+        )
         assert run.is_exact and run.test.loss == ours["test_loss"]
 
 

@@ -49,7 +49,7 @@ def test_digits_are_the_embedded_ones():
 
 
 def test_a_data_set_is_shown_in_a_line_without_its_pixels(tiny):
-    assert repr(tiny) == "Dataset('tiny', train=47, validation=13, test=23, image_shape=(6, 5, 1), num_classes=4)"
+    assert repr(tiny) == "Dataset('tiny', train=47, validation=13, test=23, input_shape=(6, 5, 1), num_classes=4)"
     in_short = "Split(inputs=uint8[23, 6, 5, 1], targets=int32[23])"
     assert repr(tiny.test) == in_short
     shown = []
