@@ -108,7 +108,7 @@ def write(tiny, monkeypatch, capsys, many_segments):
     monkeypatch.setattr(matplotlib.figure.Figure, "savefig", lambda self, *args, **kwargs: draw(*args, **kwargs))
     for module, names in DRAWING.items():
         for name in names:
-            monkeypatch.setattr(f"jaxmnist.plots.{module}.{name}", lambda *args: blank)
+            monkeypatch.setattr(f"jaxmnist.plots.{module}.{name}", lambda *args, **kwargs: blank)
 
     def write(what, folder, *further):
         if what == "sweep":

@@ -10,7 +10,7 @@ import tyro
 
 import jaxmnist as jm
 from jaxmnist.checks import MAX_SEED, MAX_STEPS
-from jaxmnist.core.optimizers import KEYWORDS, from_settings, one_cycle
+from jaxmnist.core.optimizers import KEYWORDS, from_settings
 from jaxmnist.networks import report
 from jaxmnist.networks.classifier import MAX_LAYERS
 
@@ -168,7 +168,8 @@ def build(options: Options, dataset: jm.Dataset) -> tuple[jm.CNN, optax.Gradient
     num_steps = steps(options, len(dataset.train.targets))
     learning_rate: optax.ScalarOrSchedule = options.learning_rate
     if options.schedule == "one_cycle":
-        learning_rate = one_cycle(options.learning_rate, num_steps, options.warmup, options.final_div)
+        warmup_steps, end = int(options.warmup * num_steps), options.learning_rate / 25 / options.final_div
+        learning_rate = jm.schedules.one_cycle(options.learning_rate, num_steps, warmup_steps, end=end)
     return model, from_settings(options.optimizer, learning_rate, vars(options)), num_steps
 
 

@@ -25,6 +25,7 @@ from jaxmnist.checks import (
     shown,
 )
 from jaxmnist.data.dataset import SPLIT_NAMES
+from jaxmnist.data.order import SEEDS
 
 WORDS = ("dataset", "budget", "model", "optimizer")
 NUMBERS = ("num_train", "num_validation", "num_test", "num_classes", "num_steps")
@@ -139,6 +140,7 @@ class IsResult(Kind):
       numbers: hyperparameters that have to be numbers, such as the axes of a figure.
       shown: the only hyperparameters, besides the seed, of which there may be several values; empty for any.
       present: names of variables that have to be valid if they are there.
+      one_seed: whether the function is given a result with all seeds in one, as `with_one_seed` returns it.
     """
 
     variables: tuple[str, ...] = ()
@@ -146,17 +148,44 @@ class IsResult(Kind):
     numbers: tuple[str, ...] = ()
     shown: tuple[str, ...] = ()
     present: tuple[str, ...] = ()
+    one_seed: bool = True
     words = NEEDED
 
     def check(self, name: str, value: Any) -> None:
         check_result(value, self.variables, self.attributes)
         check_result(value, [each for each in variables_of(value, self.present) if each in value])
+        value = self.convert(value)
         axes = axis_values(value)
         for each in self.numbers:
             if each not in axes or value[each].dtype.kind not in "iuf":
                 raise ValueError(f"result has no numbers as {each}, which is needed")
         if self.shown:
             check_shown(value, *self.shown)
+
+    def convert(self, value: Any) -> Any:
+        return with_one_seed(value) if self.one_seed else value
+
+
+def with_one_seed(result: xr.Dataset) -> xr.Dataset:
+    """Returns a result whose only seed is `seed`: each combination of it with `init_seed` and `order_seed`, numbered.
+
+    Runs that differ in these alone are repetitions of one setting, like those of several seeds.
+    """
+    axes = axis_values(result)
+    if not SEEDS & set(axes) - {"seed"}:
+        return result
+    names = [name for name in axes if name in SEEDS and result[name].ndim]
+    fixed = [name for name in axes if name in SEEDS and not result[name].ndim]
+    result = result.drop_vars(fixed)
+    if "run" in result.dims:
+        combinations = list(zip(*(result[name].values.tolist() for name in names), strict=True))
+        numbers = {combination: number for number, combination in enumerate(dict.fromkeys(combinations))}
+        one = result.drop_vars(names).assign_coords(seed=("run", [numbers[each] for each in combinations]))
+    else:
+        one = result.stack(_seeds=names, create_index=False).drop_vars(names).rename_dims(_seeds="seed")
+        one = one.assign_coords(seed=np.arange(one.sizes["seed"]))
+    others = {name: values for name, values in axes.items() if name not in SEEDS}
+    return one.assign_attrs(axes=json.dumps(others | {"seed": sorted(set(one["seed"].values.tolist()))}))
 
 
 def check_shown(result: xr.Dataset, *names: str) -> None:

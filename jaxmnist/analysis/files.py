@@ -25,7 +25,7 @@ from jaxmnist.host.files import (
 FILE_NAME, TABLE_NAME = "results.nc", "results.csv"
 
 
-@checked_by(result=IsResult(), folder=PATH)
+@checked_by(result=IsResult(one_seed=False), folder=PATH)
 def save(result: xr.Dataset, folder: str | os.PathLike) -> None:
     """Writes `results.nc` (everything) and `results.csv` (a row per run) into a folder, each atomically.
 

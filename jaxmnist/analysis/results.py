@@ -122,7 +122,7 @@ def places(result: xr.Dataset, values: Mapping[str, list]) -> dict[str, list[int
     return {name: [found[name][value] for value in column] for name, column in values.items()}
 
 
-@checked_by(result=IsResult(present=FINALS))
+@checked_by(result=IsResult(present=FINALS, one_seed=False))
 def table(result: xr.Dataset) -> pd.DataFrame:
     """Returns one row per run in the order of the runs: hyperparameters, seed, then the metrics of both splits.
 

@@ -59,7 +59,8 @@ DTYPE = Where("float32 or float64", _is_float)
 ARRAYS = Where(
     "a tree of arrays of numbers",
     lambda value: all(
-        getattr(getattr(leaf, "dtype", None), "kind", "U") not in "UO" for leaf in jax.tree.leaves(value)
+        isinstance(leaf, jax.Array) or getattr(getattr(leaf, "dtype", None), "kind", "U") not in "UO"
+        for leaf in jax.tree.leaves(value)
     ),
 )
 METRICS = Optional(

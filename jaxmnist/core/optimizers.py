@@ -233,18 +233,6 @@ def are_kernels(params: optax.Params) -> optax.Params:
     return jax.tree.map(lambda leaf: leaf.ndim > 1, params)
 
 
-def one_cycle(learning_rate: float, num_steps: int, warmup: float, final_div: float) -> optax.Schedule:
-    """Returns a learning rate that rises and then falls, each along a cosine (Smith & Topin 2017, arXiv:1708.07120).
-
-    Args:
-      learning_rate: the highest one; the schedule starts at a 25th of it.
-      num_steps: length of the cycle.
-      warmup: share of the steps in which it rises, in [0, 1).
-      final_div: the schedule ends at `learning_rate / 25 / final_div`.
-    """
-    return optax.cosine_onecycle_schedule(num_steps, learning_rate, warmup, final_div_factor=final_div)
-
-
 OPTIMIZERS: dict[str, OptimizerFactory] = {
     "sgd": optax.sgd,
     "momentum": momentum,

@@ -13,6 +13,10 @@ import numpy as np
 from jaxmnist.checks import SEED, Whole, checked_by
 from jaxmnist.data.dataset import MAX_EXAMPLES, SPLIT, Split
 
+# What decides the draws of a run: `seed` all of them, unless `init_seed` decides the initial parameters and what is
+# drawn in training, or `order_seed` the order of examples.
+SEEDS = frozenset({"seed", "init_seed", "order_seed"})
+
 
 @checked_by(
     num_examples=Whole(1, MAX_EXAMPLES, "2**31 - 1"), seed=SEED, length=Whole(0, MAX_EXAMPLES, "2**31 - 1"),

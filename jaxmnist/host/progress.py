@@ -77,12 +77,13 @@ def _plain_lines(title, total, console):
 def accuracy_map(result: "xr.Dataset") -> Any:
     """Returns a picture in characters of the validation accuracy by batch size and learning rate, or None.
 
-    Runs that have not ended are a dot, and those that diverged a cross. None if the result is not a grid of these two.
+    Runs that have not ended are a dot, and those that diverged a cross. None if the result is not a grid of these two,
+    or has no accuracy.
     """
     from rich.text import Text
 
     plane = ("batch_size", "learning_rate")
-    if not set(plane) <= set(result.dims):
+    if not set(plane) <= set(result.dims) or "validation_accuracy" not in result:
         return None
     others = [name for name in result["validation_accuracy"].dims if name not in plane]
     accuracy = result["validation_accuracy"].mean(others, skipna=True).transpose(*plane).values

@@ -13,6 +13,7 @@ from jax.typing import DTypeLike
 from jaxmnist import checks
 from jaxmnist.analysis import files as result_files
 from jaxmnist.analysis import results
+from jaxmnist.analysis.arguments import with_one_seed
 from jaxmnist.checks import Optional, Where, Whole, checked_by, is_ascending, is_sequence, kinds
 from jaxmnist.core import losses, optimizers
 from jaxmnist.core.losses import Loss
@@ -139,7 +140,7 @@ def check_rungs(num_steps: int, rungs: Sequence[int] | None) -> None:
 def survivors(runs: Runs, result: xr.Dataset, factor: int) -> np.ndarray:
     """Returns which of the runs belong to the best one in `factor` settings, at least one, in their order."""
     names = [*hyperparameter_names(runs), "batch_size"]
-    ranked = results.settings(result)[names]
+    ranked = results.settings(with_one_seed(result))[names]
     kept = ranked.head(max(math.ceil(len(ranked) / factor), 1))
     settings = set(kept.itertuples(index=False, name=None))
     columns = zip(*(np.asarray(runs[name]).tolist() for name in names), strict=True)

@@ -54,7 +54,7 @@ class Run(NamedTuple):
 
 
 @checked_by(
-    result=arguments.IsResult((), (*arguments.WORDS, "num_steps")), dataset=Optional(DATASET),
+    result=arguments.IsResult((), (*arguments.WORDS, "num_steps"), one_seed=False), dataset=Optional(DATASET),
     model=Optional(UNCONFIGURED), optimizer=Optional(FUNCTION), loss=Optional(FUNCTION), metrics=METRICS,
     augment=AUGMENTATION, evaluation_params=FUNCTION, exact=FLAG,
 )  # fmt: skip

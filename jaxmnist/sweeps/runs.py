@@ -15,6 +15,7 @@ import numpy as np
 
 from jaxmnist import checks
 from jaxmnist.checks import MAX_SEED, SEED, Number, Where, Whole, checked_by, is_mapping, shown
+from jaxmnist.data.order import SEEDS
 from jaxmnist.sweeps.arguments import RUNS
 from jaxmnist.values import described, frozen
 
@@ -22,7 +23,6 @@ Runs = Mapping[str, np.ndarray]
 Value = Any
 Objects = tuple[tuple[str, tuple[tuple[str, Any], ...]], ...]
 MAX_RUNS = 2**24
-SEEDS = frozenset({"seed", "init_seed", "order_seed"})
 
 
 @dataclasses.dataclass(frozen=True)

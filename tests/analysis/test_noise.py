@@ -8,6 +8,7 @@ import pytest
 import jaxmnist as jm
 from jaxmnist.analysis import noise
 from jaxmnist.core import training
+from jaxmnist.core.adapters.factory import model_factory
 
 MODEL = jm.SoftmaxRegression(4)
 
@@ -20,7 +21,7 @@ def test_estimates_are_those_of_the_examples_own_gradients(tiny):
 
     def gradient(image, label):
         def loss(params):
-            return -jax.nn.log_softmax(training.predict(model, params, image[None]))[0, label]
+            return -jax.nn.log_softmax(training.predict(model_factory(model)(), params, {}, image[None]))[0, label]
 
         return jnp.concatenate([leaf.ravel() for leaf in jax.tree.leaves(jax.grad(loss)(params))])
 

@@ -234,3 +234,24 @@ def test_the_best_of_each_value_among_those_that_have_it():
         8: 2,
         16: 2,
     }
+
+
+def test_runs_that_differ_in_seeds_alone_are_repetitions_of_one_setting(tiny):
+    runs = jm.grid(learning_rate=[0.1, 0.3], batch_size=8, init_seed=[0, 1], order_seed=[0, 1, 2])
+    result = jm.sweep(jm.SoftmaxRegression(4, 0.1), optax.sgd, runs, tiny, num_steps=3, progress=False)
+    settings = jm.settings(result).set_index("learning_rate")
+    assert settings["num_seeds"].tolist() == [6, 6] and "init_seed" not in settings
+    for rate in (0.1, 0.3):
+        mean = result["validation_accuracy"].sel(learning_rate=rate).mean().item()
+        assert settings.loc[rate, "validation_accuracy"] == pytest.approx(mean)
+    assert jm.settings(result.sel(init_seed=0))["num_seeds"].tolist() == [3, 3]
+    assert set(jm.table(result).columns) >= {"init_seed", "order_seed"}
+    # Both seeds alike are one seed.
+    same = jm.sweep(
+        jm.SoftmaxRegression(4, 0.1), optax.sgd, jm.grid(learning_rate=0.3, batch_size=8, seed=[0, 1]), tiny,
+        num_steps=3, progress=False,
+    )  # fmt: skip
+    for seed in (0, 1):
+        ours = result["test_loss"].sel(learning_rate=0.3, init_seed=seed, order_seed=seed).item()
+        np.testing.assert_allclose(ours, same["test_loss"].sel(seed=seed).item(), rtol=1e-5)
+    assert len(np.unique(result["test_loss"])) == result["test_loss"].size

@@ -3,7 +3,7 @@ import optax
 import pytest
 
 import jaxmnist as jm
-from jaxmnist.core.optimizers import KEYWORDS, OPTIMIZERS, OWNERS, from_settings, named, one_cycle
+from jaxmnist.core.optimizers import KEYWORDS, OPTIMIZERS, OWNERS, from_settings, named
 
 RATES = {"sgd": [0.1, 0.5], "momentum": [0.05], "adam": [0.01], "adamw": [0.01]}
 
@@ -45,8 +45,3 @@ def test_an_optimizer_takes_its_own_settings(name):
     updates = [each.update(grads, each.init(params), params)[0] for each in (found, expected)]
     for ours, theirs in zip(*map(dict.values, updates), strict=True):
         np.testing.assert_array_equal(ours, theirs)
-
-
-def test_one_cycle_rises_and_falls():
-    schedule = one_cycle(0.5, 100, 0.2, 10.0)
-    assert [float(schedule(step)) for step in (0, 20, 100)] == pytest.approx([0.02, 0.5, 0.002])
