@@ -29,7 +29,7 @@ from jaxmnist.sweeps.configure import make_setup
 from jaxmnist.sweeps.job import make_job
 from jaxmnist.sweeps.sweep import plan
 
-from . import peers, report
+from . import networks, peers, report
 from .memory import compare_sizes, measure_memory
 from .work import Measured, Options, large_runs, seconds
 
@@ -62,6 +62,7 @@ def main() -> None:
     compare_on_grid(measured, options, dataset, libraries)
     compare_large_sweeps(measured, options, dataset, libraries)
     compare_cnns(measured, options, dataset, libraries)
+    compare_model_libraries(measured, options, dataset)
     measure_starts(measured, options)
     if options.full or options.small:
         measure_memory(measured, options)
@@ -178,6 +179,24 @@ def compare_cnns(measured: Measured, options: Options, dataset: jm.Dataset, libr
         {peer.name: functools.partial(peer.evaluate, None) for peer in alone},
         options.num_rounds,
     )
+
+
+def compare_model_libraries(measured: Measured, options: Options, dataset: jm.Dataset) -> None:
+    """Compares a step of our CNN with that of the same CNN written plainly in other libraries, alone and in a sweep."""
+    num_steps, num_runs = (2, 2) if options.small else (20, 8)
+    test = jm.Split(*(field[:100] for field in dataset.test))
+    models = {"jaxmnist": None} | (networks.networks() if dataset.train.inputs.shape[1:] == (28, 28, 1) else {})
+    for peers_of_all in (
+        [peers.cnn(dataset, test, num_steps, model, name) for name, model in models.items()],
+        [peers.cnn_sweep(dataset, num_steps, num_runs, model, name) for name, model in models.items()],
+    ):
+        where = "by itself" if peers_of_all[0].runs == 1 else "per run of a sweep"
+        measured.compare(
+            f"CNN of {peers.CNN_BATCH_SIZE} images in the layers of each library, a step {where}",
+            {peer.name: peer.train for peer in peers_of_all},
+            options.num_rounds,
+            {peer.name: num_steps * peer.runs for peer in peers_of_all},
+        )
 
 
 def measure_starts(measured: Measured, options: Options) -> None:

@@ -74,7 +74,7 @@ def softmax_sweep(dataset: jm.Dataset, runs: dict, num_steps: int) -> Peer:
     return Peer("jaxmnist, sweep", train_all, evaluate)
 
 
-def _begun(model: nn.Module, optimizer: optimizers.OptimizerFactory, runs: dict, dataset, data, num_steps: int):
+def _begun(model: Any, optimizer: optimizers.OptimizerFactory, runs: dict, dataset, data, num_steps: int):
     """Yields spec, inputs, program and initial states of one program of a sweep after another."""
     mesh = programs.local_mesh()
     job = make_job(make_setup(model, optimizer), runs, dataset, num_steps)
@@ -222,11 +222,18 @@ def flax_style(dataset: jm.Dataset, runs: dict, num_steps: int) -> Peer:
     return Peer("flax's example, cell after cell", train_all, plain.evaluate)
 
 
-def cnn(dataset: jm.Dataset, test: jm.Split, num_steps: int) -> Peer:
-    """Returns the original CNN, whose training is continued at each call, as `train_cnn.py` does it."""
-    configured = configure(
-        make_setup(jm.CNN(num_classes=len(dataset.class_names)), optax.adam), {"learning_rate": 1e-4}
-    )
+def cnn(dataset: jm.Dataset, test: jm.Split, num_steps: int, model: Any = None, name: str = "jaxmnist") -> Peer:
+    """Returns the original CNN, whose training is continued at each call, as `train_cnn.py` does it.
+
+    Args:
+      dataset: what it is trained on.
+      test: what it is evaluated on.
+      num_steps: of each call.
+      model: the CNN; default `jm.CNN`.
+      name: what the tables call it.
+    """
+    model = jm.CNN(num_classes=len(dataset.class_names)) if model is None else model
+    configured = configure(make_setup(model, optax.adam), {"learning_rate": 1e-4})
     mesh = spreading.mesh_for(CNN_BATCH_SIZE)
     order = jm.example_order(len(dataset.train.targets), 0, num_steps * CNN_BATCH_SIZE)
     split, test, order = spreading.put(mesh, (dataset.train, test, order))
@@ -240,7 +247,7 @@ def cnn(dataset: jm.Dataset, test: jm.Split, num_steps: int) -> Peer:
         variables = states[0].params, states[0].model_state
         return spreading.evaluate(mesh, configured.model, variables, test, configured.measured).accuracy
 
-    return Peer("jaxmnist", go_on, evaluate)
+    return Peer(name, go_on, evaluate)
 
 
 def cnn_vmap(dataset: jm.Dataset, num_steps: int, num_runs: int) -> Peer:
@@ -264,9 +271,9 @@ def cnn_vmap(dataset: jm.Dataset, num_steps: int, num_runs: int) -> Peer:
     return Peer(f"jax.vmap of {num_runs} jaxmnist.fit", go_on, lambda _: None, num_runs)
 
 
-def cnn_sweep(dataset: jm.Dataset, num_steps: int, num_runs: int) -> Peer:
+def cnn_sweep(dataset: jm.Dataset, num_steps: int, num_runs: int, model: Any = None, name: str = "jaxmnist") -> Peer:
     """Returns a sweep of the original CNN over seeds, by this package's plan, continued at each call."""
-    model = jm.CNN(num_classes=len(dataset.class_names))
+    model = jm.CNN(num_classes=len(dataset.class_names)) if model is None else model
     runs = jm.grid(learning_rate=1e-4, batch_size=CNN_BATCH_SIZE, seed=range(num_runs))
     data = put(programs.local_mesh(), dataset)
     in_training = [list(each) for each in _begun(model, optax.adam, runs, dataset, data, num_steps)]
@@ -278,4 +285,4 @@ def cnn_sweep(dataset: jm.Dataset, num_steps: int, num_runs: int) -> Peer:
                 each[-1] = after
             jax.block_until_ready(after.step)
 
-    return Peer(f"jaxmnist, sweep of {num_runs}", go_on, lambda _: None, num_runs)
+    return Peer(f"{name}, sweep of {num_runs}", go_on, lambda _: None, num_runs)
