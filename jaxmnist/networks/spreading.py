@@ -41,16 +41,22 @@ def mesh_for(batch_size: int) -> Mesh:
 
 
 def put(mesh: Mesh, tree):
-    """Returns a tree of arrays on the devices: large matrices divided by their columns, all else on each."""
+    """Returns a tree of arrays on the devices: large matrices divided along their shorter side, all else on each.
+
+    In most networks the shorter side of a large matrix is that of its outputs, whether rows or columns are outputs;
+    divided along the other, partial sums would have to be exchanged.
+    """
     return jax.device_put(tree, _shardings(mesh, tree))
 
 
 def _shardings(mesh, tree):
-    def of(leaf):
-        divided = leaf.ndim == 2 and leaf.size >= MIN_DIVIDED_SIZE and leaf.shape[1] % mesh.size == 0
-        return NamedSharding(mesh, PartitionSpec(None, _AXIS) if divided else PartitionSpec())
+    def sharding(leaf):
+        if leaf.ndim != 2 or leaf.size < MIN_DIVIDED_SIZE or min(leaf.shape) % mesh.size:
+            return NamedSharding(mesh, PartitionSpec())
+        is_wide = leaf.shape[0] < leaf.shape[1]
+        return NamedSharding(mesh, PartitionSpec(*((_AXIS, None) if is_wide else (None, _AXIS))))
 
-    return jax.tree.map(of, tree)
+    return jax.tree.map(sharding, tree)
 
 
 @dataclasses.dataclass(frozen=True)

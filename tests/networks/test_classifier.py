@@ -4,6 +4,7 @@ import jax
 import numpy as np
 import optax
 import pytest
+from models import MODELS
 
 import jaxmnist as jm
 from jaxmnist.core.adapters.factory import model_factory
@@ -90,4 +91,17 @@ def test_parameters_of_another_shape_are_refused(tiny, tmp_path):
     description["fields"]["features"] = [7]
     path.write_text(json.dumps(description))
     with pytest.raises(ValueError, match="cannot be read"):
+        jm.load_model(tmp_path)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_model_of_any_library_is_saved_and_read_again(tiny, tmp_path, name):
+    model, _ = MODELS[name]
+    members = [jm.init_state(model, optax.sgd(0.1), seed, tiny.train.inputs) for seed in (0, 1)]
+    params, states = (tuple(getattr(each, field) for each in members) for field in ("params", "model_state"))
+    classifier = jm.Classifier(model, params, (6, 5, 1), ("a", "b", "c", "d"), states)
+    jm.save_model(tmp_path, classifier, [0, 1])
+    read = jm.load_model(tmp_path, model)
+    np.testing.assert_array_equal(read.each(tiny.test.inputs), classifier.each(tiny.test.inputs))
+    with pytest.raises(ValueError, match=r"names the model .*give model="):
         jm.load_model(tmp_path)

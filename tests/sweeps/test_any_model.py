@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import optax
 import pytest
-from models import MODELS, Equinox, Linen, Nnx, Plain, counting, haiku_with_state
+from models import MODELS, Plain, counting
 
 import jaxmnist as jm
 from jaxmnist.core.adapters.factory import model_factory
@@ -68,45 +68,6 @@ def test_constants_of_equinox_are_neither_trained_nor_decayed(tiny):
 
 def decayed(learning_rate):
     return optax.adamw(learning_rate, weight_decay=0.5)
-
-
-@pytest.mark.parametrize("model", [Linen(), Nnx, Equinox, haiku_with_state])
-def test_a_diverging_run_leaves_its_neighbours_as_they_are(tiny, model):
-    rates = [0.1, 1e30, 0.3]
-    wild = jm.sweep(model, optax.sgd, jm.grid(learning_rate=rates, batch_size=[5, 8], seed=0), tiny, num_steps=4,
-                    progress=False)  # fmt: skip
-    tame = jm.sweep(model, optax.sgd, jm.grid(learning_rate=[0.1, 0.2, 0.3], batch_size=[5, 8], seed=0), tiny,
-                    num_steps=4, progress=False)  # fmt: skip
-    kept = [0.1, 0.3]
-    np.testing.assert_array_equal(
-        wild["validation_loss"].sel(learning_rate=kept), tame["validation_loss"].sel(learning_rate=kept)
-    )
-    assert not np.isfinite(wild["validation_loss"].sel(learning_rate=1e30)).any()
-
-
-@pytest.mark.parametrize("name", ["linen", "nnx", "equinox with state", "haiku with state"])
-def test_a_sweep_of_any_model_resumes_bit_for_bit(tiny, tmp_path, name, monkeypatch, many_segments):
-    from jaxmnist.host import checkpoints
-
-    model, _ = MODELS[name]
-    runs = jm.grid(learning_rate=[0.1, 0.4], batch_size=[5, 8], seed=range(2))
-    whole = jm.sweep(model, optax.adam, runs, tiny, num_steps=6, progress=False)
-    monkeypatch.setattr("jaxmnist.host.loop.SECONDS_PER_CHECKPOINT", 0.0)
-    save, saved = checkpoints.Checkpoints.save, []
-
-    def fail_later(self, step, *rest):
-        save(self, step, *rest)
-        saved.append(step)
-        if len(saved) == 3:
-            raise KeyboardInterrupt
-
-    with monkeypatch.context() as during, pytest.raises(KeyboardInterrupt):
-        during.setattr(checkpoints.Checkpoints, "save", fail_later)
-        jm.sweep(model, optax.adam, runs, tiny, num_steps=6, progress=False, folder=tmp_path)
-    resumed = jm.sweep(model, optax.adam, runs, tiny, num_steps=6, progress=False, folder=tmp_path)
-    assert saved and saved[-1] < 6
-    for variable in whole.data_vars:
-        np.testing.assert_array_equal(resumed[variable], whole[variable])
 
 
 def test_functions_and_tuples_are_axes_and_are_found_again(tiny):

@@ -1,0 +1,165 @@
+"""What is promised of sweeps holds for batch statistics, regressions, 64 bits, narrow floats and augmentation too."""
+
+import json
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from conftest import make_tiny, run_on_devices
+from models import Equinox, Linen, Nnx, flat, haiku_with_state
+
+import jaxmnist as jm
+from jaxmnist.host import checkpoints
+
+
+class Narrow(nn.Module):
+    """Softmax regression with parameters in bfloat16."""
+
+    @nn.compact
+    def __call__(self, images):
+        return nn.Dense(4, param_dtype=jnp.bfloat16)(flat(images)).astype(jnp.float32)
+
+
+def numbers():
+    """Returns a data set of float vectors and real targets."""
+    inputs = np.random.default_rng(0).normal(size=(60, 3))
+    return jm.from_arrays(inputs, inputs @ np.arange(1.0, 4), name="numbers")
+
+
+class Kind(NamedTuple):
+    """A kind of sweep: what it trains, on what, and further arguments."""
+
+    model: Any
+    dataset: Any = make_tiny
+    more: dict = {}  # noqa: RUF012 (it is a constant)
+
+
+KINDS = {
+    "linen": Kind(Linen()),
+    "nnx": Kind(Nnx),
+    "equinox": Kind(Equinox),
+    "haiku": Kind(haiku_with_state),
+    "regression": Kind(nn.Dense(1), numbers, dict(loss=jm.losses.squared_error)),
+    "64 bits": Kind(jm.MLP(5, 4), make_tiny, dict(dtype="float64")),
+    "bfloat16": Kind(Narrow()),
+    "augmented": Kind(jm.MLP(5, 4), make_tiny, dict(augment=jm.Affine(shift=1.0))),
+}
+FEW = ("linen", "regression", "64 bits")
+
+
+def sweep(kind, runs=None, optimizer=optax.sgd, **more):
+    model, dataset, given = KINDS[kind]
+    runs = jm.grid(learning_rate=[0.05, 0.1], batch_size=[5, 8], seed=range(2)) if runs is None else runs
+    return jm.sweep(model, optimizer, runs, dataset(), num_steps=6, progress=False, **given, **more)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_diverging_run_leaves_its_neighbours_as_they_are(kind):
+    tame, wild = (
+        sweep(kind, jm.grid(learning_rate=[0.05, middle, 0.1], batch_size=[5, 8], seed=0)) for middle in (0.07, 1e30)
+    )
+    kept = dict(learning_rate=[0.05, 0.1])
+    for name in tame.data_vars:
+        np.testing.assert_array_equal(wild[name].sel(kept), tame[name].sel(kept))
+    assert wild["diverged_step"].sel(learning_rate=1e30).notnull().all() and tame["diverged_step"].isnull().all()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_sweep_resumes_bit_for_bit(tmp_path, kind, monkeypatch, many_segments):
+    whole = sweep(kind, optimizer=optax.adam)
+    monkeypatch.setattr("jaxmnist.host.loop.SECONDS_PER_CHECKPOINT", 0.0)
+    save, saved = checkpoints.Checkpoints.save, []
+
+    def fail_later(self, step, *rest):
+        save(self, step, *rest)
+        saved.append(step)
+        if len(saved) == 3:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as during, pytest.raises(KeyboardInterrupt):
+        during.setattr(checkpoints.Checkpoints, "save", fail_later)
+        sweep(kind, optimizer=optax.adam, folder=tmp_path)
+    resumed = sweep(kind, optimizer=optax.adam, folder=tmp_path)
+    assert 0 < saved[-1] < 6
+    for name in whole.data_vars:
+        assert resumed[name].dtype == whole[name].dtype
+        np.testing.assert_array_equal(resumed[name], whole[name])
+
+
+@pytest.mark.parametrize("kind", ["regression", "64 bits", "augmented", "bfloat16"])
+def test_padding_changes_nothing(kind):
+    whole = sweep(kind)
+    alone = sweep(kind, jm.grid(learning_rate=0.1, batch_size=5, seed=1))
+    for name in ("validation_loss", "test_loss"):
+        ours = whole[name].sel(learning_rate=0.1, batch_size=5, seed=1).item()
+        np.testing.assert_allclose(ours, alone[name].item(), rtol=1e-13 if kind == "64 bits" else 2e-5)
+    assert whole["test_loss"].dtype == (np.float64 if kind == "64 bits" else np.float32)
+    assert len(np.unique(whole["test_loss"])) == whole["test_loss"].size
+
+
+@pytest.mark.parametrize("kind", ["linen", "regression", "64 bits", "augmented"])
+def test_a_run_again_has_the_very_numbers(kind):
+    model, dataset, given = KINDS[kind]
+    result = sweep(kind)
+    given = {name: value for name, value in given.items() if name != "dtype"}
+    run = jm.rerun(result, learning_rate=0.1, batch_size=5, seed=1, model=model, dataset=dataset(), **given)
+    assert (
+        run.is_exact and float(run.test.loss) == result["test_loss"].sel(learning_rate=0.1, batch_size=5, seed=1).item()
+    )
+
+
+@pytest.mark.parametrize("kind", FEW)
+def test_shards_unite_to_the_whole(tmp_path, kind, monkeypatch):
+    monkeypatch.setattr("jaxmnist.sweeps.capacity.MAX_STATE_BYTES", 1)
+    monkeypatch.setattr("jaxmnist.sweeps.sweep.MAX_CPU_DEVICES", 1)
+    whole = sweep(kind, memory=2**30)
+    for part in (1, 2):
+        sweep(kind, memory=2**30, shard=(part, 2), folder=tmp_path / str(part))
+    merged = jm.merge([tmp_path / str(part) / "results.nc" for part in (1, 2)])
+    for name in ("validation_loss", "test_loss"):
+        np.testing.assert_allclose(merged[name], whole[name], rtol=2e-5)
+
+
+PROGRAM = """
+import json, sys
+from test_promises import sweep
+print(json.dumps(sweep(sys.argv[1])["test_loss"].values.ravel().tolist()))
+"""
+
+
+@pytest.mark.parametrize("kind", FEW)
+def test_two_devices_give_the_numbers_of_one(kind):
+    found = json.loads(run_on_devices(2, PROGRAM, kind).splitlines()[-1])
+    np.testing.assert_allclose(found, sweep(kind)["test_loss"].values.ravel(), rtol=2e-5)
+
+
+def test_64_bits_leave_the_setting_of_jax_as_it_was():
+    result = sweep("64 bits")
+    assert result["test_loss"].dtype == np.float64 and jnp.ones(1).dtype == jnp.float32
+    single = jm.sweep(jm.MLP(5, 4), optax.sgd, jm.grid(learning_rate=[0.05, 0.1], batch_size=[5, 8], seed=range(2)),
+                      make_tiny(), num_steps=6, progress=False)  # fmt: skip
+    difference = np.abs(result["test_loss"] - single["test_loss"]).max()
+    assert 0 < difference < 1e-5
+
+
+def test_memory_and_work_of_any_model_are_estimated():
+    for kind in FEW:
+        model, dataset, given = KINDS[kind]
+        runs = jm.grid(learning_rate=[0.05, 0.1], batch_size=[5, 8], seed=range(2))
+        cost = jm.estimate(model, optax.sgd, runs, dataset(), num_steps=6, **given)
+        assert cost.num_runs == 8 and cost.useful_flops > 0 and cost.memory > 0
+        halved = jm.halve(model, optax.sgd, runs, dataset(), num_steps=6, factor=2, rungs=[2], progress=False, **given)
+        assert halved["pruned_step"].notnull().sum() == 4
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # of Ray's own
+@pytest.mark.parametrize("kind", FEW)
+def test_a_cluster_gives_the_same_numbers(kind):
+    pytest.importorskip("ray")
+    found, expected = sweep(kind, cluster="local"), sweep(kind)
+    for name in ("validation_loss", "test_loss"):
+        np.testing.assert_allclose(found[name], expected[name], rtol=2e-5)
