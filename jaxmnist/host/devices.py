@@ -25,7 +25,12 @@ def use_cores() -> None:
     """
     chosen = jax.config.jax_num_cpu_devices != -1  # type: ignore[attr-defined]
     if not chosen and "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
-        jax.config.update("jax_num_cpu_devices", min(num_cores(), MAX_CPU_DEVICES))
+        try:
+            jax.config.update("jax_num_cpu_devices", min(num_cores(), MAX_CPU_DEVICES))
+        except RuntimeError as error:
+            raise RuntimeError(
+                "use_cores() comes too late, since jax has begun: call it before anything else of jax"
+            ) from error
 
 
 def num_cores() -> int:
