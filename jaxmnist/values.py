@@ -4,6 +4,7 @@ import ast
 import dataclasses
 import functools
 import hashlib
+import inspect
 import math
 import numbers
 import re
@@ -14,6 +15,8 @@ from typing import Any, TypeGuard
 import numpy as np
 
 MAX_SHOWN = 80
+# Values that are compared by what they hold.
+PLAIN = (bool, int, float, str, type(None), tuple, list, dict, np.ndarray)
 
 
 def shown(value: object) -> str:
@@ -104,6 +107,26 @@ def restored(text: str) -> Any:
         return ast.literal_eval(text)
     except (ValueError, SyntaxError, MemoryError, RecursionError):
         return text
+
+
+def captured(value: Any, depth: int = 3) -> Hashable:
+    """Returns something hashable that changes if a function reads other values, of its closure or its globals.
+
+    A compiled program keeps the values that it was traced with: in a notebook, a cell may have changed them since. The
+    functions that a person's function calls are looked into as well, a few levels deep; those of libraries are not.
+    """
+    if isinstance(value, functools.partial):
+        return captured(value.func, depth), frozen(value.args), frozen(value.keywords)
+    code = getattr(value, "__code__", None)
+    if code is None:
+        return frozen(value) if isinstance(value, PLAIN) else _Itself(value)
+    if depth == 0 or "site-packages" in code.co_filename:
+        return value
+    # A cell is empty until its variable is assigned.
+    cells = zip(code.co_freevars, value.__closure__ or (), strict=True)
+    read = {name: inspect.getclosurevars(value).nonlocals.get(name) for name, _ in cells}
+    read |= {name: value.__globals__[name] for name in code.co_names if name in value.__globals__}
+    return value, tuple((name, captured(each, depth - 1)) for name, each in read.items())
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

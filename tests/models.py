@@ -118,11 +118,12 @@ def normal(shift: float = 0.0, size: int = 4):
 # Each with axes of its own.
 MODELS = {
     "linen": (Linen(), dict(rate=[0.1, 0.5])),
-    "nnx": (Nnx, dict(hidden=[5, 6])),
+    "nnx": (Nnx, dict(rate=[0.1, 0.5])),
     "equinox with state": (Equinox, dict(rate=[0.1, 0.5])),
     "equinox": (Plain, dict(factor=[1.0, 3.0])),
     "haiku with state": (haiku_with_state, {}),
     "haiku": (haiku, {}),
+    "haiku without keys": (hk.without_apply_rng(haiku), {}),
     "pair": (pair(), {}),
     "model": (counting(), {}),
     "factory": (normal, dict(shift=[0.0, 0.5], size=[3, 4])),

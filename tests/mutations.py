@@ -124,6 +124,20 @@ MUTATIONS = (
         "tests/core/test_linen.py::test_a_sweep_of_batch_normalisation_is_the_loop_of_flaxs_guide_whatever_the_batch_sizes",
     ),
     Mutation(
+        "a loss may mix the examples of a batch",
+        "sweeps/job.py",
+        "if examples_interact(measure, drawn, targets):",
+        "if False:",
+        "tests/sweeps/test_promises.py::test_what_depends_on_the_other_examples_of_a_batch_is_refused",
+    ),
+    Mutation(
+        "what a function reads from around it is that of its first trace",
+        "sweeps/configure.py",
+        "captured=tuple(map(captured, functions))",
+        "captured=None",
+        "tests/sweeps/test_promises.py::test_what_a_function_reads_from_around_it_may_change",
+    ),
+    Mutation(
         "a training flag is the same in evaluation",
         "core/adapters/flags.py",
         "FLAGS[name] == training for",

@@ -3,6 +3,7 @@
 Shapes: B examples of a batch.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -46,6 +47,20 @@ def rows_interact(model: Model, example: jax.ShapeDtypeStruct, *, training: bool
     others = [1 - batch[-1], *([jnp.full_like(batch[-1], jnp.nan)] if is_float else [])]
     expected = jax.tree.map(np.asarray, compiled(batch))
     return any(not _equal(expected, jax.tree.map(np.asarray, compiled(batch.at[-1].set(other)))) for other in others)
+
+
+def examples_interact(function: Callable, *arrays: np.ndarray) -> bool:
+    """Returns whether a function of arrays `[B, ...]` gives an example a value that depends on the other examples.
+
+    Found out by trying, as for models; it also holds of `[B, 1]` outputs that are broadcast against `[B]` targets.
+
+    Args:
+      function: returns an array `[B - 1, ...]` or more.
+      *arrays: `[B + 1, ...]`; the last two examples differ.
+    """
+    batches = [tuple(np.concatenate([array[:-2], array[[place]]]) for array in arrays) for place in (-2, -1)]
+    first, second = (np.asarray(function(*map(jnp.asarray, batch)))[:-1] for batch in batches)
+    return not _equal(first, second)
 
 
 def _equal(some, others) -> bool:

@@ -12,6 +12,7 @@ import numpy as np
 from jaxmnist.checks import SEED, STRING, Number, Optional, Strings, Where, checked_by, shown
 from jaxmnist.data.dataset import DataError, Dataset, Split
 
+MAX_WHOLE = 2**31 - 1
 SHARE = Number("a number above 0 and below 1", lambda share: 0 < share < 1)
 ANY_ARRAY = Where("an array, a DataFrame or a sequence of numbers", lambda value: value is not None)
 
@@ -84,6 +85,8 @@ def _numbers(name: str, given: Any) -> np.ndarray:
         raise DataError(f"{name} have rows of different lengths; an array [N, ...] of numbers is needed") from None
     if array.dtype.kind not in "buif" or array.ndim == 0 or 0 in array.shape:
         raise DataError(f"{name} are {array.dtype} of shape {array.shape}; an array [N, ...] of numbers is needed")
+    if array.dtype.kind in "iu" and not -MAX_WHOLE - 1 <= array.min() <= array.max() <= MAX_WHOLE:
+        raise DataError(f"{name} are whole numbers from {array.min()} to {array.max()}; 32 bits hold them in training")
     if array.dtype.kind == "f" and not np.isfinite(array).all():
         place = ", ".join(map(str, np.argwhere(~np.isfinite(array))[0]))
         raise DataError(f"{name} hold a value that is not finite, at [{place}]; fill it or leave its example out")

@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 import functools
 import inspect
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -19,6 +19,7 @@ from jaxmnist.core.model import Model, ModelLike
 from jaxmnist.core.optimizers import EvaluationParams, OptimizerFactory, evaluation_params
 from jaxmnist.core.state import State
 from jaxmnist.core.training import Augmentation
+from jaxmnist.values import captured
 
 
 class Setup(NamedTuple):
@@ -34,6 +35,7 @@ class Setup(NamedTuple):
       dtype: of all that is computed, `"float32"` or `"float64"`.
       objects: for each axis of values that are neither numbers nor strings, its name and these values, each with the
         string that stands for it in arrays and results.
+      captured: changes with what a person's functions read from around them.
     """
 
     model: ModelFactory
@@ -44,6 +46,7 @@ class Setup(NamedTuple):
     evaluation_params: EvaluationParams = evaluation_params
     dtype: str = "float32"
     objects: tuple[tuple[str, tuple[tuple[str, Any], ...]], ...] = ()
+    captured: Hashable = None
 
 
 class Configured(NamedTuple):
@@ -71,9 +74,12 @@ def make_setup(
     dtype: DTypeLike = "float32",
 ) -> Setup:
     """Returns a setup of what a person gave."""
+    measured = measures(loss, metrics)
+    functions = (model, optimizer, loss, *(measure for _, measure in measured), augment, evaluation_params)
     return Setup(
-        model_factory(model), optimizer, loss, measures(loss, metrics), augment, evaluation_params, np.dtype(dtype).name
-    )
+        model_factory(model), optimizer, loss, measured, augment, evaluation_params, np.dtype(dtype).name,
+        captured=tuple(map(captured, functions)),
+    )  # fmt: skip
 
 
 def precision(setup: Setup) -> contextlib.AbstractContextManager:

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.extend import core
 from jax.typing import DTypeLike
@@ -18,7 +19,8 @@ from jax.typing import DTypeLike
 from jaxmnist import checks
 from jaxmnist.checks import Choices, Whole, checked_by
 from jaxmnist.core import losses, optimizers
-from jaxmnist.core.influence import rows_interact
+from jaxmnist.core.influence import examples_interact, rows_interact
+from jaxmnist.core.inputs import random_key, to_unit_range
 from jaxmnist.core.losses import Loss
 from jaxmnist.core.model import ModelLike, UnsupportedModel
 from jaxmnist.core.training import Augmentation
@@ -26,11 +28,13 @@ from jaxmnist.data.dataset import SPLIT_NAMES, Dataset, Split, check_labels
 from jaxmnist.host.files import FORMAT
 from jaxmnist.sweeps import fingerprint
 from jaxmnist.sweeps.arguments import TRAINED, check_evaluations
-from jaxmnist.sweeps.configure import Setup, configure, make_setup, owners, precision
+from jaxmnist.sweeps.configure import Configured, Setup, configure, make_setup, owners, precision
 from jaxmnist.sweeps.planning import Static
 from jaxmnist.sweeps.runs import Runs, check_runs, hyperparameter_names, without_objects
 from jaxmnist.values import described
 
+# Examples that are tried for an influence on each other.
+NUM_TRIED = 5
 RESERVED_NAMES = frozenset({"step", "run", "row", "finished"})
 
 
@@ -209,6 +213,7 @@ def _check_static(setup: Setup, arrays: Runs, values: Static, dataset: Dataset) 
     for (name, _), found in zip(setup.measured, measured, strict=True):
         if found.shape != (1,):
             raise ValueError(f"{name} returns the shape {found.shape} for one example; one number for each is needed")
+    _check_independence(configure(setup, dict(fixed)), outputs, dataset.train)
     num_classes = len(dataset.class_names)
     uses_labels = losses.unwrapped(setup.loss) is losses.cross_entropy
     if uses_labels and num_classes and outputs.shape != (1, num_classes):
@@ -220,6 +225,30 @@ def _check_static(setup: Setup, arrays: Runs, values: Static, dataset: Dataset) 
         for split in SPLIT_NAMES:
             targets = getattr(dataset, split).targets
             check_labels(f"dataset.{split}.targets", targets, len(targets), outputs.shape[-1])
+
+
+def _check_independence(run: Configured, outputs, train: Split) -> None:
+    """Raises ValueError if loss, metrics or augmentation give an example what depends on the others of its batch.
+
+    Their numbers would depend on padding. Most often, `[B, 1]` outputs were broadcast against `[B]` targets.
+    """
+    rows = np.arange(NUM_TRIED) % len(train.targets)
+    inputs, targets = (np.asarray(array[rows]) for array in map(np.asarray, train))
+    if targets.dtype.kind == "f":
+        targets = targets + np.arange(NUM_TRIED, dtype=targets.dtype).reshape(-1, *[1] * (targets.ndim - 1))
+    drawn = np.random.default_rng(0).normal(size=(NUM_TRIED, *outputs.shape[1:])).astype(outputs.dtype)
+    for name, measure in (*run.measured, ("loss", run.loss)):
+        if examples_interact(measure, drawn, targets):
+            raise ValueError(
+                f"{name} gives an example a value that depends on the others of its batch; are outputs of shape "
+                f"{['B', *outputs.shape[1:]]} compared with targets of shape {['B', *targets.shape[1:]]}?"
+            )
+    if run.augment is not None:
+        seen = np.asarray(to_unit_range(jnp.asarray(inputs)))
+        if seen.dtype.kind == "f":
+            seen = seen + np.arange(NUM_TRIED, dtype=seen.dtype).reshape(-1, *[1] * (seen.ndim - 1))
+        if examples_interact(functools.partial(run.augment, random_key(0)), seen):
+            raise ValueError("augment changes an example by what depends on the others of its batch")
 
 
 @functools.lru_cache(maxsize=64)

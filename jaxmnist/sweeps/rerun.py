@@ -25,11 +25,14 @@ from jaxmnist.data.dataset import DATASET, DataError, Dataset
 from jaxmnist.sweeps import planning, programs
 from jaxmnist.sweeps.arguments import UNCONFIGURED
 from jaxmnist.sweeps.configure import Setup, make_setup, precision
-from jaxmnist.sweeps.job import Job, make_job
+from jaxmnist.sweeps.fingerprint import raise_if_different
+from jaxmnist.sweeps.job import Job, describe, make_job
 from jaxmnist.sweeps.running import put, train
 from jaxmnist.sweeps.sizes import step_flops
 from jaxmnist.sweeps.sweep import plan
 from jaxmnist.values import described, restored, with_tuples
+
+CHECKSUMS_OF_DATA = ("inputs_crc32", "targets_crc32")
 
 
 class Run(NamedTuple):
@@ -115,12 +118,24 @@ def rerun(
 def _rerun(result: xr.Dataset, setup: Setup, dataset: Dataset, setting: dict, num_steps: int, exact: bool) -> Run:
     """Returns a run, trained in its program if that is wanted and the result says which it was."""
     attrs, typed = result.attrs, results.hyperparameters(result)
-    if exact and "memory" in attrs and "shard" not in attrs and "rungs" not in attrs:
+    is_whole = "memory" in attrs and "shard" not in attrs and "rungs" not in attrs
+    if is_whole:
         runs = {name: _restored(column) for name, column in results.runs(result).items()}
         job = make_job(setup, runs, dataset, num_steps, int(attrs["num_evaluations"]), attrs["record"].split())
+        _check_same(job, attrs)
+    if exact and is_whole:
         return _in_its_program(job, attrs, setting)
     alone = {name: _restored(np.array([setting[name]])) for name in typed}
     return _alone(make_job(setup, alone, dataset, num_steps))
+
+
+def _check_same(job: Job, attrs: Mapping) -> None:
+    """Raises ValueError if model, loss, optimizer or data are not those of the sweep, as far as can be known here."""
+    given = describe(job)
+    # Another version or machine may trace the same thing in other operations.
+    names = [*(["computation_sha256"] if given["versions"] == attrs.get("versions") else []), *CHECKSUMS_OF_DATA]
+    saved = {name: attrs[name] for name in names if name in attrs}
+    raise_if_different("the sweep of this result", saved, {name: given[name] for name in saved})
 
 
 def _in_its_program(job: Job, attrs: Mapping, setting: dict[str, Any]) -> Run:

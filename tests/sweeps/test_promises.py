@@ -4,6 +4,7 @@ import json
 from typing import Any, NamedTuple
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -163,3 +164,69 @@ def test_a_cluster_gives_the_same_numbers(kind):
     found, expected = sweep(kind, cluster="local"), sweep(kind)
     for name in ("validation_loss", "test_loss"):
         np.testing.assert_allclose(found[name], expected[name], rtol=2e-5)
+
+
+REGRESSION = KINDS["regression"]
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        # Outputs [B, 1] less targets [B] are [B, B].
+        (dict(loss=lambda outputs, targets: ((outputs - targets) ** 2).mean(-1)), "loss gives an example a"),
+        (dict(loss=lambda outputs, targets: outputs[:, 0] / jnp.std(targets)), "loss gives an example a"),
+        (
+            dict(metrics={"mae": lambda outputs, targets: abs(outputs - targets).mean(-1)}),
+            "mae gives an example a",
+        ),
+        (
+            dict(augment=lambda key, inputs: inputs - inputs.mean(0, keepdims=True)),
+            "augment changes an example",
+        ),
+    ],
+)
+def test_what_depends_on_the_other_examples_of_a_batch_is_refused(more, message):
+    model, dataset, given = REGRESSION
+    with jax.numpy_rank_promotion("allow"), pytest.raises(ValueError, match=message):
+        jm.check(model, optax.sgd, jm.grid(learning_rate=0.1, batch_size=5, seed=0), dataset(), 2, **(given | more))
+
+
+FACTOR = 1.0
+
+
+def scaled_loss(outputs, targets):
+    return FACTOR * jm.losses.squared_error(outputs, targets)
+
+
+def test_what_a_function_reads_from_around_it_may_change(monkeypatch, tmp_path):
+    def train(factor, **more):
+        monkeypatch.setitem(globals(), "FACTOR", factor)
+        runs = jm.grid(learning_rate=0.05, batch_size=5, seed=0)
+        return jm.sweep(
+            REGRESSION.model, optax.sgd, runs, numbers(), num_steps=4, progress=False, loss=scaled_loss, **more
+        )
+
+    losses = [train(factor)["test_loss"].item() for factor in (1.0, 2.0, 1.0)]
+    assert losses[0] == losses[2] != losses[1]
+    train(1.0, folder=tmp_path)
+    with pytest.raises(ValueError, match="computation"):
+        train(2.0, folder=tmp_path)
+
+
+@pytest.mark.parametrize("exact", [True, False])
+def test_a_run_again_of_something_else_is_refused(exact):
+    model, dataset, given = REGRESSION
+    result = sweep("regression")
+    other = dataset()
+    other = jm.from_arrays(np.concatenate([split.inputs for split in (other.train, other.test)]) * 2,
+                           np.concatenate([split.targets for split in (other.train, other.test)]))  # fmt: skip
+    chosen = dict(learning_rate=0.1, batch_size=5, seed=1, exact=exact)
+    assert jm.rerun(result, model=model, dataset=dataset(), **given, **chosen).is_exact == exact
+    for changed in (
+        dict(dataset=other),
+        dict(model=nn.Dense(1, use_bias=False)),
+        dict(optimizer=lambda learning_rate: optax.sgd(learning_rate / 2)),
+        dict(loss=lambda outputs, targets: abs(outputs[:, 0] - targets)),
+    ):
+        with pytest.raises(ValueError, match="is another one"):
+            jm.rerun(result, **(dict(model=model, dataset=dataset()) | given | changed), **chosen)

@@ -9,6 +9,7 @@ from jaxmnist.core.model import Model
 def adapt(transform: hk.Transformed | hk.TransformedWithState) -> Model:
     """Returns `hk.transform(f)` or `hk.transform_with_state(f)` as a model, whose state is Haiku's."""
     arguments = argument_names(transform.init)
+    takes_key = "rng" in argument_names(transform.apply)  # not after `hk.without_apply_rng`
     has_state = isinstance(transform, hk.TransformedWithState)
 
     def init(key, inputs):
@@ -18,8 +19,9 @@ def adapt(transform: hk.Transformed | hk.TransformedWithState) -> Model:
 
     def apply(params, state, inputs, *, training, key=None):
         keywords = flags(arguments, training)
+        keys = (key,) if takes_key else ()
         if has_state:
-            return transform.apply(params, state, key, inputs, **keywords)
-        return transform.apply(params, key, inputs, **keywords), state
+            return transform.apply(params, state, *keys, inputs, **keywords)
+        return transform.apply(params, *keys, inputs, **keywords), state
 
     return Model(init, apply)

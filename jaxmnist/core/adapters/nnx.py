@@ -31,8 +31,9 @@ def adapt(make: Callable[..., nnx.Module]) -> Model:
 
     def apply(params, state, inputs, *, training, key=None):
         key = random_key(0) if key is None else key
-        # The structure alone: nothing of it is computed.
-        graph, params_like, streams, state_like = nnx.eval_shape(build, key)
+        # The structure alone: its numbers are replaced, and the compiler leaves out what computes them. (`eval_shape`
+        # would keep the structure, with any traced hyperparameter in it, and later compare others with it.)
+        graph, params_like, streams, state_like = build(key)
         own = _filled(params_like, params), _keyed(streams, key), _filled(state_like, state)
         module = nnx.merge(graph, *own)
         (module.train if training else module.eval)()
