@@ -1,10 +1,10 @@
 """What a value is, whatever library it comes from, and how a sentence shows it."""
 
 import ast
+import contextlib
 import dataclasses
 import functools
 import hashlib
-import inspect
 import math
 import numbers
 import re
@@ -109,24 +109,28 @@ def restored(text: str) -> Any:
         return text
 
 
-def captured(value: Any, depth: int = 3) -> Hashable:
+def captured(function: Any, depth: int = 3) -> Hashable:
     """Returns something hashable that changes if a function reads other values, of its closure or its globals.
 
     A compiled program keeps the values that it was traced with: in a notebook, a cell may have changed them since. The
     functions that a person's function calls are looked into as well, a few levels deep; those of libraries are not.
+    None for what is no function of Python's, which reads nothing.
     """
-    if isinstance(value, functools.partial):
-        return captured(value.func, depth), frozen(value.args), frozen(value.keywords)
-    code = getattr(value, "__code__", None)
-    if code is None:
-        return frozen(value) if isinstance(value, PLAIN) else _Itself(value)
-    if depth == 0 or "site-packages" in code.co_filename:
-        return value
-    # A cell is empty until its variable is assigned.
-    cells = zip(code.co_freevars, value.__closure__ or (), strict=True)
-    read = {name: inspect.getclosurevars(value).nonlocals.get(name) for name, _ in cells}
-    read |= {name: value.__globals__[name] for name in code.co_names if name in value.__globals__}
-    return value, tuple((name, captured(each, depth - 1)) for name, each in read.items())
+    if isinstance(function, functools.partial):
+        return captured(function.func, depth)
+    code = getattr(function, "__code__", None)
+    if code is None or depth == 0 or "site-packages" in code.co_filename:
+        return None
+    read = {name: function.__globals__[name] for name in code.co_names if name in function.__globals__}
+    for name, cell in zip(code.co_freevars, function.__closure__ or (), strict=True):
+        with contextlib.suppress(ValueError):  # a cell is empty until its variable is assigned
+            read[name] = cell.cell_contents
+    return tuple((name, _held(value), captured(value, depth - 1)) for name, value in read.items())
+
+
+def _held(value: Any) -> Hashable:
+    """Returns something hashable that equals that of another value if both are the same data, or one and the same."""
+    return frozen(value) if isinstance(value, PLAIN) else _Itself(value)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

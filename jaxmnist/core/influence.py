@@ -14,7 +14,7 @@ from jaxmnist.core.inputs import random_key
 from jaxmnist.core.model import Model
 
 BATCH_SIZE = 4
-# Compiled in a hurry, as it is run twice.
+# Compiled in a hurry, as it is run two or three times.
 FAST_COMPILATION: dict[str, Any] = {"xla_backend_optimization_level": 0}
 
 
@@ -42,25 +42,30 @@ def rows_interact(model: Model, example: jax.ShapeDtypeStruct, *, training: bool
     is_float = example.dtype == jnp.uint8 or jnp.issubdtype(example.dtype, jnp.floating)
     shape = (BATCH_SIZE, *example.shape[1:])
     drawn = np.random.default_rng(0).uniform(size=shape) if is_float else np.indices(shape).sum(axis=0) % 2
-    batch = jnp.asarray(drawn, jnp.float32 if example.dtype == jnp.uint8 else example.dtype)
-    compiled = jax.jit(run).lower(batch).compile(FAST_COMPILATION if jax.default_backend() == "cpu" else None)
-    others = [1 - batch[-1], *([jnp.full_like(batch[-1], jnp.nan)] if is_float else [])]
-    expected = jax.tree.map(np.asarray, compiled(batch))
-    return any(not _equal(expected, jax.tree.map(np.asarray, compiled(batch.at[-1].set(other)))) for other in others)
+    batch = drawn.astype(np.float32 if example.dtype == jnp.uint8 else example.dtype)
+    others = [1 - batch[-1], *([np.full_like(batch[-1], np.nan)] if is_float else [])]
+    return _differs(run, [(np.concatenate([batch[:-1], last[None]]),) for last in (batch[-1], *others)])
 
 
-def examples_interact(function: Callable, *arrays: np.ndarray) -> bool:
+def examples_interact(function: Callable, arrays: tuple[np.ndarray, ...], leading: tuple = ()) -> bool:
     """Returns whether a function of arrays `[B, ...]` gives an example a value that depends on the other examples.
 
     Found out by trying, as for models; it also holds of `[B, 1]` outputs that are broadcast against `[B]` targets.
 
     Args:
-      function: returns an array `[B - 1, ...]` or more.
-      *arrays: `[B + 1, ...]`; the last two examples differ.
+      function: returns an array `[B, ...]`.
+      arrays: `[B + 1, ...]`; the last two examples differ.
+      leading: arguments before the arrays.
     """
     batches = [tuple(np.concatenate([array[:-2], array[[place]]]) for array in arrays) for place in (-2, -1)]
-    first, second = (np.asarray(function(*map(jnp.asarray, batch)))[:-1] for batch in batches)
-    return not _equal(first, second)
+    return _differs(lambda *given: function(*given)[:-1], [(*leading, *batch) for batch in batches])
+
+
+def _differs(function: Callable, calls: list[tuple]) -> bool:
+    """Returns whether a function gives something else in one of several calls, with arguments of the same shapes."""
+    compiled = jax.jit(function).lower(*calls[0]).compile(FAST_COMPILATION if jax.default_backend() == "cpu" else None)
+    first, *others = (jax.tree.map(np.asarray, compiled(*jax.tree.map(jnp.asarray, given))) for given in calls)
+    return any(not _equal(first, other) for other in others)
 
 
 def _equal(some, others) -> bool:

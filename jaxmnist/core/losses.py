@@ -125,3 +125,5 @@ def masked_mean(values: jax.Array, weights: jax.Array) -> jax.Array:
 
 # Results name their loss.
 LOSSES: dict[str, Loss] = {loss.__name__: loss for loss in (cross_entropy, squared_error)}
+# Those whose value of an example is known not to depend on the others of its batch.
+INDEPENDENT = (*LOSSES.values(), accuracy)

@@ -35,7 +35,7 @@ class Setup(NamedTuple):
       dtype: of all that is computed, `"float32"` or `"float64"`.
       objects: for each axis of values that are neither numbers nor strings, its name and these values, each with the
         string that stands for it in arrays and results.
-      captured: changes with what a person's functions read from around them.
+      captured: changes with what these functions read from around them.
     """
 
     model: ModelFactory
@@ -75,7 +75,7 @@ def make_setup(
 ) -> Setup:
     """Returns a setup of what a person gave."""
     measured = measures(loss, metrics)
-    functions = (model, optimizer, loss, *(measure for _, measure in measured), augment, evaluation_params)
+    functions = (optimizer, loss, *(measure for _, measure in measured), augment, evaluation_params)
     return Setup(
         model_factory(model), optimizer, loss, measured, augment, evaluation_params, np.dtype(dtype).name,
         captured=tuple(map(captured, functions)),
@@ -117,30 +117,35 @@ def owners(setup: Setup, name: str) -> list[str]:
     return [part for part, names in arguments.items() if name in names] or ["optimizer"]
 
 
-def configure(setup: Setup, values: Mapping) -> Configured:
-    """Returns what one run is trained with.
+def parts(setup: Setup, values: Mapping) -> dict[str, dict]:
+    """Returns the hyperparameters of model, loss, augmentation and optimizer: each goes to the one of `owners`.
 
     Args:
       setup: what all runs are trained with.
-      values: name to value of each hyperparameter; each goes to the one of `owners`.
+      values: name to value, in which strings stand for objects.
     """
-    parts: dict[str, dict] = {"model": {}, "loss": {}, "augmentation": {}, "optimizer": {}}
+    found: dict[str, dict] = {"model": {}, "loss": {}, "augmentation": {}, "optimizer": {}}
     objects = {name: dict(pairs) for name, pairs in setup.objects}
     for name, value in values.items():
-        parts[owners(setup, name)[0]][name] = objects[name][value] if name in objects else value
-    augment: Any = setup.augment
-    if parts["augmentation"]:
-        change = dataclasses.replace if dataclasses.is_dataclass(augment) else functools.partial
-        augment = change(augment, **parts["augmentation"])
+        found[owners(setup, name)[0]][name] = objects[name][value] if name in objects else value
+    return found
+
+
+def configure(setup: Setup, values: Mapping) -> Configured:
+    """Returns what one run is trained with, given the value of each hyperparameter by name."""
+    given, augment = parts(setup, values), setup.augment
+    if given["augmentation"]:
+        change: Any = dataclasses.replace if dataclasses.is_dataclass(augment) else functools.partial
+        augment = change(augment, **given["augmentation"])
     # A loss is measured with the defaults of its arguments, if they have any, so that runs can be compared.
-    needed = {name: parts["loss"][name] for name in required_arguments(setup.loss) if name in parts["loss"]}
+    needed = {name: given["loss"][name] for name in required_arguments(setup.loss) if name in given["loss"]}
     measured = setup.measured
     if needed:
         measured = (*measured[:-1], ("loss", functools.partial(setup.loss, **needed)))
     return Configured(
-        model=setup.model(**parts["model"]),
-        optimizer=setup.optimizer(**parts["optimizer"]),
-        loss=functools.partial(setup.loss, **parts["loss"]) if parts["loss"] else setup.loss,
+        model=setup.model(**given["model"]),
+        optimizer=setup.optimizer(**given["optimizer"]),
+        loss=functools.partial(setup.loss, **given["loss"]) if given["loss"] else setup.loss,
         augment=augment,
         measured=measured,
         evaluation_params=setup.evaluation_params,

@@ -19,6 +19,7 @@ from jax.typing import DTypeLike
 from jaxmnist import checks
 from jaxmnist.checks import Choices, Whole, checked_by
 from jaxmnist.core import losses, optimizers
+from jaxmnist.core.adapters.factory import ModelFactory
 from jaxmnist.core.influence import examples_interact, rows_interact
 from jaxmnist.core.inputs import random_key, to_unit_range
 from jaxmnist.core.losses import Loss
@@ -28,7 +29,7 @@ from jaxmnist.data.dataset import SPLIT_NAMES, Dataset, Split, check_labels
 from jaxmnist.host.files import FORMAT
 from jaxmnist.sweeps import fingerprint
 from jaxmnist.sweeps.arguments import TRAINED, check_evaluations
-from jaxmnist.sweeps.configure import Configured, Setup, configure, make_setup, owners, precision
+from jaxmnist.sweeps.configure import Configured, Setup, configure, make_setup, owners, parts, precision
 from jaxmnist.sweeps.planning import Static
 from jaxmnist.sweeps.runs import Runs, check_runs, hyperparameter_names, without_objects
 from jaxmnist.values import described
@@ -134,16 +135,17 @@ def make_job(
     for values in combinations:
         _check_static(setup, arrays, values, dataset)
     example = shapes(dataset.train).inputs
-    interact = [_rows_interact(setup, _split_values(arrays, values)[0], example) for values in combinations]
+    fixed = (dict(_split_values(arrays, values)[0]) for values in combinations)
+    interact = [_rows_interact(setup.model, tuple(parts(setup, each)["model"].items()), example) for each in fixed]
     return Job(setup, arrays, static, dataset, num_steps, num_evaluations, tuple(record), any(interact))
 
 
 def _check_names(setup: Setup, names: list[str]) -> None:
     """Raises ValueError if a hyperparameter belongs to two parts, or the optimizer does not take what is left to it."""
     for name in names:
-        parts = owners(setup, name)
-        if len(parts) > 1:
-            raise ValueError(f"{name} is a hyperparameter of both {' and '.join(parts)}; rename one of them")
+        found = owners(setup, name)
+        if len(found) > 1:
+            raise ValueError(f"{name} is a hyperparameter of both {' and '.join(found)}; rename one of them")
     left = [name for name in names if owners(setup, name) == ["optimizer"]]
     try:
         inspect.signature(setup.optimizer).bind(**dict.fromkeys(left))
@@ -233,22 +235,24 @@ def _check_independence(run: Configured, outputs, train: Split) -> None:
     Their numbers would depend on padding. Most often, `[B, 1]` outputs were broadcast against `[B]` targets.
     """
     rows = np.arange(NUM_TRIED) % len(train.targets)
-    inputs, targets = (np.asarray(array[rows]) for array in map(np.asarray, train))
-    if targets.dtype.kind == "f":
-        targets = targets + np.arange(NUM_TRIED, dtype=targets.dtype).reshape(-1, *[1] * (targets.ndim - 1))
+    inputs, targets = (_distinct(np.asarray(array)[rows]) for array in train)
     drawn = np.random.default_rng(0).normal(size=(NUM_TRIED, *outputs.shape[1:])).astype(outputs.dtype)
-    for name, measure in (*run.measured, ("loss", run.loss)):
-        if examples_interact(measure, drawn, targets):
+    for measure, name in {measure: name for name, measure in (*run.measured, ("loss", run.loss))}.items():
+        if losses.unwrapped(measure) not in losses.INDEPENDENT and examples_interact(measure, (drawn, targets)):
             raise ValueError(
                 f"{name} gives an example a value that depends on the others of its batch; are outputs of shape "
                 f"{['B', *outputs.shape[1:]]} compared with targets of shape {['B', *targets.shape[1:]]}?"
             )
-    if run.augment is not None:
-        seen = np.asarray(to_unit_range(jnp.asarray(inputs)))
-        if seen.dtype.kind == "f":
-            seen = seen + np.arange(NUM_TRIED, dtype=seen.dtype).reshape(-1, *[1] * (seen.ndim - 1))
-        if examples_interact(functools.partial(run.augment, random_key(0)), seen):
-            raise ValueError("augment changes an example by what depends on the others of its batch")
+    seen = np.asarray(to_unit_range(jnp.asarray(inputs)))
+    if run.augment is not None and examples_interact(run.augment, (seen,), (random_key(0),)):
+        raise ValueError("augment changes an example by what depends on the others of its batch")
+
+
+def _distinct(examples: np.ndarray) -> np.ndarray:
+    """Returns examples that differ, of which some may have been given twice; whole numbers as they are."""
+    if examples.dtype.kind != "f":
+        return examples
+    return examples + np.arange(NUM_TRIED, dtype=examples.dtype).reshape(-1, *[1] * (examples.ndim - 1))
 
 
 @functools.lru_cache(maxsize=64)
@@ -264,26 +268,18 @@ def shapes(split: Split) -> Split:
     )
 
 
-def _rows_interact(setup: Setup, values: Static, example: jax.ShapeDtypeStruct) -> bool:
-    """Returns whether the examples of a training batch influence each other under these values.
+@functools.lru_cache(maxsize=64)
+def _rows_interact(factory: ModelFactory, values: Static, example: jax.ShapeDtypeStruct) -> bool:
+    """Returns whether the examples of a training batch influence each other in the model with these values.
 
     Raises:
       UnsupportedModel: they do in evaluation, where the result would depend on the size of batches.
     """
-    owned = tuple((name, value) for name, value in values if owners(setup, name) == ["model"])
-    # Of all else, nothing has a part in it.
-    bare = make_setup(setup.model, optimizers.momentum)._replace(objects=setup.objects, dtype=setup.dtype)
-    return _found_to_interact(bare, owned, example)
-
-
-@functools.lru_cache(maxsize=64)
-def _found_to_interact(setup: Setup, values: Static, example: jax.ShapeDtypeStruct) -> bool:
-    objects = {name: dict(pairs) for name, pairs in setup.objects}
-    model = setup.model(**{name: objects[name][value] if name in objects else value for name, value in values})
+    model = factory(**dict(values))
     if rows_interact(model, example, training=False):
         raise UnsupportedModel(
-            f"model {setup.model.name} gives an example outputs that depend on the others of its batch in evaluation "
-            "too, so that its accuracy would depend on the size of batches"
+            f"model {factory.name} gives an example outputs that depend on the others of its batch in evaluation too, "
+            "so that its accuracy would depend on the size of batches"
         )
     return rows_interact(model, example, training=True)
 

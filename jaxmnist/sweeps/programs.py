@@ -20,7 +20,7 @@ from jaxmnist.core.state import State, init_state
 from jaxmnist.data.dataset import Split
 from jaxmnist.data.order import example_order
 from jaxmnist.sweeps import planning
-from jaxmnist.sweeps.configure import Configured, Setup, configure, owners
+from jaxmnist.sweeps.configure import Configured, Setup, configure
 from jaxmnist.sweeps.runs import Runs, hyperparameter_names
 from jaxmnist.sweeps.sizes import activation_bytes, examples_at_once, groups_at_once
 
@@ -44,16 +44,10 @@ class ProgramSpec(NamedTuple):
         """Returns what one run is trained with."""
         return configure(self.setup, {**dict(self.static), **traced})
 
-    def example_bytes(self, split: Split) -> float:
+    def example_bytes(self, inputs: "ProgramInputs", split: Split) -> float:
         """Returns the bytes of activations that one more example of a split takes."""
-        objects = {name: dict(pairs) for name, pairs in self.setup.objects}
-        fixed = tuple(
-            (name, objects[name][value] if name in objects else value)
-            for name, value in self.static
-            if owners(self.setup, name) == ["model"]
-        )
         example = jax.ShapeDtypeStruct((1, *split.inputs.shape[1:]), split.inputs.dtype)
-        return activation_bytes(self.setup.model, fixed, example)
+        return activation_bytes(self.setup, self.static, tuple(inputs.traced), example)
 
 
 def local_mesh() -> Mesh:
@@ -201,7 +195,8 @@ def advance(
 
     def on_device(inputs, states, orders, train):
         together = functools.partial(_train_together, spec, segment, train)
-        count = groups_at_once(spec.example_bytes(train), states, segment.padded_batch_sizes[-1], segment.at_once)
+        example_bytes, largest = spec.example_bytes(inputs, train), segment.padded_batch_sizes[-1]
+        count = groups_at_once(example_bytes, states, largest, segment.at_once)
         groups = inputs, states, orders
         # A loop of one turn would copy all states back and forth.
         if count == len(states.step):
@@ -249,7 +244,7 @@ def _fit_groups(spec: ProgramSpec, num_steps: int, padded_batch_size: int, train
 
 
 def _evaluate_groups(spec: ProgramSpec, inputs, states, split: Split):
-    batch_size = examples_at_once(spec.example_bytes(split), inputs.row.size)
+    batch_size = examples_at_once(spec.example_bytes(inputs, split), inputs.row.size)
 
     def one_run(inputs, state):
         run = spec.configure(inputs.traced)

@@ -7,7 +7,6 @@ import jax
 import jax.numpy as jnp
 
 from jaxmnist.core import training
-from jaxmnist.core.adapters.factory import ModelFactory
 from jaxmnist.core.inputs import random_key, to_unit_range
 from jaxmnist.core.state import State, init_state
 from jaxmnist.sweeps import planning
@@ -50,26 +49,34 @@ def examples_at_once(example_bytes: float, num_runs: int) -> int:
     return max(min(int(activation_room() / (example_bytes * num_runs)), training.EVALUATION_BATCH_SIZE), 1)
 
 
-@functools.cache
-def activation_bytes(model: ModelFactory, values: Static, example: jax.ShapeDtypeStruct) -> float:
+@functools.lru_cache(maxsize=64)
+def activation_bytes(setup: Setup, fixed: Static, traced: tuple[str, ...], example: jax.ShapeDtypeStruct) -> float:
     """Returns the bytes that a forward pass of one run computes for one more example that it shares with other runs.
 
     Args:
-      model: returns the model.
-      values: those of its hyperparameters that are fixed.
+      setup: what the run is trained with.
+      fixed: the hyperparameters that are known.
+      traced: the names of the others.
       example: one example of a split, `[1, ...]`.
     """
-    made = model(**dict(values))
+
+    def model(values):
+        return configure(setup, dict(fixed) | values).model
+
+    def init(values):
+        return model(values).init(random_key(0), to_unit_range(jnp.zeros(example.shape, example.dtype)))
+
+    def predict(values, variables, inputs):
+        params, state = variables
+        return training.predict(model(values), params, state, inputs)
+
+    values = {name: jax.ShapeDtypeStruct((), setup.dtype) for name in traced}
+    one = jax.eval_shape(init, values)
 
     def total(num_runs, num_examples):
-        def run(params, state, inputs):
-            return training.predict(made, params, state, inputs)
-
-        zeros = to_unit_range(jnp.zeros(example.shape, example.dtype))
-        one = jax.eval_shape(made.init, random_key(0), zeros)
         variables = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((num_runs, *leaf.shape), leaf.dtype), one)
         inputs = jax.ShapeDtypeStruct((num_examples, *example.shape[1:]), example.dtype)
-        equations = jax.make_jaxpr(jax.vmap(run, in_axes=(0, 0, None)))(*variables, inputs).eqns
+        equations = jax.make_jaxpr(jax.vmap(predict, in_axes=(None, 0, None)))(values, variables, inputs).eqns
         return sum(out.aval.size * out.aval.dtype.itemsize for equation in equations for out in equation.outvars)
 
     return max(total(2, 2) - total(1, 2) - total(2, 1) + total(1, 1), 1)

@@ -17,10 +17,11 @@ NUM_FIRST = 40
 MAX_GROWTH = 8 * 2**20
 
 
-def sweep(dataset, folder=None, rates=(0.1, 0.5), model=None):
+def sweep(dataset, folder=None, rates=(0.1, 0.5), model=None, **more):
     runs = jm.grid(learning_rate=rates, batch_size=[3, 5], seed=range(2))
     model = model or jm.SoftmaxRegression(4)
-    return jm.sweep(model, optax.sgd, runs, dataset, num_steps=20, num_evaluations=2, progress=False, folder=folder)
+    given: dict = dict(num_steps=20, num_evaluations=2, progress=False, folder=folder) | more
+    return jm.sweep(model, optax.sgd, runs, dataset, **given)
 
 
 def data_of(seed):
@@ -66,3 +67,6 @@ def test_the_same_work_is_compiled_once(tmp_path, caplog):
     assert compiled(data_of(0), model=jm.SoftmaxRegression(num_classes=4)) == []
     of_another = compiled(data_of(0), model=jm.MLP(3, 4))
     assert all(of_another.count(name) == 1 for name in ours)
+    # So is an equal augmentation, besides trying whether it mixes examples.
+    augmented = [compiled(data_of(0), augment=jm.Affine(shift=1.0)) for _ in range(2)]
+    assert ours <= set(augmented[0]) and not ours & set(augmented[1])

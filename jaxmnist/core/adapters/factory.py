@@ -14,7 +14,7 @@ from jaxmnist.core.adapters import linen
 from jaxmnist.core.adapters.flags import FLAGS, argument_names, flags, parameters
 from jaxmnist.core.fast.replacement import with_fast_operations
 from jaxmnist.core.model import Model, UnsupportedModel
-from jaxmnist.values import described, frozen, is_traced
+from jaxmnist.values import captured, described, frozen, is_traced
 
 WORDS = "a flax module, an NNX or Equinox class, a Haiku transform, a pair of functions (init, apply) or a Model"
 
@@ -77,7 +77,7 @@ def model_factory(source: Any) -> ModelFactory:
         return ModelFactory(_name(source), (), {}, lambda: adapted, identity)
     if not callable(source):
         checks.raise_invalid("model", source, WORDS)
-    return _from_function(source, identity)
+    return _from_function(source, (identity, captured(source)))
 
 
 @functools.lru_cache(maxsize=64)
