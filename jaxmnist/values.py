@@ -68,6 +68,12 @@ def is_sequence(value: object) -> TypeGuard[Sequence]:
     return isinstance(value, Sequence) and not isinstance(value, str | bytes)
 
 
+def is_floating(value: object) -> bool:
+    """Returns whether a value is an array of floats, those of types that numpy does not have (bfloat16) among them."""
+    dtype = getattr(value, "dtype", None)
+    return getattr(dtype, "kind", "") == "f" or str(dtype).startswith(("bfloat16", "float8"))
+
+
 def with_tuples(values: Mapping[str, Any]) -> dict[str, Any]:
     """Returns values that were read from JSON, which knows no tuples, with tuples in place of lists."""
     return {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}

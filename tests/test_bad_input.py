@@ -42,7 +42,7 @@ from jaxmnist.analysis import noise
 from jaxmnist.core import arguments
 from jaxmnist.core.state import STATE
 from jaxmnist.data import arrays
-from jaxmnist.data.dataset import DATASET
+from jaxmnist.data.dataset import DATASET, INPUTS
 from jaxmnist.data.dataset import SPLIT as SPLIT_KIND
 from jaxmnist.sweeps import arguments as sweeps
 
@@ -174,7 +174,7 @@ register(arguments.ARRAYS, one_of([{"a": "x"}, [print], object(), "x", 1j, np.ar
 register(arrays.ANY_ARRAY, st.none())
 register(arguments.TRANSFORMATION, is_not() | st.just(optax.sgd))
 register(arguments.PARAMS, NOT_PARAMS)
-register(arguments.INPUTS, NOT_INPUTS)
+register(INPUTS, NOT_INPUTS)
 register(arguments.ORDER, NOT_ORDER)
 register(arguments.BATCH, NOT_A_BATCH)
 register(STATE, is_not() | st.just(tuple(range(5))))

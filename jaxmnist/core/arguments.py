@@ -15,6 +15,7 @@ from jaxmnist.core.inputs import to_unit_range
 from jaxmnist.core.losses import Loss
 from jaxmnist.core.model import Model
 from jaxmnist.data.dataset import MAX_EXAMPLES, Batch, check_arrays, check_labels
+from jaxmnist.values import is_floating
 
 
 def _is_float(value: Any) -> bool:
@@ -43,16 +44,7 @@ TRANSFORMATION = Where(
 )
 PARAMS = Where(
     "a tree of float arrays",
-    lambda value: (
-        bool(jax.tree.leaves(value))
-        and all(getattr(getattr(leaf, "dtype", None), "kind", "") == "f" for leaf in jax.tree.leaves(value))
-    ),
-)
-INPUTS = Where(
-    "an array [N, ...] of numbers, N from 1 on,",
-    lambda value: (
-        getattr(getattr(value, "dtype", None), "kind", "O") in "buif" and len(value.shape) > 0 and value.shape[0] > 0
-    ),
+    lambda value: bool(jax.tree.leaves(value)) and all(map(is_floating, jax.tree.leaves(value))),
 )
 AUGMENTATION = Optional(FUNCTION)
 DTYPE = Where("float32 or float64", _is_float)

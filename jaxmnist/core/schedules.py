@@ -3,6 +3,8 @@
 They equal those of optax, which decides by Python's `if` and so needs the lengths before a program is built.
 """
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 import optax
@@ -45,12 +47,7 @@ def linear(
       warmup_steps: `[]`, how long it rises; 0 for no rise.
       start: `[]`, where it begins.
     """
-
-    def schedule(step):
-        share = _share(step - warmup_steps, num_steps - warmup_steps)
-        return _warmed_up(step, start, peak, warmup_steps, peak + (end - peak) * share)
-
-    return schedule
+    return _rising_and_falling(_along_line, peak, num_steps, end, warmup_steps, start)
 
 
 @checked_by(peak=RATE, num_steps=LENGTH, end=RATE, warmup_steps=STEPS, start=RATE)
@@ -71,12 +68,7 @@ def cosine(
       warmup_steps: `[]`, how long it rises; 0 for no rise.
       start: `[]`, where it begins.
     """
-
-    def schedule(step):
-        share = _share(step - warmup_steps, num_steps - warmup_steps)
-        return _warmed_up(step, start, peak, warmup_steps, _along_cosine(peak, end, share))
-
-    return schedule
+    return _rising_and_falling(_along_cosine, peak, num_steps, end, warmup_steps, start)
 
 
 @checked_by(peak=RATE, num_steps=LENGTH, warmup_steps=STEPS, start=Optional(RATE), end=Optional(RATE))
@@ -110,14 +102,29 @@ def one_cycle(
     return schedule
 
 
+def _rising_and_falling(along: Callable, peak, num_steps, end, warmup_steps, start) -> optax.Schedule:
+    """Returns a rate that rises along a line during the warm-up, and falls along a curve from then on."""
+
+    def schedule(step):
+        falling = along(peak, end, _share(step - warmup_steps, num_steps - warmup_steps))
+        return _warmed_up(step, start, peak, warmup_steps, falling)
+
+    return schedule
+
+
 def _warmed_up(step, start, peak, warmup_steps, after):
     """Returns a rate on the line from `start` to `peak` during the warm-up, and `after` from then on."""
-    return jnp.where(step < warmup_steps, start + (peak - start) * _share(step, warmup_steps), after)
+    return jnp.where(step < warmup_steps, _along_line(start, peak, _share(step, warmup_steps)), after)
 
 
 def _share(step, num_steps):
     """Returns how much of a number of steps is over, in [0, 1]."""
     return jnp.clip(step / jnp.maximum(num_steps, 1), 0.0, 1.0)
+
+
+def _along_line(first, last, share):
+    """Returns a rate between two others."""
+    return first + (last - first) * share
 
 
 def _along_cosine(first, last, share):

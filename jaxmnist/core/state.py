@@ -8,9 +8,10 @@ import optax
 
 from jaxmnist.checks import SEED_OR_ARRAY, Where, checked_by
 from jaxmnist.core import optimizers
-from jaxmnist.core.arguments import DTYPE, INPUTS, MODEL, TRANSFORMATION
+from jaxmnist.core.arguments import DTYPE, MODEL, TRANSFORMATION
 from jaxmnist.core.inputs import random_key, to_unit_range
 from jaxmnist.core.model import ModelLike
+from jaxmnist.data.dataset import INPUTS
 
 NEVER = -1
 

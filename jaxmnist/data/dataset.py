@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxmnist.checks import STRING, Array, Kind, Strings, raise_invalid, shown
-from jaxmnist.values import is_traced
+from jaxmnist.values import is_floating, is_traced
 
 SPLIT_NAMES = ("train", "validation", "test")
 
@@ -110,7 +110,7 @@ class IsSplit(Kind):
 def check_arrays(name: str, examples: Any) -> None:
     """Raises ValueError unless inputs `[N, ...]` and targets `[N, ...]` are arrays of finite numbers, N from 1 on."""
     inputs, targets = examples.inputs, examples.targets
-    Numeric("an array [N, ...] of finite numbers, N from 1 on,").check(f"{name}.inputs", inputs)
+    INPUTS.check(f"{name}.inputs", inputs)
     num_examples = inputs.shape[0]
     Numeric(f"an array [{num_examples}, ...] of finite numbers", num_examples).check(f"{name}.targets", targets)
 
@@ -128,16 +128,15 @@ class Numeric(Kind):
     length: int | None = None
 
     def accepts(self, value: Any) -> bool:
-        shape, kind = getattr(value, "shape", None), getattr(getattr(value, "dtype", None), "kind", "O")
-        # bfloat16 and its like are no kind of numpy's own.
-        is_number = kind in "buif" or str(getattr(value, "dtype", "")) in ("bfloat16", "float8_e4m3fn")
+        shape = getattr(value, "shape", None)
+        is_number = getattr(getattr(value, "dtype", None), "kind", "O") in "bui" or is_floating(value)
         if not (isinstance(shape, tuple) and shape and 0 not in shape and is_number):
             return False
         return self.length in (None, shape[0])
 
     def check(self, name: str, value: Any) -> None:
         super().check(name, value)
-        if value.dtype.kind == "f" and not is_traced(value):
+        if is_floating(value) and not is_traced(value):
             wrong = ~np.isfinite(np.asarray(value))
             if wrong.any():
                 place = ", ".join(map(str, np.argwhere(wrong)[0]))
@@ -179,6 +178,7 @@ class IsDataset(Kind):
 
 
 SPLIT, DATASET = IsSplit(), IsDataset()
+INPUTS = Numeric("an array [N, ...] of finite numbers, N from 1 on,")
 
 
 def prepared_folder(name: str, root: Path) -> Path | None:

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -279,3 +280,16 @@ def test_64_bits_change_nothing(tmp_path, monkeypatch):
         assert set(narrow) == set(wide)
         for name in narrow:
             np.testing.assert_array_equal(narrow[name], wide[name], err_msg=name)
+
+
+def test_parameters_in_bfloat16_are_evaluated(tiny):
+    class Narrow(nn.Module):
+        @nn.compact
+        def __call__(self, images):
+            return nn.Dense(4, param_dtype=jnp.bfloat16)(images.reshape(images.shape[0], -1)).astype(jnp.float32)
+
+    state, _ = fit(tiny, model=Narrow(), num_steps=30)
+    assert jax.tree.leaves(state.params)[0].dtype == jnp.bfloat16
+    logits = Narrow().apply({"params": state.params}, tiny.test.inputs / np.float32(255))
+    found = jm.evaluate(Narrow(), state.params, tiny.test)
+    assert found.accuracy == np.float32(np.mean(np.argmax(logits, axis=1) == tiny.test.targets)) > 0.5
