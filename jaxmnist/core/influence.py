@@ -4,7 +4,7 @@ Shapes: B examples of a batch.
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +18,14 @@ BATCH_SIZE = 4
 FAST_COMPILATION: dict[str, Any] = {"xla_backend_optimization_level": 0}
 
 
-def rows_interact(model: Model, example: jax.ShapeDtypeStruct, *, training: bool) -> bool:
+class Interaction(NamedTuple):
+    """Whether the examples of a batch have an influence on each other's outputs, or on the model's state."""
+
+    in_training: bool
+    in_evaluation: bool
+
+
+def rows_interact(model: Model, example: jax.ShapeDtypeStruct) -> Interaction:
     """Returns whether an example of a batch has an influence on the outputs of the others, or on the model's state.
 
     Found out by trying: the last example is replaced, first by another one and then, if inputs are floats, by nan,
@@ -27,24 +34,38 @@ def rows_interact(model: Model, example: jax.ShapeDtypeStruct, *, training: bool
     Args:
       model: the model.
       example: shape and dtype of one example of a split, `[1, ...]`.
-      training: whether to look at a call in training, or at one in evaluation.
     """
-    key = random_key(0)
-
-    def run(inputs):
-        params, state = model.init(key, inputs[:1])
-        leaves, structure = jax.tree.flatten(params)
-        noise = [jax.random.normal(jax.random.fold_in(key, i), leaf.shape, leaf.dtype) for i, leaf in enumerate(leaves)]
-        params = jax.tree.unflatten(structure, [leaf + 0.1 * each for leaf, each in zip(leaves, noise, strict=True)])
-        outputs, after = model.apply(params, state, inputs, training=training, key=key if training else None)
-        return outputs[:-1], after if training else ()
-
     is_float = example.dtype == jnp.uint8 or jnp.issubdtype(example.dtype, jnp.floating)
     shape = (BATCH_SIZE, *example.shape[1:])
     drawn = np.random.default_rng(0).uniform(size=shape) if is_float else np.indices(shape).sum(axis=0) % 2
     batch = drawn.astype(np.float32 if example.dtype == jnp.uint8 else example.dtype)
-    others = [1 - batch[-1], *([np.full_like(batch[-1], np.nan)] if is_float else [])]
-    return _differs(run, [(np.concatenate([batch[:-1], last[None]]),) for last in (batch[-1], *others)])
+    lasts = [batch[-1], 1 - batch[-1], *([np.full_like(batch[-1], np.nan)] if is_float else [])]
+    variables = _variables(model, batch[:1])
+    calls = [(*variables, np.concatenate([batch[:-1], last[None]])) for last in lasts]
+
+    def train(params, state, inputs):
+        outputs, after = model.apply(params, state, inputs, training=True, key=random_key(0))
+        return outputs[:-1], after
+
+    def evaluate(params, state, inputs):
+        return model.apply(params, state, inputs, training=False, key=None)[0][:-1]
+
+    return Interaction(_differs(train, calls), _differs(evaluate, calls))
+
+
+def _variables(model: Model, inputs: np.ndarray) -> tuple[Any, Any]:
+    """Returns initial parameters, moved by a tenth of a normal variable, and the initial state."""
+
+    def begin(inputs):
+        return model.init(random_key(0), inputs)
+
+    params, state = jax.jit(begin)(inputs)
+    generator = np.random.default_rng(0)
+
+    def moved(leaf):
+        return leaf + (0.1 * generator.standard_normal(leaf.shape, np.float32)).astype(leaf.dtype)
+
+    return jax.tree.map(moved, params), state
 
 
 def examples_interact(function: Callable, arrays: tuple[np.ndarray, ...], leading: tuple = ()) -> bool:

@@ -275,13 +275,13 @@ def _rows_interact(factory: ModelFactory, values: Static, example: jax.ShapeDtyp
     Raises:
       UnsupportedModel: they do in evaluation, where the result would depend on the size of batches.
     """
-    model = factory(**dict(values))
-    if rows_interact(model, example, training=False):
+    found = rows_interact(factory(**dict(values)), example)
+    if found.in_evaluation:
         raise UnsupportedModel(
             f"model {factory.name} gives an example outputs that depend on the others of its batch in evaluation too, "
             "so that its accuracy would depend on the size of batches"
         )
-    return rows_interact(model, example, training=True)
+    return found.in_training
 
 
 def _called(optimizer) -> str:

@@ -17,20 +17,17 @@ from jaxmnist.core.fast import pooling, windows
 def with_fast_operations(function: Callable) -> Callable:
     """Returns a function of the same value whose convolutions and pooling are fast in compiled loops and under `vmap`.
 
-    Values and gradients differ from the function's own by rounding. A function without such operations is called as it
-    is. Replaced operations have gradients in reverse mode alone. Those inside a derivative rule of the function's own
+    Values and gradients differ from the function's own by rounding, and not at all without such operations. Replaced
+    operations have gradients in reverse mode alone. Those inside a derivative rule of the function's own
     (`jax.custom_jvp`, `jax.custom_vjp`) stay as they are.
 
     Args:
-      function: any function of arrays, or pytrees of them, that jax can trace. It is traced twice if nothing is
-        replaced.
+      function: any function of arrays, or pytrees of them, that jax can trace.
     """
 
     @functools.wraps(function)
     def replaced(*args):
         traced, shape = jax.make_jaxpr(function, return_shape=True)(*args)
-        if not _has_slow(traced.jaxpr):
-            return function(*args)
         outputs = _evaluate(traced.jaxpr, traced.consts, *jax.tree.leaves(args))
         return jax.tree.unflatten(jax.tree.structure(shape), outputs)
 
