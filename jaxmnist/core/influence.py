@@ -43,14 +43,14 @@ def rows_interact(model: Model, example: jax.ShapeDtypeStruct) -> Interaction:
     variables = _variables(model, batch[:1])
     calls = [(*variables, np.concatenate([batch[:-1], last[None]])) for last in lasts]
 
-    def train(params, state, inputs):
+    def in_training(params, state, inputs):
         outputs, after = model.apply(params, state, inputs, training=True, key=random_key(0))
         return outputs[:-1], after
 
-    def evaluate(params, state, inputs):
+    def in_evaluation(params, state, inputs):
         return model.apply(params, state, inputs, training=False, key=None)[0][:-1]
 
-    return Interaction(_differs(train, calls), _differs(evaluate, calls))
+    return Interaction(_differs(in_training, calls), _differs(in_evaluation, calls))
 
 
 def _variables(model: Model, inputs: np.ndarray) -> tuple[Any, Any]:
