@@ -122,7 +122,9 @@ def cell_words(name: str, value: float) -> str:
 
 
 def mean_width_words(name: str, half_widths: np.ndarray, means: np.ndarray) -> str:
-    """Returns the median half width of the intervals of settings, as `in_unit` gives them; empty if there is none.
+    """Returns the median half width of the intervals of all settings in words, in the unit of `in_unit`.
+
+    Empty if no setting has an interval.
 
     Means that span orders of magnitude have no typical width, but a typical share that the width has in the mean.
     """

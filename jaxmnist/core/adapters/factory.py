@@ -60,7 +60,7 @@ def model_factory(source: Any) -> ModelFactory:
     """Returns what a person calls a model as a factory.
 
     Raises:
-      ValueError: it is none of the things that can be trained.
+      ValueError: `source` is not a model of any known kind.
     """
     if isinstance(source, ModelFactory):
         return source
