@@ -48,6 +48,10 @@ class Setup(NamedTuple):
     objects: tuple[tuple[str, tuple[tuple[str, Any], ...]], ...] = ()
     captured: Hashable = None
 
+    def __reduce__(self):
+        # What the functions read is compared within a process alone, and need not be able to leave it.
+        return Setup, tuple(self[:-1])
+
 
 class Configured(NamedTuple):
     """What one run is trained with."""

@@ -1,5 +1,6 @@
 import importlib.util
 import os
+import pickle
 import signal
 import threading
 import time
@@ -11,8 +12,23 @@ import xarray as xr
 
 import jaxmnist as jm
 from jaxmnist.sweeps import cluster
+from jaxmnist.sweeps.configure import make_setup
+from jaxmnist.sweeps.job import make_job
 
 MODEL = jm.SoftmaxRegression(4)
+LOCK = threading.Lock()
+
+
+def makes_a_model(init_std=None):
+    """A factory that reads what cannot be pickled."""
+    with LOCK:
+        return jm.SoftmaxRegression(4, init_std)
+
+
+def reads_a_lock(outputs, targets):
+    """A metric; a lock cannot be pickled."""
+    with LOCK:
+        return jm.losses.cross_entropy(outputs, targets)
 
 
 def workers() -> list[int]:
@@ -110,3 +126,11 @@ def test_a_cluster_out_of_reach_is_one_sentence(tiny):
         jm.sweep(
             MODEL, optax.sgd, jm.grid(learning_rate=0.1, batch_size=3, seed=0), tiny, num_steps=1, cluster="127.0.0.1:1"
         )
+
+
+def test_a_job_reaches_another_process_whatever_its_functions_read(tiny):
+    runs = jm.grid(learning_rate=0.1, batch_size=3, seed=0)
+    for model in (MODEL, makes_a_model):
+        setup = make_setup(model, optax.sgd, metrics={"error": reads_a_lock})
+        job = make_job(setup, runs, tiny, num_steps=1)
+        assert pickle.loads(pickle.dumps(job)).setup.model == job.setup.model

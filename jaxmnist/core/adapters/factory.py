@@ -29,6 +29,7 @@ class ModelFactory:
       defaults: name to the value of each that has one unless it is given another.
       make: the function.
       identity: hashable; equal for factories that make the same.
+      source: what a person gave.
     """
 
     name: str
@@ -36,6 +37,7 @@ class ModelFactory:
     defaults: dict[str, Any]
     make: Callable[..., Model]
     identity: Hashable
+    source: Any
 
     def __call__(self, **values: Any) -> Model:
         """Returns the model with these hyperparameters; a fault in it is reported in one sentence that names it."""
@@ -50,6 +52,10 @@ class ModelFactory:
 
     def __hash__(self) -> int:
         return hash(self.identity)
+
+    def __reduce__(self):
+        # What identifies it in this process need not exist in another, which makes the factory again.
+        return model_factory, (self.source,)
 
     def __str__(self) -> str:
         fields = ", ".join(f"{name}={described(value)}" for name, value in sorted(self.defaults.items()))
@@ -71,10 +77,10 @@ def model_factory(source: Any) -> ModelFactory:
         def make(**values):
             return linen.adapt(source.clone(**values) if values else source)
 
-        return ModelFactory(type(source).__name__, tuple(defaults), defaults, make, identity)
+        return ModelFactory(type(source).__name__, tuple(defaults), defaults, make, identity, source)
     adapted = _without_values(source)
     if adapted is not None:
-        return ModelFactory(_name(source), (), {}, lambda: adapted, identity)
+        return ModelFactory(_name(source), (), {}, lambda: adapted, identity, source)
     if not callable(source):
         checks.raise_invalid("model", source, WORDS)
     return _from_function(source, (identity, captured(source)))
@@ -140,7 +146,7 @@ def _from_function(source: Callable, identity: Hashable) -> ModelFactory:
             return equinox.adapt(lambda key: source(**given, key=key), lambda key: source(**plain, key=key))
         return model_factory(source(**given)).make()
 
-    return ModelFactory(_name(source), names, defaults, make, identity)
+    return ModelFactory(_name(source), names, defaults, make, identity, source)
 
 
 def _name(source: Any) -> str:
