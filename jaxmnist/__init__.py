@@ -42,7 +42,6 @@ if TYPE_CHECKING:
     from jaxmnist.analysis.curves import at_budget as at_budget
     from jaxmnist.analysis.curves import curve_table as curve_table
     from jaxmnist.analysis.files import load_results as load_results
-    from jaxmnist.analysis.files import merge as merge
     from jaxmnist.analysis.files import save as save
     from jaxmnist.analysis.intervals import interval as interval
     from jaxmnist.analysis.noise import estimate_noise as estimate_noise
@@ -83,10 +82,11 @@ if TYPE_CHECKING:
     from jaxmnist.plots.scaling import target_maps as target_maps
     from jaxmnist.sweeps.halving import halve as halve
     from jaxmnist.sweeps.rerun import rerun as rerun
+    from jaxmnist.sweeps.shards import merge as merge
 
 # These bring xarray, pandas and matplotlib with them: seconds that only some need.
 _LATE = {
-    "analysis.files": ("load_results", "merge", "save"),
+    "analysis.files": ("load_results", "save"),
     "analysis.intervals": ("interval",),
     "analysis.noise": ("estimate_noise", "noise_scale_along_training"),
     "analysis.report": ("comparison", "comparison_table", "final_accuracies", "report"),
@@ -104,6 +104,7 @@ _LATE = {
     "plots.scaling": ("budget_maps", "noise_curve", "target_maps"),
     "sweeps.halving": ("halve",),
     "sweeps.rerun": ("rerun",),
+    "sweeps.shards": ("merge",),
 }
 _MODULES = {name: module for module, names in _LATE.items() for name in names}
 

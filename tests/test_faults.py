@@ -39,7 +39,7 @@ sweep_module = importlib.import_module("jaxmnist.sweeps.sweep")
 def saving_always(monkeypatch):
     """States after each segment, results after each program."""
     monkeypatch.setattr(host_loop, "SECONDS_PER_CHECKPOINT", 0.0)
-    monkeypatch.setattr(sweep_module, "SECONDS_PER_REFRESH", 0.0)
+    monkeypatch.setattr("jaxmnist.sweeps.collector.SECONDS_PER_REFRESH", 0.0)
     monkeypatch.setattr(host_loop, "SECONDS_PER_CHECKPOINT", 0.0)
 
 

@@ -1,7 +1,6 @@
 """Everything about a sweep that can be known before it trains."""
 
 import functools
-import hashlib
 import importlib.metadata
 import inspect
 import json
@@ -295,8 +294,7 @@ def _called(optimizer) -> str:
 def describe(job: Job) -> dict:
     """Returns how a result describes itself, as numbers and strings."""
     setup, arrays, dataset = job.setup, job.arrays, job.dataset
-    axes = ", ".join(f"{name} ({len(np.unique(values))} values)" for name, values in arrays.items())
-    values_crc32 = zlib.crc32(b"".join(name.encode() + values.tobytes() for name, values in arrays.items()))
+    computations = digests(job)
     return {
         "format": FORMAT,
         "dataset": dataset.name,
@@ -312,7 +310,8 @@ def describe(job: Job) -> dict:
         "metrics": " ".join(name for name, _ in setup.measured),
         "dtype": setup.dtype,
         "augment": "" if setup.augment is None else described(setup.augment),
-        "computation_sha256": _computation(job),
+        "computation_sha256": fingerprint.combined(computations.values()),
+        "computations": json.dumps(computations),
         "budget": f"equal steps: {job.num_steps}",
         "num_steps": job.num_steps,
         "num_evaluations": job.num_evaluations,
@@ -320,20 +319,28 @@ def describe(job: Job) -> dict:
         "divergence": "first step whose batch loss is not finite, or above the bound that the loss declares "
         "(cross-entropy: 100 log(classes))",
         "num_runs": len(arrays["seed"]),
-        "runs": f"{axes}; checksum {values_crc32}",
+        "runs": runs_in_words(arrays),
         "backend": jax.default_backend(),
         "num_devices": len(jax.local_devices()),
         "versions": " ".join(f"{name}=={version}" for name, version in _versions().items()),
     }
 
 
-def _computation(job: Job) -> str:
-    """Returns the SHA-256 of all traced programs: it differs if sweeps of the same names compute something else."""
-    sha = hashlib.sha256()
-    for values in static_values(job.arrays, job.static):
-        traced = _trace(job.setup, *_split_values(job.arrays, values), shapes(job.dataset.train))
-        sha.update(fingerprint.digest(traced).encode())
-    return sha.hexdigest()
+def digests(job: Job) -> dict[str, str]:
+    """Returns the digest of what is computed with each combination of static values, which are written as JSON."""
+    return {
+        json.dumps(dict(values)): fingerprint.digest(
+            _trace(job.setup, *_split_values(job.arrays, values), shapes(job.dataset.train))
+        )
+        for values in static_values(job.arrays, job.static)
+    }
+
+
+def runs_in_words(arrays: Runs) -> str:
+    """Returns the names of hyperparameters, how many values each has, and a checksum of all runs in their order."""
+    axes = ", ".join(f"{name} ({len(np.unique(values))} values)" for name, values in arrays.items())
+    crc32 = zlib.crc32(b"".join(name.encode() + values.tobytes() for name, values in arrays.items()))
+    return f"{axes}; checksum {crc32}"
 
 
 @functools.cache
