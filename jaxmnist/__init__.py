@@ -57,6 +57,7 @@ if TYPE_CHECKING:
     from jaxmnist.analysis.statistics import is_dead as is_dead
     from jaxmnist.analysis.statistics import refined as refined
     from jaxmnist.analysis.statistics import ties as ties
+    from jaxmnist.analysis.statistics import widened as widened
     from jaxmnist.analysis.targets import best_rates as best_rates
     from jaxmnist.analysis.targets import default_target as default_target
     from jaxmnist.analysis.targets import fit_scaling as fit_scaling
@@ -92,7 +93,7 @@ _LATE = {
     "analysis.report": ("comparison", "comparison_table", "final_accuracies", "report"),
     "analysis.results": ("best", "best_of_each", "settings", "table"),
     "analysis.curves": ("at_budget", "curve_table"),
-    "analysis.statistics": ("is_dead", "refined", "ties"),
+    "analysis.statistics": ("is_dead", "refined", "ties", "widened"),
     "analysis.targets": ("best_rates", "default_target", "fit_scaling", "steps_to_target", "target_table"),
     "networks.classifier": ("Classifier", "load_model", "save_model"),
     "networks.pictures": ("read_digit",),

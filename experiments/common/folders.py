@@ -76,9 +76,10 @@ def check_begun(options, dataset: jm.Dataset, is_interrupted: bool) -> None:
             f"or {OTHER_FOLDER}"
         )
     given = resolved(options, dataset)
+    ignored = OPTIONS_OF_ONE_CALL | given.grows_from(saved)
     for field in dataclasses.fields(options):
         found, value = getattr(saved, field.name), getattr(given, field.name)
-        if field.name not in OPTIONS_OF_ONE_CALL and found != value:
+        if field.name not in ignored and found != value:
             raise ValueError(
                 f"output_dir {folder} holds a training that was begun with {field.name} {found}, not {value}; "
                 f"{OTHER_FOLDER}"

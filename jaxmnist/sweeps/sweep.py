@@ -49,11 +49,13 @@ def _check_sweep(given: SimpleNamespace) -> None:
         from jaxmnist.sweeps.cluster import check_installed
 
         check_installed()
+        if given.keep_states:
+            raise ValueError("keep_states is True, but the runs of a cluster end elsewhere; give one of the two")
 
 
 @checked_by(
-    _check_sweep, **TRAINED, num_evaluations=Whole(1), record=RECORD, progress=FLAG, folder=FOLDER, memory=MEMORY,
-    cluster=CLUSTER, shard=SHARD,
+    _check_sweep, **TRAINED, num_evaluations=Whole(1), record=RECORD, progress=FLAG, folder=FOLDER, keep_states=FLAG,
+    memory=MEMORY, cluster=CLUSTER, shard=SHARD,
 )  # fmt: skip
 def sweep(
     model: ModelLike,
