@@ -6,6 +6,7 @@ import platform
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 
 # jax reads these variables when it is imported; workers and the scripts that tests start inherit them.
@@ -50,6 +51,13 @@ def make_tiny() -> jm.Dataset:
     """Returns a data set of 47 / 13 / 23 images (no batch size divides them) of 4 classes."""
     names = ("a", "b", "c", "d")
     return jm.Dataset("tiny", names, make_split(47, 0), make_split(13, 1), make_split(23, 2))
+
+
+def mostly_slow(names: Iterable[str], *fast: str) -> list:
+    """Returns names as parameters of a test, all but a few marked slow: the others differ in details from these."""
+    names = list(names)
+    assert set(fast) <= set(names)
+    return [pytest.param(name, marks=() if name in fast else pytest.mark.slow) for name in names]
 
 
 def run_on_devices(num_devices: int, program: str, *arguments: str) -> str:
