@@ -8,6 +8,7 @@ import sys
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 # jax reads these variables when it is imported; workers and the scripts that tests start inherit them.
 if "PYTEST_XDIST_WORKER" not in os.environ:
@@ -53,11 +54,11 @@ def make_tiny() -> jm.Dataset:
     return jm.Dataset("tiny", names, make_split(47, 0), make_split(13, 1), make_split(23, 2))
 
 
-def mostly_slow(names: Iterable[str], *fast: str) -> list:
-    """Returns names as parameters of a test, all but a few marked slow: the others differ in details from these."""
-    names = list(names)
-    assert set(fast) <= set(names)
-    return [pytest.param(name, marks=() if name in fast else pytest.mark.slow) for name in names]
+def mostly_slow(cases: Iterable, *fast: Any) -> list:
+    """Returns cases as parameters of a test, all but a few marked slow: the others differ in details from these."""
+    cases = list(cases)
+    assert set(fast) <= set(cases)
+    return [pytest.param(case, marks=() if case in fast else pytest.mark.slow) for case in cases]
 
 
 def run_on_devices(num_devices: int, program: str, *arguments: str) -> str:

@@ -50,6 +50,7 @@ KINDS = {
     "augmented": Kind(jm.MLP(5, 4), make_tiny, dict(augment=jm.Affine(shift=1.0))),
 }
 FEW = ("linen", "regression", "64 bits")
+PADDED = ("regression", "64 bits", "augmented", "bfloat16")
 
 
 def sweep(kind, runs=None, optimizer=optax.sgd, **more):
