@@ -80,7 +80,7 @@ def flagged(learning_rate, cosine):
 @pytest.mark.parametrize(
     ("optimizer", "name", "values"),
     [
-        (scheduled, "schedule", ["constant", "cosine", "linear"]),
+        pytest.param(scheduled, "schedule", ["constant", "cosine", "linear"], marks=pytest.mark.slow),
         (flagged, "cosine", [False, True]),
         (warmed, "num_warmup", [0, 2, 5]),
     ],
