@@ -187,6 +187,20 @@ MUTATIONS = (
         "tests/test_faults.py::test_no_damaged_state_is_taken_for_another",
     ),
     Mutation(
+        "a file that may only be read is forced to the disk",
+        "host/files.py",
+        'open(temporary, "r+b")',
+        'open(temporary, "rb")',
+        "tests/host/test_files.py",
+    ),
+    Mutation(
+        "a checkout that is not installed cannot sweep",
+        "sweeps/job.py",
+        "except importlib.metadata.PackageNotFoundError:",
+        "except KeyError:",
+        "tests/sweeps/test_job.py::test_a_checkout_that_is_not_installed_has_an_unknown_version",
+    ),
+    Mutation(
         "arguments are not checked",
         "checks.py",
         "if _outermost.is_checked:",

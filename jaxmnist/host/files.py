@@ -58,8 +58,9 @@ def write_atomically(path: Path, write: Callable[[str], object]) -> None:
     os.close(descriptor)
     try:
         write(temporary)
-        # Without this, a machine that loses its power may keep the name and lose the content.
-        with open(temporary, "rb") as file:
+        # Without this, a machine that loses its power may keep the name and lose the content. Windows does it only for
+        # a file that may be written.
+        with open(temporary, "r+b") as file:
             os.fsync(file.fileno())
         os.chmod(temporary, 0o644)
         os.replace(temporary, path)
@@ -71,8 +72,8 @@ def write_atomically(path: Path, write: Callable[[str], object]) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes a text file atomically."""
-    write_atomically(path, lambda temporary: Path(temporary).write_text(text))
+    """Writes a text file atomically, the same bytes on every system."""
+    write_atomically(path, lambda temporary: Path(temporary).write_bytes(text.encode()))
 
 
 def check_room(declared: int, stored: int) -> None:
