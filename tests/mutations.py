@@ -201,6 +201,20 @@ MUTATIONS = (
         "tests/sweeps/test_job.py::test_a_checkout_that_is_not_installed_has_an_unknown_version",
     ),
     Mutation(
+        "a user without a home gets no digits",
+        "data/loading.py",
+        "except RuntimeError:",
+        "except KeyError:",
+        "tests/data/test_data.py::test_without_a_home_a_folder_in_it_is_named",
+    ),
+    Mutation(
+        "data are downloaded that cannot be prepared",
+        "data/preparation.py",
+        "_check_array_record(name)\n    try:\n        if name in MNIST_FAMILY",
+        "try:\n        if name in MNIST_FAMILY",
+        "tests/data/test_preparation.py::test_a_missing_array_record_is_named_before_anything_is_prepared",
+    ),
+    Mutation(
         "arguments are not checked",
         "checks.py",
         "if _outermost.is_checked:",

@@ -155,6 +155,22 @@ def test_without_network_and_mnist_the_digits_are_used_and_named(tmp_path):
         assert result.attrs["dataset"] == "digits"
 
 
+def test_without_a_home_a_script_trains_on_the_digits_and_keeps_no_programs(tmp_path, monkeypatch):
+    def expanduser(path):
+        if path.parts[0].startswith("~"):
+            raise RuntimeError("Could not determine home directory.")
+        return path
+
+    monkeypatch.setattr(Path, "expanduser", expanduser)
+    kept = []
+    monkeypatch.setattr("jax.config.update", lambda *option: kept.append(option))
+    env = {"JAX_COMPILATION_CACHE_DIR": "", "XDG_CACHE_HOME": ""}
+    _, err = run("accuracy_vs_steps", "--num-seeds", 2, "--num-steps", 4, cwd=tmp_path, env=env)
+    assert "using the embedded 'digits'" in err and "that home is not known here" in err
+    assert "jax_compilation_cache_dir" not in dict(kept)
+    assert (tmp_path / "results" / "accuracy_vs_steps" / "results.csv").is_file()
+
+
 def test_accuracy_vs_steps(tmp_path):
     out, _ = run("accuracy_vs_steps", *SMALL, "--num-seeds", 3, "--output-dir", "out", cwd=tmp_path)
     with (tmp_path / "out" / "accuracy_vs_steps.csv").open() as file:
