@@ -12,11 +12,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import h5py
 import jax
 import numpy as np
 import optax
 import pytest
 import xarray as xr
+from results_for_tests import make_result
 from scripts_for_tests import EXPERIMENTS
 
 import jaxmnist as jm
@@ -137,10 +139,14 @@ def test_a_disk_that_really_fills_up(tmp_path, kib):
         subprocess.run(["umount", str(mount)], check=True)
 
 
-def flipped(content):
-    """Yields the content with one bit flipped in some 150 places, the first and last 60 bytes among them, and cut."""
+def flipped(content, num_places=30):
+    """Yields the content with one bit flipped in many places, the first and last 60 bytes among them, and cut."""
     generator = np.random.default_rng(0)
-    places = [*range(60), *range(len(content) - 60, len(content)), *generator.integers(0, len(content), 30).tolist()]
+    places = [
+        *range(60),
+        *range(len(content) - 60, len(content)),
+        *generator.integers(0, len(content), num_places).tolist(),
+    ]
     for place in places:
         broken = bytearray(content)
         broken[place] ^= 1 << int(generator.integers(8))
@@ -191,6 +197,32 @@ def test_no_damaged_result_of_a_program_is_taken_for_another(tmp_path):
             assert set(found) == set(outcome)
             assert all(np.array_equal(found[name], outcome[name], equal_nan=True) for name in outcome)
     assert num_noticed > 50
+
+
+def test_no_damaged_result_is_taken_for_another(tmp_path):
+    result = make_result()
+    jm.save(result, tmp_path)
+    path = tmp_path / "results.nc"
+    whole = path.read_bytes()
+    num_broken = num_noticed = 0
+    for broken in flipped(whole, 300):
+        path.write_bytes(broken)
+        num_broken += 1
+        try:
+            # In what the checksum is known by, a flipped bit says nothing.
+            xr.testing.assert_identical(jm.load_results(tmp_path), result)
+        except ValueError as error:
+            num_noticed += 1
+            assert str(error).startswith(f"{path} is damaged, or was not written by jaxmnist: ")
+            assert "\n" not in str(error)
+    assert num_broken > num_noticed > num_broken - 25
+
+
+def test_a_result_that_was_changed_by_another_program_is_read(tmp_path):
+    jm.save(make_result(), tmp_path)
+    with h5py.File(tmp_path / "results.nc", "a") as file:
+        file["validation_loss"][0, 0, 0] = 4.0
+    assert jm.load_results(tmp_path)["validation_loss"].values[0, 0, 0] == 4.0
 
 
 @pytest.mark.parametrize("num_damaged", [1, 2])

@@ -14,11 +14,13 @@ from jaxmnist.checks import PATH, Where, checked_by, is_sequence, reason, shown
 from jaxmnist.host.files import (
     FORMAT,
     NOT_COMPARED,
+    check_checksum,
     check_folder,
     check_format,
     check_ours,
     check_room,
     remove_temporary_files,
+    with_checksum,
     write_atomically,
 )
 
@@ -50,7 +52,7 @@ def save(result: xr.Dataset, folder: str | os.PathLike) -> None:
 def write(result: xr.Dataset, folder: str | os.PathLike) -> None:
     """Writes `results.nc` into a folder, atomically."""
     # By way of memory, since HDF5 itself crashes the process, some time later, if the disk is full.
-    content = result.to_netcdf(engine="h5netcdf")
+    content = with_checksum(result.to_netcdf(engine="h5netcdf"))
     write_atomically(Path(folder) / FILE_NAME, lambda path: Path(path).write_bytes(content))
 
 
@@ -120,6 +122,7 @@ def load_results(folder: str | os.PathLike) -> xr.Dataset:
     if not path.is_file():
         raise ValueError(f"{folder} has no {FILE_NAME}; it is not the output folder of a finished sweep")
     try:
+        check_checksum(path.read_bytes())
         _check_file(path)
         result = xr.load_dataset(path, engine="h5netcdf", decode_times=False)
         found = result.attrs.get("format", FORMAT)
