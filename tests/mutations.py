@@ -201,6 +201,13 @@ MUTATIONS = (
         "tests/sweeps/test_job.py::test_a_checkout_that_is_not_installed_has_an_unknown_version",
     ),
     Mutation(
+        "a damaged result is read as other numbers",
+        "host/files.py",
+        "if found and int(found[1], 16) !=",
+        "if False and int(found[1], 16) !=",
+        "tests/test_faults.py::test_no_damaged_result_is_taken_for_another",
+    ),
+    Mutation(
         "a user without a home gets no digits",
         "data/loading.py",
         "except RuntimeError:",

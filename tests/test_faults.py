@@ -1,5 +1,6 @@
 """What may go wrong with files while something trains: a full disk, damage, kills, versions."""
 
+import contextlib
 import errno
 import functools
 import importlib
@@ -20,13 +21,15 @@ import pytest
 import xarray as xr
 from results_for_tests import make_result
 from scripts_for_tests import EXPERIMENTS
+from test_report import predictions
 
 import jaxmnist as jm
 from jaxmnist.analysis import files as result_files
+from jaxmnist.data import loading
 from jaxmnist.host import files
 from jaxmnist.host import loop as host_loop
 from jaxmnist.host.checkpoints import Checkpoints, saved_states
-from jaxmnist.networks import run
+from jaxmnist.networks import report, run
 from jaxmnist.sweeps import programs
 from jaxmnist.sweeps.folder import SweepFolder, is_unfinished
 
@@ -142,11 +145,8 @@ def test_a_disk_that_really_fills_up(tmp_path, kib):
 def flipped(content, num_places=30):
     """Yields the content with one bit flipped in many places, the first and last 60 bytes among them, and cut."""
     generator = np.random.default_rng(0)
-    places = [
-        *range(60),
-        *range(len(content) - 60, len(content)),
-        *generator.integers(0, len(content), num_places).tolist(),
-    ]
+    drawn = generator.integers(0, len(content), num_places).tolist()
+    places = [*range(60), *range(len(content) - 60, len(content)), *drawn]
     for place in places:
         broken = bytearray(content)
         broken[place] ^= 1 << int(generator.integers(8))
@@ -199,13 +199,41 @@ def test_no_damaged_result_of_a_program_is_taken_for_another(tmp_path):
     assert num_noticed > 50
 
 
+def read_predictions(folder):
+    with contextlib.suppress(ValueError):
+        return list(report.load_predictions(folder))
+
+
+def read_data(folder):
+    found = loading._read_cache("tiny", folder / "data.npz", "x")
+    if found is not None:
+        return [np.array(found.class_names), *found.train, *found.validation, *found.test]
+
+
+@pytest.mark.parametrize(("name", "read"), [(report.FILE_NAME, read_predictions), ("data.npz", read_data)])
+def test_no_damaged_predictions_or_data_are_taken_for_others(tiny, tmp_path, name, read):
+    report.save_predictions(tmp_path, predictions(tiny)[0])
+    loading._write_cache(tmp_path / "data.npz", tiny, "x")
+    content = (tmp_path / name).read_bytes()
+    whole = read(tmp_path)
+    directory = content.index(b"PK\1\2")  # it has no checksum
+    num_noticed = 0
+    for broken in (*flipped(content), *(content[:directory] + end for end in flipped(content[directory:], 400))):
+        (tmp_path / name).write_bytes(broken)
+        found = read(tmp_path)
+        num_noticed += found is None
+        if found is not None:
+            jax.tree.map(np.testing.assert_array_equal, found, whole)
+    assert num_noticed > 300
+
+
 def test_no_damaged_result_is_taken_for_another(tmp_path):
     result = make_result()
     jm.save(result, tmp_path)
     path = tmp_path / "results.nc"
     whole = path.read_bytes()
     num_broken = num_noticed = 0
-    for broken in flipped(whole, 300):
+    for broken in flipped(whole, 200):
         path.write_bytes(broken)
         num_broken += 1
         try:
