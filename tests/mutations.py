@@ -208,6 +208,13 @@ MUTATIONS = (
         "tests/test_faults.py::test_no_damaged_result_is_taken_for_another",
     ),
     Mutation(
+        "a damaged model is read as another",
+        "networks/classifier.py",
+        "if crc32 not in (None, _checksum(place, description)):",
+        "if False:",
+        "tests/networks/test_classifier.py::test_no_damaged_model_is_taken_for_another",
+    ),
+    Mutation(
         "a user without a home gets no digits",
         "data/loading.py",
         "except RuntimeError:",
