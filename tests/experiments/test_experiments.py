@@ -92,6 +92,17 @@ def test_the_same_command_works_twice_and_another_one_needs_another_folder(swept
     assert {path: path.read_bytes() for path in (folder / "out").iterdir()} == before
 
 
+def test_a_terminal_without_unicode_or_width_shows_the_same_table(swept, tmp_path):
+    folder, _, _ = swept
+    shutil.copytree(folder / "out", tmp_path / "é")
+    env = {"PYTHONIOENCODING": "ascii", "COLUMNS": "20"}
+    shown, _ = run("sweep_grid", "--resume", "é", cwd=tmp_path)
+    plain, err = run("sweep_grid", "--resume", "é", cwd=tmp_path, env=env)
+    assert "±" in shown and plain == shown.replace("±", "+-") and not err
+    _, err = run("sweep_grid", "--resume", "é", "--num-steps", 30, cwd=tmp_path, env=env, status=2)
+    assert "the training in \\xe9 was begun with 20" in err
+
+
 def test_plot_only_draws_again_without_training(swept):
     folder, _, _ = swept
     heatmap = folder / "out" / "heatmap.png"
