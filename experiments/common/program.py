@@ -18,6 +18,9 @@ import jax
 
 import jaxmnist as jm
 
+# What tables and the map of a running sweep hold; other characters are those of names, and shown as \xe9.
+IN_ASCII = {"±": "+-", "↑": "^", "→": ">", "…": "..", "·": "."}
+
 
 def main(experiment: Callable[[], None]) -> None:
     """Runs an experiment as a program; Ctrl-C and a full disk end it with one line and the usual exit status."""
@@ -77,8 +80,8 @@ def show_everything() -> None:
 
 def _in_ascii(error: UnicodeError) -> tuple[str | bytes, int]:
     """Returns what is shown for the first character that cannot be, and where the next one begins."""
-    if isinstance(error, UnicodeEncodeError) and error.object[error.start] == "±":
-        return "+-", error.start + 1
+    if isinstance(error, UnicodeEncodeError) and error.object[error.start] in IN_ASCII:
+        return IN_ASCII[error.object[error.start]], error.start + 1
     return codecs.backslashreplace_errors(error)
 
 

@@ -22,12 +22,13 @@ import numpy as np
 import pytest
 import xarray as xr
 from PIL import Image
-from scripts_for_tests import EXPERIMENTS, ONE_DEVICE, environment_of, run, start
+from scripts_for_tests import EXPERIMENTS, ONE_DEVICE, environment_of, load, run, start
 
 import jaxmnist as jm
 from jaxmnist.networks import report
 
 DEEP = ("--features", *"22222", "--kernel-sizes", *"11111", "--pool-after", *"12345")
+PACKAGE = Path(jm.__file__).parent
 SMALL = ("--dataset", "digits", "--num-seeds", "2", "--num-steps", "20")
 
 
@@ -101,6 +102,12 @@ def test_a_terminal_without_unicode_or_width_shows_the_same_table(swept, tmp_pat
     assert "±" in shown and plain == shown.replace("±", "+-") and not err
     _, err = run("sweep_grid", "--resume", "é", "--num-steps", 30, cwd=tmp_path, env=env, status=2)
     assert "the training in \\xe9 was begun with 20" in err
+
+
+def test_all_that_the_package_prints_is_known_in_ascii():
+    common, _ = load("sweep_grid")
+    words = "".join((PACKAGE / name).read_text() for name in ("host/progress.py", "analysis/report.py"))
+    assert set(re.findall(r"[^\x00-\x7f]", words)) == set(common.program.IN_ASCII)
 
 
 def test_plot_only_draws_again_without_training(swept):
