@@ -1,4 +1,4 @@
-"""Kills a sweep and a training at random moments and goes on with them; the results must be those of undisturbed ones.
+"""Kills sweeps and a training at random moments and goes on with them; the results must be those of undisturbed ones.
 
 As a program, `python tests/kill_at_random.py`, it kills each 20 times; the slow tests do a few.
 """
@@ -30,6 +30,9 @@ DIGITS = ("--dataset", "digits")
 WORK: dict[str, tuple[tuple, int, str]] = {
     "sweep_grid": (
         (*DIGITS, "--num-seeds", 2, "--learning-rates", 0.1, 0.2, "--batch-sizes", 1, 8, 64, 300), 2000, "results.csv",
+    ),
+    "accuracy_vs_steps": (
+        (*DIGITS, "--num-seeds", 8, "--learning-rates", 0.1, 0.2, "--batch-size", 8), 2000, "accuracy_vs_steps.csv",
     ),
     "train_cnn": (
         (*DIGITS, "--features", 4, 8, "--hidden-size", 32, "--evaluation-steps", 50), 300, "predictions.npz",

@@ -46,10 +46,12 @@ def run(script, *arguments, cwd, env=None, status=0):
     It runs in this process, since starting one takes seconds; `start` starts one.
     """
     common, module = load("benchmark.compare" if script == "benchmark" else script)
-    # What a script writes to a file or a pipe: UTF-8, and as wide as without a terminal.
-    out, err = (io.TextIOWrapper(io.BytesIO(), "utf-8", write_through=True) for _ in range(2))
+    # What a script writes to a file or a pipe: UTF-8 by default, and as wide as without a terminal.
+    given = {"PYTHONIOENCODING": "utf-8", "COLUMNS": "80", **(env or {})}
+    encoding = given["PYTHONIOENCODING"]
+    out, err = (io.TextIOWrapper(io.BytesIO(), encoding, write_through=True) for _ in range(2))
     ended = 0
-    environment = environment_of(cwd, env) | {"COLUMNS": "80"}
+    environment = environment_of(cwd, given)
     with (
         mock.patch.dict(os.environ, environment, clear=True),
         mock.patch.object(sys, "argv", [str(path_of(script)), *map(str, arguments)]),
@@ -59,7 +61,7 @@ def run(script, *arguments, cwd, env=None, status=0):
             common.main(module.main)
         except SystemExit as end:
             ended = end.code or 0
-    printed, complained = (stream.buffer.getvalue().decode() for stream in (out, err))
+    printed, complained = (stream.buffer.getvalue().decode(encoding) for stream in (out, err))
     assert ended == status, complained
     return printed, complained
 

@@ -1,5 +1,6 @@
 """What may go wrong with files while something trains: a full disk, damage, kills, versions."""
 
+import contextlib
 import errno
 import functools
 import importlib
@@ -12,19 +13,23 @@ import subprocess
 import sys
 from pathlib import Path
 
+import h5py
 import jax
 import numpy as np
 import optax
 import pytest
 import xarray as xr
+from results_for_tests import make_result
 from scripts_for_tests import EXPERIMENTS
+from test_report import predictions
 
 import jaxmnist as jm
 from jaxmnist.analysis import files as result_files
+from jaxmnist.data import loading
 from jaxmnist.host import files
 from jaxmnist.host import loop as host_loop
 from jaxmnist.host.checkpoints import Checkpoints, saved_states
-from jaxmnist.networks import run
+from jaxmnist.networks import report, run
 from jaxmnist.sweeps import programs
 from jaxmnist.sweeps.folder import SweepFolder, is_unfinished
 
@@ -137,10 +142,11 @@ def test_a_disk_that_really_fills_up(tmp_path, kib):
         subprocess.run(["umount", str(mount)], check=True)
 
 
-def flipped(content):
-    """Yields the content with one bit flipped in some 150 places, the first and last 60 bytes among them, and cut."""
+def flipped(content, num_places=30):
+    """Yields the content with one bit flipped in many places, the first and last 60 bytes among them, and cut."""
     generator = np.random.default_rng(0)
-    places = [*range(60), *range(len(content) - 60, len(content)), *generator.integers(0, len(content), 30).tolist()]
+    drawn = generator.integers(0, len(content), num_places).tolist()
+    places = [*range(60), *range(len(content) - 60, len(content)), *drawn]
     for place in places:
         broken = bytearray(content)
         broken[place] ^= 1 << int(generator.integers(8))
@@ -191,6 +197,63 @@ def test_no_damaged_result_of_a_program_is_taken_for_another(tmp_path):
             assert set(found) == set(outcome)
             assert all(np.array_equal(found[name], outcome[name], equal_nan=True) for name in outcome)
     assert num_noticed > 50
+
+
+def read_predictions(folder):
+    with contextlib.suppress(ValueError):
+        return list(report.load_predictions(folder))
+
+
+def read_data(folder):
+    found = loading._read_cache("tiny", folder / "data.npz", "x")
+    if found is not None:
+        return [np.array(found.class_names), *found.train, *found.validation, *found.test]
+
+
+@pytest.mark.parametrize(("name", "read"), [(report.FILE_NAME, read_predictions), ("data.npz", read_data)])
+def test_no_damaged_predictions_or_data_are_taken_for_others(tiny, tmp_path, name, read):
+    report.save_predictions(tmp_path, predictions(tiny)[0])
+    loading._write_cache(tmp_path / "data.npz", tiny, "x")
+    content = (tmp_path / name).read_bytes()
+    whole = read(tmp_path)
+    first = content.index(b"PK\1\2")  # entry of the directory, which has no checksum
+    second = content.index(b"PK\1\2", first + 1)
+    bits = itertools.product(range(first, second), range(8))
+    entries = (content[:at] + bytes([content[at] ^ 1 << bit]) + content[at + 1 :] for at, bit in bits)
+    num_noticed = 0
+    for broken in (*flipped(content), *entries):
+        (tmp_path / name).write_bytes(broken)
+        found = read(tmp_path)
+        num_noticed += found is None
+        if found is not None:
+            jax.tree.map(np.testing.assert_array_equal, found, whole)
+    assert num_noticed > 200
+
+
+def test_no_damaged_result_is_taken_for_another(tmp_path):
+    result = make_result()
+    jm.save(result, tmp_path)
+    path = tmp_path / "results.nc"
+    whole = path.read_bytes()
+    num_broken = num_noticed = 0
+    for broken in flipped(whole, 200):
+        path.write_bytes(broken)
+        num_broken += 1
+        try:
+            # In what the checksum is known by, a flipped bit says nothing.
+            xr.testing.assert_identical(jm.load_results(tmp_path), result)
+        except ValueError as error:
+            num_noticed += 1
+            assert str(error).startswith(f"{path} is damaged, or was not written by jaxmnist: ")
+            assert "\n" not in str(error)
+    assert num_broken > num_noticed > num_broken - 25
+
+
+def test_a_result_that_was_changed_by_another_program_is_read(tmp_path):
+    jm.save(make_result(), tmp_path)
+    with h5py.File(tmp_path / "results.nc", "a") as file:
+        file["validation_loss"][0, 0, 0] = 4.0
+    assert jm.load_results(tmp_path)["validation_loss"].values[0, 0, 0] == 4.0
 
 
 @pytest.mark.parametrize("num_damaged", [1, 2])

@@ -1,6 +1,8 @@
 """How an experiment runs as a program: its errors, Ctrl-C, and the cache of compiled programs."""
 
+import codecs
 import contextlib
+import io
 import os
 import platform
 import shlex
@@ -16,11 +18,15 @@ import jax
 
 import jaxmnist as jm
 
+# What tables and the map of a running sweep hold; other characters are those of names, and shown as \xe9.
+IN_ASCII = {"±": "+-", "↑": "^", "→": ">", "…": "..", "·": "."}
+
 
 def main(experiment: Callable[[], None]) -> None:
     """Runs an experiment as a program; Ctrl-C and a full disk end it with one line and the usual exit status."""
     # A notebook's `!python` passes on its own backend, which need not be installed here.
     os.environ["MPLBACKEND"] = "agg"
+    show_everything()
     keep_compiled_programs()
     # If a test or a notebook runs the script in its own process, the devices are already chosen.
     with contextlib.suppress(RuntimeError):
@@ -62,6 +68,21 @@ def resumable(folder: Path) -> Iterator[None]:
         command = shlex.join(["python", sys.argv[0], "--resume", str(folder)])
         print(f"to continue: {command}", file=sys.stderr)
         raise
+
+
+def show_everything() -> None:
+    """Lets standard output and error show what their encoding lacks in ASCII, rather than raise an error."""
+    codecs.register_error("in_ascii", _in_ascii)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a notebook's is none
+            stream.reconfigure(errors="in_ascii")
+
+
+def _in_ascii(error: UnicodeError) -> tuple[str | bytes, int]:
+    """Returns what is shown for the first character that cannot be, and where the next one begins."""
+    if isinstance(error, UnicodeEncodeError) and error.object[error.start] in IN_ASCII:
+        return IN_ASCII[error.object[error.start]], error.start + 1
+    return codecs.backslashreplace_errors(error)
 
 
 def keep_compiled_programs() -> None:

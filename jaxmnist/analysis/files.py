@@ -11,11 +11,13 @@ from jaxmnist.analysis.results import table
 from jaxmnist.checks import PATH, checked_by, reason
 from jaxmnist.host.files import (
     FORMAT,
+    check_checksum,
     check_folder,
     check_format,
     check_ours,
     check_room,
     remove_temporary_files,
+    with_checksum,
     write_atomically,
 )
 
@@ -47,7 +49,7 @@ def save(result: xr.Dataset, folder: str | os.PathLike) -> None:
 def write(result: xr.Dataset, folder: str | os.PathLike) -> None:
     """Writes `results.nc` into a folder, atomically."""
     # By way of memory, since HDF5 itself crashes the process, some time later, if the disk is full.
-    content = result.to_netcdf(engine="h5netcdf")
+    content = with_checksum(result.to_netcdf(engine="h5netcdf"))
     write_atomically(Path(folder) / FILE_NAME, lambda path: Path(path).write_bytes(content))
 
 
@@ -62,6 +64,7 @@ def load_results(folder: str | os.PathLike) -> xr.Dataset:
     if not path.is_file():
         raise ValueError(f"{folder} has no {FILE_NAME}; it is not the output folder of a finished sweep")
     try:
+        check_checksum(path.read_bytes())
         _check_file(path)
         result = xr.load_dataset(path, engine="h5netcdf", decode_times=False)
         found = result.attrs.get("format", FORMAT)

@@ -29,7 +29,7 @@ class DataError(ValueError):
 
 
 class DatasetUnavailable(DataError):  # noqa: N818 (it is a state of the world, not a mistake)
-    """Nothing is prepared and nothing can be downloaded."""
+    """Nothing is prepared and nothing can be, here and now."""
 
 
 def _describe(value: Any) -> str:

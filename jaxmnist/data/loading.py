@@ -9,7 +9,6 @@ import hashlib
 import json
 import os
 import re
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -56,12 +55,13 @@ def load(name: str = DEFAULT_DATASET, data_dir: str | os.PathLike | None = None)
       data_dir: the TFDS folder; default the variable `TFDS_DATA_DIR`, or else `~/tensorflow_datasets`.
 
     Raises:
-      DatasetUnavailable: it is not prepared, and there is no network to download it.
+      DatasetUnavailable: it is not prepared, and there is no network to download it, no folder to prepare it in, or no
+        package array_record, which prepared files need.
       DataError: it is unknown, of another kind, or its files are damaged.
     """
     if name in EMBEDDED:
         return EMBEDDED[name]()
-    root = Path(data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
+    root = _root(name, data_dir)
     try:
         folder = prepared_folder(name, root)
         if folder is None:
@@ -77,6 +77,18 @@ def load(name: str = DEFAULT_DATASET, data_dir: str | os.PathLike | None = None)
         return _load_prepared(name, folder)
     except OSError as error:
         raise DataError(f"dataset {name!r} cannot be read from {root}: {error}") from None
+
+
+def _root(name: str, data_dir: str | os.PathLike | None) -> Path:
+    """Returns the TFDS folder; DatasetUnavailable if it would be in a home that does not exist."""
+    root = data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
+    try:
+        return Path(root).expanduser()
+    except RuntimeError:
+        raise DatasetUnavailable(
+            f"dataset {name!r} is looked for in {root}, and that home is not known here: name a folder with --data-dir "
+            "or TFDS_DATA_DIR"
+        ) from None
 
 
 @checked_by(name=Optional(NAME), data_dir=Optional(PATH))
@@ -129,9 +141,11 @@ EMBEDDED = {"digits": _digits, "mnist1d": _mnist1d}
 def _load_prepared(name: str, folder: Path) -> Dataset:
     """Returns the data set from its decoded cache, which is made anew if it is missing, stale or damaged."""
     fingerprint = _fingerprint(folder)
-    user_cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "jaxmnist"
     key = hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:16]
-    places = [folder / CACHE_NAME, user_cache / f"{name.replace('/', '-')}-{key}.npz"]
+    places = [folder / CACHE_NAME]
+    with contextlib.suppress(RuntimeError):  # a user without a home has no cache there
+        user_cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "jaxmnist"
+        places.append(user_cache / f"{name.replace('/', '-')}-{key}.npz")
     for place in places:
         dataset = _read_cache(name, place, fingerprint)
         if dataset is not None:
@@ -162,7 +176,7 @@ def _read_cache(name: str, place: Path, fingerprint: str) -> Dataset | None:
             if header["fingerprint"] != fingerprint:
                 return None
             splits = [Split(_aligned(cache[f"{split}_images"]), cache[f"{split}_labels"]) for split in SPLIT_NAMES]
-    except (OSError, EOFError, ValueError, KeyError, TypeError, NotImplementedError, zipfile.BadZipFile):
+    except Exception:  # of broken files, zipfile and numpy raise whatever their parsing runs into
         return None
     return Dataset(name, tuple(header["class_names"]), *splits)
 

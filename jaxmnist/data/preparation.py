@@ -6,6 +6,7 @@ library, numpy and pillow; what it writes is opened by plain `tfds.data_source`.
 """
 
 import contextlib
+import errno
 import functools
 import gzip
 import hashlib
@@ -45,9 +46,11 @@ def prepare(name: str, root: Path) -> None:
       root: the TFDS folder.
 
     Raises:
-      DatasetUnavailable: no files and no network, which is known within seconds and leaves nothing behind.
-      DataError: unknown data set, a wrong checksum, or a folder that cannot be written.
+      DatasetUnavailable: no files and no network, which is known within seconds and leaves nothing behind; no
+        array_record; or a folder in which this user must not write.
+      DataError: unknown data set, a wrong checksum, or a folder that cannot be written for another reason.
     """
+    _check_array_record(name)
     try:
         if name in MNIST_FAMILY:
             files = _obtain_files(name, root / "downloads")
@@ -61,7 +64,17 @@ def prepare(name: str, root: Path) -> None:
     except OSError as error:
         # Another process may have prepared it meanwhile; TFDS then does not replace that one's folder.
         if prepared_folder(name, root) is None:
-            raise DataError(f"dataset {name!r} cannot be prepared in {root}: {error}") from None
+            kind = DatasetUnavailable if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS) else DataError
+            raise kind(f"dataset {name!r} cannot be prepared in {root}: {error}") from None
+
+
+def _check_array_record(name: str) -> None:
+    """Raises DatasetUnavailable if the package is missing that writes and reads TFDS's files without TensorFlow."""
+    if importlib.util.find_spec("array_record") is None:
+        raise DatasetUnavailable(
+            f"dataset {name!r} needs the package array_record, which is not installed and exists for Linux and macOS "
+            "alone: pip install array_record"
+        )
 
 
 def _foreign_builder(name: str, root: Path):
@@ -92,9 +105,11 @@ def decode(name: str, folder: Path) -> Dataset:
       folder: a TFDS folder of one version, in the array_record format.
 
     Raises:
+      DatasetUnavailable: array_record is missing.
       DataError: the images are of varying size or not uint8, the labels no class labels, a split is missing, or
         a file is damaged.
     """
+    _check_array_record(name)
     import tensorflow_datasets as tfds
 
     try:

@@ -14,6 +14,7 @@ import os
 import re
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,7 @@ COLUMNS = re.compile(
 # Figures: a comment.
 MARK = "written by jaxmnist"
 HEADER_BYTES, HEAD_BYTES = 64, 4096
+CHECKSUM, CHECKSUM_BYTES = re.compile(rb"\njaxmnist crc32 ([0-9a-f]{8})\n\Z"), 25
 TEMPORARY_PREFIX = ".jaxmnist-"
 
 
@@ -60,8 +62,9 @@ def write_atomically(path: Path, write: Callable[[str], object]) -> None:
     os.close(descriptor)
     try:
         write(temporary)
-        # Without this, a machine that loses its power may keep the name and lose the content.
-        with open(temporary, "rb") as file:
+        # Without this, a machine that loses its power may keep the name and lose the content. Windows does it only for
+        # a file that may be written.
+        with open(temporary, "r+b") as file:
             os.fsync(file.fileno())
         os.chmod(temporary, 0o644)
         os.replace(temporary, path)
@@ -73,8 +76,23 @@ def write_atomically(path: Path, write: Callable[[str], object]) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes a text file atomically."""
-    write_atomically(path, lambda temporary: Path(temporary).write_text(text))
+    """Writes a text file atomically, the same bytes on every system."""
+    write_atomically(path, lambda temporary: Path(temporary).write_bytes(text.encode()))
+
+
+def with_checksum(content: bytes) -> bytes:
+    """Returns the content of a file and, after it, its checksum; readers of HDF5 ignore what follows the content."""
+    return b"%b\njaxmnist crc32 %08x\n" % (content, zlib.crc32(content))
+
+
+def check_checksum(content: bytes) -> None:
+    """Raises ValueError if the content of a file is not that of which `with_checksum` wrote the checksum at its end.
+
+    A file without one is of an earlier version, or was changed since: by HDF5, which cuts it off.
+    """
+    found = CHECKSUM.search(content, max(0, len(content) - CHECKSUM_BYTES))
+    if found and int(found[1], 16) != zlib.crc32(memoryview(content)[: found.start()]):
+        raise ValueError("its checksum is that of another content")
 
 
 def check_room(declared: int, stored: int) -> None:

@@ -5,6 +5,7 @@ import json
 import os
 import re
 import shutil
+import zlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -186,8 +187,10 @@ def save_model(folder: str | Path, classifier: Classifier, seeds: Sequence[int])
                 checkpointer.save(place / f"params_{seed}", _saved(_is_ours(classifier.model), params, state))
     except Exception as error:  # if a disk is full, orbax raises many kinds of errors
         raise OSError(f"the model cannot be saved in {folder}: {checks.reason(error)}") from None
+    description = _description(classifier, seeds)
+    description["crc32"] = _checksum(place, description)
     # Written last: if it is there, the parameters are complete.
-    write_text(place / DESCRIPTION, json.dumps(_description(classifier, seeds), indent=2) + "\n")
+    write_text(place / DESCRIPTION, json.dumps(description, indent=2) + "\n")
 
 
 def _description(classifier: Classifier, seeds: Sequence[int]) -> dict:
@@ -201,6 +204,18 @@ def _description(classifier: Classifier, seeds: Sequence[int]) -> dict:
         "image_shape": classifier.image_shape,
         "class_names": classifier.class_names,
     }
+
+
+def _checksum(place: Path, description: dict) -> int:
+    """Returns the CRC-32 of a description and of all files of the parameters that it names."""
+    crc = zlib.crc32(json.dumps(description).encode())
+    for seed in description["seeds"]:
+        folder = place / f"params_{int(seed)}"
+        names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+        # Orbax does not notice damage to large arrays. What a file manager adds to a folder is none.
+        for name in filter(ORBAX_FILES.fullmatch, names):
+            crc = zlib.crc32((folder / name).read_bytes(), zlib.crc32(name.encode(), crc))
+    return crc
 
 
 def _is_ours(model: Any) -> bool:
@@ -277,10 +292,13 @@ def load_model(folder: str | Path, model: Any = None) -> Classifier:
         description = read_json(place / DESCRIPTION)
         check_format(description.get("format", FORMAT), place / DESCRIPTION)
         check_links(place)
+        crc32 = description.pop("crc32", None)  # an earlier version wrote none
         model, shape, class_names = _described(description, model)
         variables = jax.eval_shape(MODEL.convert(model).init, random_key(0), jnp.zeros((1, *shape), jnp.float32))
         like = _saved(_is_ours(model), *variables)
         check_room(sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(like)), stored_bytes(place))
+        if crc32 not in (None, _checksum(place, description)):
+            raise ValueError("its checksum is that of another content")
         with ocp.StandardCheckpointer() as checkpointer:
             members = []
             for seed in description["seeds"]:

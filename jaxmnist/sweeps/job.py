@@ -345,5 +345,11 @@ def runs_in_words(arrays: Runs) -> str:
 
 @functools.cache
 def _versions() -> dict[str, str]:
-    packages = ("jaxmnist", "jax", "flax", "optax", "numpy", "xarray", "tensorflow-datasets")
-    return {"python": platform.python_version(), **{name: importlib.metadata.version(name) for name in packages}}
+    """Returns the versions of what computes; a checkout that is on the path but not installed has an unknown one."""
+    found = {"python": platform.python_version()}
+    for name in ("jaxmnist", "jax", "flax", "optax", "numpy", "xarray", "tensorflow-datasets"):
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            found[name] = "unknown"
+    return found

@@ -114,6 +114,16 @@ def test_a_folder_that_cannot_be_read_is_named(tmp_path):
         jm.load("mnist", loop)
 
 
+@pytest.mark.parametrize("folder", [None, "~/data", "~nobody_here/data"])
+def test_without_a_home_a_folder_in_it_is_named(no_home, monkeypatch, folder):
+    monkeypatch.delenv("HOME")
+    monkeypatch.setattr("pwd.getpwuid", lambda uid: {}[uid])  # as for a user who is in no password file
+    with pytest.raises(jm.DatasetUnavailable, match=f"'mnist' is looked for in {folder or '~/'}.* --data-dir"):
+        jm.load("mnist", folder)
+    dataset, notice = jm.load_or_digits(None, folder)
+    assert dataset.name == "digits" and "that home is not known" in notice
+
+
 def test_the_argument_is_stronger_than_the_variable(no_home, monkeypatch, tmp_path):
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "variable"))
     monkeypatch.setattr("socket.create_connection", refuse)

@@ -1,7 +1,9 @@
+import errno
 import functools
 import gzip
 import hashlib
 import http.server
+import importlib.util
 import os
 import shutil
 import threading
@@ -161,6 +163,41 @@ def test_cache_goes_to_the_user_where_the_data_cannot_be_written(manual, no_home
     assert len(list((no_home / "cache" / "jaxmnist").glob("mnist-*.npz"))) == 1
     monkeypatch.setattr(preparation, "decode", None)
     np.testing.assert_array_equal(jm.load("mnist", manual).train.inputs, first.train.inputs)
+
+
+def test_without_a_home_prepared_data_are_read(manual, files, monkeypatch):
+    for name in ("HOME", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name)
+    monkeypatch.setattr("pwd.getpwuid", lambda uid: {}[uid])  # as for a user who is in no password file
+    monkeypatch.setenv("TFDS_DATA_DIR", str(manual))
+    for _ in range(2):
+        assert_is_small_mnist(jm.load("mnist"), files[0])
+
+
+def test_a_missing_array_record_is_named_before_anything_is_prepared(manual, files, monkeypatch):
+    find = importlib.util.find_spec
+    without = {"array_record": None}
+    with monkeypatch.context() as context:
+        context.setattr(importlib.util, "find_spec", lambda name: without[name] if name in without else find(name))
+        with pytest.raises(jm.DatasetUnavailable, match="array_record, which is not installed"):
+            jm.load("mnist", manual)
+        assert [path.name for path in manual.iterdir()] == ["downloads"]
+    jm.load("mnist", manual)
+    (cache,) = manual.rglob(loading.CACHE_NAME)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: without[name] if name in without else find(name))
+    assert_is_small_mnist(jm.load("mnist", manual), files[0])
+    cache.unlink()
+    with pytest.raises(jm.DatasetUnavailable, match="array_record, which is not installed"):
+        jm.load("mnist", manual)
+
+
+def test_where_nobody_may_write_the_digits_stand_in(manual, monkeypatch):
+    def refuse(self, *args, **kwargs):
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(TFDS.core.GeneratorBasedBuilder, "_download_and_prepare", refuse)
+    dataset, notice = jm.load_or_digits(None, manual)
+    assert dataset.name == "digits" and "Read-only file system" in notice
 
 
 def test_damaged_prepared_file_is_named(manual):

@@ -22,12 +22,13 @@ import numpy as np
 import pytest
 import xarray as xr
 from PIL import Image
-from scripts_for_tests import EXPERIMENTS, ONE_DEVICE, environment_of, run, start
+from scripts_for_tests import EXPERIMENTS, ONE_DEVICE, environment_of, load, run, start
 
 import jaxmnist as jm
 from jaxmnist.networks import report
 
 DEEP = ("--features", *"22222", "--kernel-sizes", *"11111", "--pool-after", *"12345")
+PACKAGE = Path(jm.__file__).parent
 SMALL = ("--dataset", "digits", "--num-seeds", "2", "--num-steps", "20")
 
 
@@ -92,6 +93,23 @@ def test_the_same_command_works_twice_and_another_one_needs_another_folder(swept
     assert {path: path.read_bytes() for path in (folder / "out").iterdir()} == before
 
 
+def test_a_terminal_without_unicode_or_width_shows_the_same_table(swept, tmp_path):
+    folder, _, _ = swept
+    shutil.copytree(folder / "out", tmp_path / "é")
+    env = {"PYTHONIOENCODING": "ascii", "COLUMNS": "20"}
+    shown, _ = run("sweep_grid", "--resume", "é", cwd=tmp_path)
+    plain, err = run("sweep_grid", "--resume", "é", cwd=tmp_path, env=env)
+    assert "±" in shown and plain == shown.replace("±", "+-") and not err
+    _, err = run("sweep_grid", "--resume", "é", "--num-steps", 30, cwd=tmp_path, env=env, status=2)
+    assert "the training in \\xe9 was begun with 20" in err
+
+
+def test_all_that_the_package_prints_is_known_in_ascii():
+    common, _ = load("sweep_grid")
+    words = "".join((PACKAGE / name).read_text() for name in ("host/progress.py", "analysis/report.py"))
+    assert set(re.findall(r"[^\x00-\x7f]", words)) == set(common.program.IN_ASCII)
+
+
 def test_plot_only_draws_again_without_training(swept):
     folder, _, _ = swept
     heatmap = folder / "out" / "heatmap.png"
@@ -153,6 +171,22 @@ def test_without_network_and_mnist_the_digits_are_used_and_named(tmp_path):
     assert err.count("\n") == 2 and "using the embedded 'digits' (1,797 images, not MNIST)" in err
     with xr.open_dataset(tmp_path / "out" / "results.nc") as result:
         assert result.attrs["dataset"] == "digits"
+
+
+def test_without_a_home_a_script_trains_on_the_digits_and_keeps_no_programs(tmp_path, monkeypatch):
+    def expanduser(path):
+        if path.parts[0].startswith("~"):
+            raise RuntimeError("Could not determine home directory.")
+        return path
+
+    monkeypatch.setattr(Path, "expanduser", expanduser)
+    kept = []
+    monkeypatch.setattr("jax.config.update", lambda *option: kept.append(option))
+    env = {"JAX_COMPILATION_CACHE_DIR": "", "XDG_CACHE_HOME": ""}
+    _, err = run("accuracy_vs_steps", "--num-seeds", 2, "--num-steps", 4, cwd=tmp_path, env=env)
+    assert "using the embedded 'digits'" in err and "that home is not known here" in err
+    assert "jax_compilation_cache_dir" not in dict(kept)
+    assert (tmp_path / "results" / "accuracy_vs_steps" / "results.csv").is_file()
 
 
 def test_accuracy_vs_steps(tmp_path):

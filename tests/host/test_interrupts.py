@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -145,37 +146,50 @@ def test_a_long_run_saves_the_segment_and_goes_on(tiny, tmp_path, monkeypatch, a
     jax.tree.map(np.testing.assert_array_equal, whole.params, parts.params)
 
 
+RATES = (word for name in ("sgd", "momentum", "adam", "adamw") for word in (f"--{name}-rates", 0.01))
 SCRIPTS = {
     "sweep_grid": ("--num-seeds", 2, "--num-steps", 20, "--learning-rates", 0.1, 0.2, "--batch-sizes", 10),
+    "accuracy_vs_steps": ("--num-seeds", 2, "--num-steps", 20),
+    "accuracy_vs_steps comparing": ("--compare", "--num-seeds", 6, "--num-steps", 20, *RATES),
     "trainability_boundary": ("--resolution", 4, "--num-steps", 20),
     "train_cnn": ("--features", 2, "--kernel-sizes", 3, "--pool-after", 1, "--hidden-size", 4, "--num-steps", 30),
 }
 
 
-@pytest.mark.parametrize("script", SCRIPTS)
-def test_scripts_say_how_to_go_on(no_home, monkeypatch, capsys, many_segments, script):
+# A comparison trains its curves last.
+@pytest.mark.parametrize(("what", "at"), [(what, -1 if "comparing" in what else 2) for what in SCRIPTS])
+def test_scripts_say_how_to_go_on(no_home, monkeypatch, capsys, many_segments, what, at):
     # In this process, since starting one takes seconds; others start the scripts as a person does.
     monkeypatch.syspath_prepend(EXPERIMENTS)
     monkeypatch.chdir(no_home)
+    script = what.split()[0]
+    place, name = (spreading, "fit") if script == "train_cnn" else (programs, "advance")
+    train = getattr(place, name)
+    undisturbed = counting(train, {})
+    monkeypatch.setattr(place, name, undisturbed)
 
     def run(*arguments):
         monkeypatch.setattr(sys, "argv", [f"{script}.py", *map(str, arguments)])
         importlib.import_module("common").main(importlib.import_module(script).main)
 
-    arguments = ("--dataset", "digits", *SCRIPTS[script])
+    arguments = ("--dataset", "digits", *SCRIPTS[what])
     run(*arguments, "--output-dir", "whole")
+    num_segments = len(undisturbed.calls)
     with monkeypatch.context() as context, pytest.raises(SystemExit) as ended:
         context.setattr("os._exit", sys.exit)
-        place, name = (spreading, "fit") if script == "train_cnn" else (programs, "advance")
-        context.setattr(place, name, counting(getattr(place, name), {2: press}))
+        context.setattr(place, name, counting(train, {at % num_segments: press}))
         capsys.readouterr()
         run(*arguments, "--output-dir", "cut off")
     err = capsys.readouterr().err
     assert ended.value.code == 130 and NOTICE in err
     assert err.endswith(f"to continue: python {script}.py --resume 'cut off'\ninterrupted\n")
     run("--resume", "cut off")
-    name = "predictions.npz" if script == "train_cnn" else "results.csv"
-    assert (no_home / "cut off" / name).read_bytes() == (no_home / "whole" / name).read_bytes()
+    assert len(undisturbed.calls) == 2 * num_segments - at % num_segments
+    results = ("results.csv", "accuracy_vs_steps.csv", "comparison.csv", "predictions.npz")
+    written = [path.relative_to("whole") for path in Path("whole").rglob("*") if path.name in results]
+    assert written
+    for path in written:
+        assert (Path("cut off") / path).read_bytes() == (Path("whole") / path).read_bytes()
     assert json.loads((no_home / "cut off" / "config.json").read_text())["format"] == 1
 
 

@@ -88,10 +88,45 @@ def test_parameters_of_another_shape_are_refused(tiny, tmp_path):
     save(tiny, tmp_path)
     path = tmp_path / "model" / "model.json"
     description = json.loads(path.read_text())
+    del description["crc32"]  # as if an earlier version had written it
     description["fields"]["features"] = [7]
     path.write_text(json.dumps(description))
-    with pytest.raises(ValueError, match="cannot be read"):
+    with pytest.raises(ValueError, match="cannot be read: params_3 does not have the shapes"):
         jm.load_model(tmp_path)
+
+
+def test_no_damaged_model_is_taken_for_another(tiny, tmp_path):
+    saved = save(tiny, tmp_path, seeds=[3])
+    generator = np.random.default_rng(0)
+    num_broken = num_noticed = 0
+    for path in sorted(path for path in (tmp_path / "model").rglob("*") if path.is_file()):
+        whole = path.read_bytes()
+        for place in range(len(whole)) if path.name == "model.json" else generator.integers(0, len(whole), 20):
+            broken = bytearray(whole)
+            broken[place] ^= 1 << int(generator.integers(8))
+            path.write_bytes(bytes(broken))
+            num_broken += 1
+            try:
+                found = jm.load_model(tmp_path)
+            except ValueError as error:
+                num_noticed += 1
+                assert str(error).startswith(f"the model in {tmp_path} cannot be read: ") and "\n" not in str(error)
+            else:  # the name of the checksum
+                assert (found.model, found.image_shape, found.class_names) == (MODEL, (6, 5, 1), NAMES)
+                jax.tree.map(np.testing.assert_array_equal, found.params, saved.params)
+        path.write_bytes(whole)
+    assert num_broken > num_noticed > num_broken - 10
+
+
+def test_a_model_with_files_of_a_file_manager_and_one_of_an_earlier_version_are_read(tiny, tmp_path):
+    saved = save(tiny, tmp_path)
+    (tmp_path / "model" / "params_3" / ".DS_Store").write_text("")
+    jax.tree.map(np.testing.assert_array_equal, jm.load_model(tmp_path).params, saved.params)
+    path = tmp_path / "model" / "model.json"
+    description = json.loads(path.read_text())
+    assert description.pop("crc32")
+    path.write_text(json.dumps(description))
+    jax.tree.map(np.testing.assert_array_equal, jm.load_model(tmp_path).params, saved.params)
 
 
 @pytest.mark.parametrize("name", MODELS)

@@ -1,5 +1,6 @@
 import dataclasses
 import functools
+import importlib.metadata
 import itertools
 from collections.abc import Callable
 
@@ -113,6 +114,21 @@ def test_a_description_is_the_same_in_every_process_and_differs_where_it_should(
     )
     cnn = jm.CNN((2,), (3,), (1,), 4, num_classes=4)
     assert run_on_devices(1, program).strip() == described(tiny, optax.adamw, cnn)["computation_sha256"]
+
+
+def test_a_checkout_that_is_not_installed_has_an_unknown_version(tiny, monkeypatch):
+    known = importlib.metadata.version
+
+    def version(name):
+        if name == "jaxmnist":
+            raise importlib.metadata.PackageNotFoundError(name)
+        return known(name)
+
+    monkeypatch.setattr(importlib.metadata, "version", version)
+    jobs._versions.cache_clear()
+    versions = described(tiny)["versions"].split()
+    jobs._versions.cache_clear()
+    assert "jaxmnist==unknown" in versions and f"jax=={known('jax')}" in versions
 
 
 def test_a_description_covers_what_is_computed_not_its_names(tiny):
