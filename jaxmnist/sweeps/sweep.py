@@ -24,6 +24,7 @@ from jaxmnist.core.training import Augmentation
 from jaxmnist.data.dataset import Dataset
 from jaxmnist.host.devices import DEFAULT_BYTES, MAX_CPU_DEVICES, available
 from jaxmnist.host.interrupts import defer_interrupt
+from jaxmnist.host.lock import hold
 from jaxmnist.host.progress import progress_bar
 from jaxmnist.sweeps import planning, programs
 from jaxmnist.sweeps.arguments import CLUSTER, FOLDER, MEMORY, RECORD, SHARD, TRAINED, check_evaluations
@@ -51,8 +52,8 @@ def _check_sweep(given: SimpleNamespace) -> None:
 
 
 @checked_by(
-    _check_sweep, **TRAINED, num_evaluations=Whole(1), record=RECORD, progress=FLAG, folder=FOLDER, memory=MEMORY,
-    cluster=CLUSTER, shard=SHARD,
+    _check_sweep, **TRAINED, num_evaluations=Whole(1), record=RECORD, progress=FLAG, folder=FOLDER, wait=FLAG,
+    memory=MEMORY, cluster=CLUSTER, shard=SHARD,
 )  # fmt: skip
 def sweep(
     model: ModelLike,
@@ -70,6 +71,7 @@ def sweep(
     record: Sequence[str] | None = None,
     progress: bool = True,
     folder: str | os.PathLike | None = None,
+    wait: bool = False,
     memory: float | None = None,
     cluster: str | None = None,
     shard: tuple[int, int] | None = None,
@@ -101,6 +103,7 @@ def sweep(
       folder: where to write `results.nc` and `results.csv`, and, along the way, the state needed to resume: after an
         interruption the same call resumes from there, to the same numbers, bit for bit. The first Ctrl-C then lets the
         segment end and saves it; a second one stops at once.
+      wait: whether to wait if another process or thread is using the folder, instead of raising an error.
       memory: bytes for data, states and activations; default the smaller of 3 GiB and half of what is free (3 GiB with
         `shard`, so that all machines make the same plan).
       cluster: trains the programs as tasks of Ray: the address of a cluster, or `"local"` to start one here.
@@ -113,7 +116,7 @@ def sweep(
 
     Raises:
       ValueError: an argument is not as described above, the runs do not fit the model, the optimizer or the memory, or
-        the folder holds another sweep.
+        the folder is in use or holds another sweep.
     """
     if record is None:
         record = ("validation",) if num_evaluations != 1 else ()
@@ -123,7 +126,8 @@ def sweep(
     place = Path(folder) if folder is not None else None
     with precision(setup):
         job = make_job(setup, runs, dataset, num_steps, num_evaluations, record)
-        return _train(job, Means(memory, place, cluster, shard, progress))
+        with hold(place, wait):
+            return _train(job, Means(memory, place, cluster, shard, progress))
 
 
 class Means(NamedTuple):
