@@ -5,6 +5,7 @@ drew it). Settings are chosen on the validation split; test accuracies choose no
 with --resume and ends with the same numbers. Another sweep needs another --output-dir, or --overwrite.
 """
 
+import contextlib
 import sys
 from pathlib import Path
 
@@ -34,8 +35,13 @@ def main() -> None:
             return
         options.check()
         runs = options.runs()
-        if not options.dry_run:
-            common.make_output_dir(options.output_dir)
+    with contextlib.nullcontext() if options.dry_run else common.output_dir_held(options.output_dir, options.wait):
+        run(options, runs)
+
+
+def run(options: Options, runs: dict) -> None:
+    """Sweeps, draws and reports, or with --dry-run says how much work that is."""
+    with common.usage_errors():
         dataset = options.load()
         model, optimizer = options.build(dataset)
         jm.check(model, optimizer, runs, dataset, **options.budget())
