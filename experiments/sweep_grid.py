@@ -5,6 +5,7 @@ drew it). Settings are chosen on the validation split; test accuracies choose no
 with --resume and ends with the same numbers. Another sweep needs another --output-dir, or --overwrite.
 """
 
+import contextlib
 import dataclasses
 import sys
 from pathlib import Path
@@ -36,8 +37,15 @@ def main() -> None:
             return
         options.check()
         runs = options.runs()
-        if not options.dry_run:
-            common.make_output_dir(options.output_dir)
+    # Several shards may use the folder at a time.
+    is_shared = options.dry_run or options.shard is not None
+    with contextlib.nullcontext() if is_shared else common.output_dir_held(options.output_dir, options.wait):
+        run(options, runs)
+
+
+def run(options: Options, runs: dict) -> None:
+    """Sweeps, draws and reports, or with --dry-run says how much work that is."""
+    with common.usage_errors():
         dataset = options.load()
         model, optimizer = options.build(dataset)
         jm.check(model, optimizer, runs, dataset, **options.budget())
@@ -45,6 +53,7 @@ def main() -> None:
             memory = common.memory_bytes(options.memory)
             print(jm.estimate(model, optimizer, runs, dataset, memory=memory, **options.budget()))
             return
+        common.make_output_dir(options.output_dir)
         begin(options, dataset)
     with common.resumable(options.output_dir):
         result = sweep(options, runs, dataset, options.output_dir)
@@ -72,7 +81,9 @@ def begin(options: Options, dataset: jm.Dataset) -> None:
 def sweep(options: Options, runs: dict, dataset: jm.Dataset, folder: Path):
     """Returns the result of the sweep, or of its shard."""
     model, optimizer = options.build(dataset)
-    shared: dict = dict(memory=common.memory_bytes(options.memory), folder=folder, cluster=options.ray)
+    shared: dict = dict(
+        memory=common.memory_bytes(options.memory), folder=folder, wait=options.wait, cluster=options.ray
+    )
     # Only now does it turn out if there is too little memory, or if a cluster cannot be reached.
     with common.usage_errors((ValueError,)):
         if options.halving is None:

@@ -75,8 +75,9 @@ def test_a_sweep_whose_disk_is_full_loses_nothing(tiny, tmp_path, monkeypatch, t
     whole = sweep(tiny)
     written = fill_the_disk(monkeypatch, None)
     sweep(tiny, tmp_path / "all")
-    # Plan and description, three states of each program and its result, the first one's in results.nc, and all of it.
-    assert len(written) == 2 + 2 * 4 + 1 + 2
+    # The lock, plan and description, three states of each program and its result, the first one's in results.nc, and
+    # all of it.
+    assert len(written) == 1 + 2 + 2 * 4 + 1 + 2
     finished_before = -1
     for after in range(len(written)):
         folder = tmp_path / str(after)

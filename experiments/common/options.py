@@ -48,6 +48,8 @@ class RunOptions(DataOptions):
     begun with the same options is continued, a sweep grows, and anything else is an error."""
     resume: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
     """Continue the interrupted training in this output folder, with the options saved there."""
+    wait: bool = False
+    """Wait while another program uses the output folder. Without it, that is an error."""
     plot_only: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
     """Draw the figures of this output folder again from the files in it, without training."""
 

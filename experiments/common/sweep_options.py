@@ -125,6 +125,8 @@ class Options(TrainingOptions):
             raise ValueError(f"target is {self.target}; an accuracy between 0 and 1 is needed")
         if self.noise_scale and (self.num_evaluations == 1 or self.num_samples is not None or part is not None):
             raise ValueError("noise_scale needs a whole grid and num_evaluations above 1, since it is measured there")
+        if self.overwrite and part is not None:
+            raise ValueError("overwrite goes without shard, since other shards may be writing into the same folder")
         for name in ("widen", "refine"):
             if getattr(self, name) and (self.num_samples is not None or part is not None):
                 raise ValueError(f"{name} needs a whole grid; it goes with neither num_samples nor shard")

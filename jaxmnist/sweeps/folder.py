@@ -29,7 +29,7 @@ from jaxmnist.host.files import (
     write_text,
 )
 from jaxmnist.sweeps import planning
-from jaxmnist.sweeps.fingerprint import raise_if_different
+from jaxmnist.sweeps.fingerprint import difference, raise_if_different
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -60,6 +60,11 @@ class Held(NamedTuple):
     def num_steps(self) -> int:
         """Steps for which its runs train."""
         return int(self.description["num_steps"])
+
+    def result_of(self, description: dict) -> "xr.Dataset | None":
+        """Returns the result if the sweep has ended and is the one that is described, otherwise None."""
+        is_same = self.is_finished and difference(self.description, description) is None
+        return self.result if is_same else None
 
 
 class SweepFolder:

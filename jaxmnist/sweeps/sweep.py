@@ -23,13 +23,14 @@ from jaxmnist.core.training import Augmentation
 from jaxmnist.data.dataset import Dataset
 from jaxmnist.host.devices import DEFAULT_BYTES, MAX_CPU_DEVICES, available
 from jaxmnist.host.interrupts import defer_interrupt
+from jaxmnist.host.lock import hold
 from jaxmnist.host.progress import progress_bar
 from jaxmnist.sweeps import planning, programs, shards
 from jaxmnist.sweeps.arguments import CLUSTER, FOLDER, MEMORY, RECORD, SHARD, TRAINED, check_evaluations
 from jaxmnist.sweeps.capacity import capacity
 from jaxmnist.sweeps.collector import ResultCollector
 from jaxmnist.sweeps.configure import make_setup, precision
-from jaxmnist.sweeps.fingerprint import difference, raise_if_different
+from jaxmnist.sweeps.fingerprint import raise_if_different
 from jaxmnist.sweeps.folder import Held, Outcome, SweepFolder
 from jaxmnist.sweeps.growth import Begun, begin, grow
 from jaxmnist.sweeps.job import Job, describe, make_job
@@ -55,7 +56,7 @@ def _check_sweep(given: SimpleNamespace) -> None:
 
 @checked_by(
     _check_sweep, **TRAINED, num_evaluations=Whole(1), record=RECORD, progress=FLAG, folder=FOLDER, keep_states=FLAG,
-    memory=MEMORY, cluster=CLUSTER, shard=SHARD,
+    wait=FLAG, memory=MEMORY, cluster=CLUSTER, shard=SHARD,
 )  # fmt: skip
 def sweep(
     model: ModelLike,
@@ -74,6 +75,7 @@ def sweep(
     progress: bool = True,
     folder: str | os.PathLike | None = None,
     keep_states: bool = False,
+    wait: bool = False,
     memory: float | None = None,
     cluster: str | None = None,
     shard: tuple[int, int] | None = None,
@@ -110,6 +112,7 @@ def sweep(
         values.
       keep_states: whether the folder keeps the states that runs have reached, so that a later call with a larger
         `num_steps` goes on from there.
+      wait: whether to wait if another process or thread is using the folder, instead of raising an error.
       memory: bytes for data, states and activations; default the smaller of 3 GiB and half of what is free (3 GiB with
         `shard`, so that all machines make the same plan).
       cluster: trains the programs as tasks of Ray: the address of a cluster, or `"local"` to start one here.
@@ -123,7 +126,7 @@ def sweep(
 
     Raises:
       ValueError: an argument is not as described above, the runs do not fit the model, the optimizer or the memory, or
-        the folder holds a sweep of something else.
+        the folder is in use or holds a sweep of something else.
     """
     if record is None:
         record = ("validation",) if num_evaluations != 1 else ()
@@ -133,7 +136,7 @@ def sweep(
     place = Path(folder) if folder is not None else None
     with precision(setup):
         job = make_job(setup, runs, dataset, num_steps, num_evaluations, record)
-        return _train(job, Means(memory, place, keep_states, cluster, shard, progress))
+        return _train(job, Means(memory, place, keep_states, wait, cluster, shard, progress))
 
 
 class Means(NamedTuple):
@@ -142,6 +145,7 @@ class Means(NamedTuple):
     memory: float
     folder: Path | None
     keep_states: bool
+    wait: bool
     cluster: str | None
     shard: tuple[int, int] | None
     progress: bool
@@ -153,25 +157,26 @@ def _train(job: Job, means: Means) -> "xr.Dataset":
     if means.shard is not None:
         description |= shards.described(plan(job, means.memory, portable=True), means.shard)
         place = None if place is None else shards.part_folder(place, means.shard, description)
-    sweep_folder = SweepFolder(place) if place is not None else None
-    held = sweep_folder.held() if sweep_folder is not None else None
-    if (
-        held is not None
-        and held.result is not None
-        and held.is_finished
-        and difference(held.description, description) is None
-    ):
-        result = held.result
-    else:
-        begun = _begin(job, means, description, held, f"the sweep in {place}")
-        collector = ResultCollector(begun, sweep_folder)
-        if held is None or not held.is_finished or not begun.finished.all():
-            _train_programs(collector, means)
-        has_others = len(begun.job.arrays["seed"]) > len(job.arrays["seed"])
-        result = collector.result_of(job, description) if has_others else collector.result()
+    with hold(place, means.wait):
+        result = _result(job, means, description, place)
     if means.shard is not None and means.folder is not None:
         shards.unite(means.folder, means.shard[1])
     return result
+
+
+def _result(job: Job, means: Means, description: dict, place: Path | None) -> "xr.Dataset":
+    """Returns the results of a sweep or of a shard, whose folder nobody else writes into."""
+    sweep_folder = SweepFolder(place) if place is not None else None
+    held = sweep_folder.held() if sweep_folder is not None else None
+    finished = held.result_of(description) if held is not None else None
+    if finished is not None:
+        return finished
+    begun = _begin(job, means, description, held, f"the sweep in {place}")
+    collector = ResultCollector(begun, sweep_folder)
+    if held is None or not held.is_finished or not begun.finished.all():
+        _train_programs(collector, means)
+    has_others = len(begun.job.arrays["seed"]) > len(job.arrays["seed"])
+    return collector.result_of(job, description) if has_others else collector.result()
 
 
 def _begin(job: Job, means: Means, description: dict, held: Held | None, what: str) -> Begun:
