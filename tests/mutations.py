@@ -125,7 +125,7 @@ MUTATIONS = (
     ),
     Mutation(
         "a loss may mix the examples of a batch",
-        "sweeps/job.py",
+        "sweeps/trials.py",
         "and examples_interact(measure, (drawn, targets)):",
         "and False:",
         "tests/sweeps/test_promises.py::test_what_depends_on_the_other_examples_of_a_batch_is_refused",
