@@ -124,8 +124,22 @@ MUTATIONS = (
         "tests/core/test_linen.py::test_a_sweep_of_batch_normalisation_is_the_loop_of_flaxs_guide_whatever_the_batch_sizes",
     ),
     Mutation(
+        "whether examples mix is tried with parameters of zero",
+        "core/influence.py",
+        "std * generator",
+        "0 * std * generator",
+        "tests/core/test_influence.py",
+    ),
+    Mutation(
+        "whether examples mix is tried with scales of 0, of which half are below it",
+        "core/influence.py",
+        "(np.asarray(initial) + std",
+        "(0 * np.asarray(initial) + std",
+        "tests/core/test_influence.py",
+    ),
+    Mutation(
         "a loss may mix the examples of a batch",
-        "sweeps/job.py",
+        "sweeps/trials.py",
         "and examples_interact(measure, (drawn, targets)):",
         "and False:",
         "tests/sweeps/test_promises.py::test_what_depends_on_the_other_examples_of_a_batch_is_refused",

@@ -49,7 +49,7 @@ def save(result: xr.Dataset, folder: str | os.PathLike) -> None:
 def write(result: xr.Dataset, folder: str | os.PathLike) -> None:
     """Writes `results.nc` into a folder, atomically."""
     # By way of memory, since HDF5 itself crashes the process, some time later, if the disk is full.
-    content = with_checksum(result.to_netcdf(engine="h5netcdf"))
+    content = with_checksum(bytes(result.to_netcdf(engine="h5netcdf")))
     write_atomically(Path(folder) / FILE_NAME, lambda path: Path(path).write_bytes(content))
 
 

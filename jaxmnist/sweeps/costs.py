@@ -26,11 +26,12 @@ from jaxmnist.host.devices import available
 from jaxmnist.sweeps import planning, programs
 from jaxmnist.sweeps.arguments import MEMORY, TRAINED, check_evaluations
 from jaxmnist.sweeps.configure import configure, make_setup, precision
-from jaxmnist.sweeps.job import Job, make_job, shapes
+from jaxmnist.sweeps.job import Job, make_job
 from jaxmnist.sweeps.running import Data, put
 from jaxmnist.sweeps.runs import Runs, hyperparameter_names
 from jaxmnist.sweeps.sizes import step_flops
 from jaxmnist.sweeps.sweep import plan
+from jaxmnist.sweeps.trials import shapes
 
 
 class Cost(NamedTuple):

@@ -18,7 +18,8 @@ from jaxmnist.sweeps import planning
 from jaxmnist.sweeps.fingerprint import combined, raise_if_different
 from jaxmnist.sweeps.folder import SweepFolder
 from jaxmnist.sweeps.growth import PLAN, RUNS
-from jaxmnist.sweeps.job import runs_in_words, static_values
+from jaxmnist.sweeps.job import runs_in_words
+from jaxmnist.sweeps.trials import static_values
 
 PART = "shard_{}_of_{}"
 OF_SHARDS = ("shard", "plan_crc32")
