@@ -378,7 +378,7 @@ MUTATIONS = (
     Mutation(
         "a sweep holds no folder",
         "sweeps/sweep.py",
-        "with hold(place, wait):",
+        "with hold(place, means.wait):",
         "with hold(None):",
         "tests/test_foreign_files.py::test_what_trains_keeps_others_out_of_its_folder[sweep]",
     ),

@@ -192,8 +192,8 @@ def _best_of_grid(function: str, result: xr.Dataset, by: str | None, largest: bo
 
 
 def _scale(values: np.ndarray) -> tuple[Callable, Callable]:
-    """Returns the scale on which values are more evenly spaced, the logarithm or none, and its inverse."""
-    logarithmic = values[0] > 0 and gap_ratio(np.log(values)) < gap_ratio(values)
+    """Returns the scale on which values are at least as evenly spaced, the logarithm or none, and its inverse."""
+    logarithmic = values[0] > 0 and gap_ratio(np.log(values)) <= gap_ratio(values)
     return (np.log, np.exp) if logarithmic else (np.asarray, np.asarray)
 
 
