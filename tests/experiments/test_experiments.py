@@ -21,10 +21,12 @@ import matplotlib.figure
 import numpy as np
 import pytest
 import xarray as xr
+from locks_for_tests import held_elsewhere
 from PIL import Image
 from scripts_for_tests import EXPERIMENTS, ONE_DEVICE, environment_of, load, run, start
 
 import jaxmnist as jm
+from jaxmnist.host import lock
 from jaxmnist.networks import report
 
 DEEP = ("--features", *"22222", "--kernel-sizes", *"11111", "--pool-after", *"12345")
@@ -108,6 +110,15 @@ def test_all_that_the_package_prints_is_known_in_ascii():
     common, _ = load("sweep_grid")
     words = "".join((PACKAGE / name).read_text() for name in ("host/progress.py", "analysis/report.py"))
     assert set(re.findall(r"[^\x00-\x7f]", words)) == set(common.program.IN_ASCII)
+
+
+def test_a_script_waits_for_its_folder_if_told_to(tmp_path, monkeypatch):
+    with held_elsewhere(tmp_path / "out") as end:
+        monkeypatch.setattr(lock.time, "sleep", lambda seconds: end.set())
+        arguments = ("--learning-rates", 0.5, "--batch-sizes", 10, "--output-dir", "out", "--wait")
+        _, err = run("sweep_grid", *SMALL, *arguments, cwd=tmp_path)
+    assert err.startswith(f"waiting for process {os.getpid()} on machine ") and "100 %, 2/2 runs" in err
+    assert "wait" not in json.loads((tmp_path / "out" / "config.json").read_text())
 
 
 def test_plot_only_draws_again_without_training(swept):
