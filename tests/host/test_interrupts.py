@@ -13,6 +13,7 @@ import numpy as np
 import optax
 import pytest
 import xarray as xr
+from conftest import mostly_slow
 from scripts_for_tests import EXPERIMENTS
 
 import jaxmnist as jm
@@ -97,7 +98,7 @@ def test_in_another_thread_nothing_changes(tiny, tmp_path):
     xr.testing.assert_identical(results[0], call())
 
 
-@pytest.mark.parametrize("at", [1, 5, 12, 13, 24])
+@pytest.mark.parametrize("at", mostly_slow((1, 5, 12, 13, 24), 5, 12))
 def test_a_sweep_saves_the_segment_and_goes_on(tiny, tmp_path, monkeypatch, two_programs, at):
     call = functools.partial(jm.sweep, MODEL, optax.sgd, RUNS, tiny, num_steps=12, num_evaluations=3, progress=False)
     whole = call()
@@ -152,7 +153,7 @@ SCRIPTS = {
 }
 
 
-@pytest.mark.parametrize("script", SCRIPTS)
+@pytest.mark.parametrize("script", mostly_slow(SCRIPTS, "sweep_grid", "train_cnn"))
 def test_scripts_say_how_to_go_on(no_home, monkeypatch, capsys, many_segments, script):
     # In this process, since starting one takes seconds; others start the scripts as a person does.
     monkeypatch.syspath_prepend(EXPERIMENTS)
