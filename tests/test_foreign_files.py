@@ -40,8 +40,7 @@ SCRIPTS = {
     "trainability_boundary": ("--resolution", 8, "--num-steps", 4, "--frames", 2),
     "train_cnn": (*NETWORK, "--num-steps", 12, "--evaluation-steps", 6, "--members", 2),
 }
-
-
+# Each of them once.
 EACH_ONCE = ("sweep_grid", "accuracy_vs_steps", "trainability_boundary", "train_cnn")
 # What draws, by module of `plots`.
 DRAWING = {

@@ -156,7 +156,7 @@ def test_64_bits_leave_the_setting_of_jax_as_it_was():
     assert 0 < difference < 1e-5
 
 
-@pytest.mark.parametrize("kind", mostly_slow(FEW, "linen"))
+@pytest.mark.parametrize("kind", mostly_slow(FEW, "regression"))
 def test_memory_and_work_of_any_model_are_estimated(kind):
     model, dataset, given = KINDS[kind]
     runs = jm.grid(learning_rate=[0.05, 0.1], batch_size=[5, 8], seed=range(2))
