@@ -19,6 +19,7 @@ import matplotlib.figure
 import numpy as np
 import pytest
 import xarray as xr
+from conftest import mostly_slow
 from scripts_for_tests import EXPERIMENTS, ONE_DEVICE, environment_of, picture_size, run, start
 
 import jaxmnist as jm
@@ -216,6 +217,7 @@ def test_help_explains_every_option(tmp_path, script):
     assert "--data-dir" in out and "(default: None)" in out
 
 
+@pytest.mark.slow
 def test_what_the_curves_say(tmp_path, monkeypatch):
     arguments = (
         *("--dataset", "digits", "--learning-rates", 0.02, 0.1, 0.5, "--batch-sizes", 8, 16, 32, 64, "--num-seeds", 3),
@@ -267,6 +269,7 @@ def test_halving_prunes(tmp_path):
     assert min(picture_size(tmp_path / "out" / "heatmap.png")) > 500
 
 
+@pytest.mark.slow
 def test_the_cnn_in_a_sweep(tmp_path):
     arguments = (
         "--num-seeds",
@@ -309,6 +312,7 @@ def test_resuming_what_has_ended_and_what_differs(swept):
     assert (folder / "out" / "results.nc").stat().st_mtime_ns == before
 
 
+@pytest.mark.slow
 def test_a_killed_sweep_goes_on_to_the_same_results(tmp_path):
     sizes = (1, 8, 64, 300)
     arguments = (*SMALL, "--num-seeds", 4, "--learning-rates", 0.1, 0.2, "--batch-sizes", *sizes, "--num-steps", 200)
@@ -343,6 +347,7 @@ def test_default_sweep_on_mnist(tmp_path, mnist_dir):
     assert "diverged: 0 of 160 runs" in out
 
 
+@pytest.mark.slow
 def test_compiled_programs_are_kept_for_the_next_start(tmp_path):
     folder = tmp_path / "compiled"
     kept = []
@@ -371,7 +376,10 @@ def test_benchmark_works_to_its_end(tmp_path, mnist_dir):
         assert (peer in {name for _, name in rows}) != left_out
 
 
-@pytest.mark.parametrize("backend", ["module://matplotlib_inline.backend_inline_that_is_missing", "nonsense"])
+BACKENDS = ("module://matplotlib_inline.backend_inline_that_is_missing", "nonsense")
+
+
+@pytest.mark.parametrize("backend", mostly_slow(BACKENDS, "nonsense"))
 def test_scripts_draw_the_same_whatever_the_settings_of_matplotlib(swept, tmp_path, backend):
     folder, _, _ = swept
     shutil.copytree(folder / "out", tmp_path / "out")

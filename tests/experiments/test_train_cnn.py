@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 
+import matplotlib.figure
 import numpy as np
 import pytest
 from PIL import Image
@@ -28,12 +29,15 @@ def test_every_option_of_the_cnn_scripts_has_a_help_text(tmp_path, script):
         assert len(text) >= 2, option
 
 
-SMALL_CNN = ("--dataset", "digits", "--features", 4, 8, "--hidden-size", 32, "--learning-rate", 0.003)
+SMALL_CNN = (
+    *("--dataset", "digits", "--features", 4, 8, "--kernel-sizes", 3, 3, "--hidden-size", 32),
+    *("--learning-rate", 0.003),
+)
 
 
-def test_train_cnn_its_figures_and_predictions_for_pictures(tmp_path):
+def test_train_cnn_its_figures_and_predictions_for_pictures(tmp_path, monkeypatch):
     arguments = (*SMALL_CNN, "--num-steps", 110, "--output-dir", "out")
-    out, err = start("train_cnn", *arguments, cwd=tmp_path)
+    out, err = run("train_cnn", *arguments, cwd=tmp_path)
     lines = out.splitlines()
     assert [line.split(",")[0] for line in lines[:3]] == ["step 0", "step 100", "step 110"] and "step 110/110" in err
     accuracy, low, high = map(
@@ -58,7 +62,10 @@ def test_train_cnn_its_figures_and_predictions_for_pictures(tmp_path):
     (tmp_path / "out" / "curves.png").unlink()
     for name in (".jaxmnist-abcd_123.png", ".jaxmnist-abcd_123.npz"):  # what a kill leaves
         (tmp_path / "out" / name).touch()
-    again, _ = run("train_cnn", "--resume", "out", cwd=tmp_path)
+    with monkeypatch.context() as context:
+        blank = matplotlib.figure.Figure(figsize=(1, 1)).savefig
+        context.setattr(matplotlib.figure.Figure, "savefig", lambda self, *args, **keywords: blank(*args, **keywords))
+        again, _ = run("train_cnn", "--resume", "out", cwd=tmp_path)
     assert again.splitlines() == lines[3:]
     assert (tmp_path / "out" / "curves.png").is_file() and not list((tmp_path / "out").glob(".*"))
 
@@ -121,6 +128,7 @@ def saved_steps(folder, seed):
     return [int(path.stem) for path in (folder / "checkpoints" / f"seed_{seed}").glob("[0-9]*.npz")]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("how", "seconds", "line", "times"),
     [
