@@ -6,6 +6,7 @@ import os
 import numpy as np
 import pytest
 import xarray as xr
+from conftest import mostly_slow
 from scripts_for_tests import picture_size, run, start
 
 import jaxmnist as jm
@@ -107,7 +108,10 @@ def test_the_comparison_of_optimizers(tmp_path):
     assert [path.read_bytes() for path in figures] == before and "sweep:" not in err
 
 
-@pytest.mark.parametrize("arguments", [("--num-steps", 5), ("--num-evaluations", 1), ("--learning-rates", 1e6)])
+SHORT, ROUGH, WILD = ("--num-steps", 5), ("--num-evaluations", 1), ("--learning-rates", 1e6)
+
+
+@pytest.mark.parametrize("arguments", mostly_slow((SHORT, ROUGH, WILD), WILD))
 def test_short_and_wild_curves(tmp_path, arguments):
     out, _ = run("accuracy_vs_steps", *SMALL, *arguments, "--output-dir", "out", cwd=tmp_path)
     assert f"diverged: {2 if 1e6 in arguments else 0} of 2 runs" in out

@@ -153,7 +153,7 @@ SCRIPTS = {
 }
 
 
-@pytest.mark.parametrize("script", mostly_slow(SCRIPTS, "sweep_grid", "train_cnn"))
+@pytest.mark.parametrize("script", mostly_slow(SCRIPTS, "sweep_grid"))
 def test_scripts_say_how_to_go_on(no_home, monkeypatch, capsys, many_segments, script):
     # In this process, since starting one takes seconds; others start the scripts as a person does.
     monkeypatch.syspath_prepend(EXPERIMENTS)
