@@ -78,7 +78,7 @@ def write_text(path: Path, text: str) -> None:
     write_atomically(path, lambda temporary: Path(temporary).write_bytes(text.encode()))
 
 
-def with_checksum(content: bytes) -> bytes:
+def with_checksum(content: bytes | memoryview) -> bytes:
     """Returns the content of a file and, after it, its checksum; readers of HDF5 ignore what follows the content."""
     return b"%b\njaxmnist crc32 %08x\n" % (content, zlib.crc32(content))
 

@@ -1,7 +1,9 @@
 """The names under which libraries and people tell a module whether it is being trained."""
 
+import functools
 import inspect
 from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 # Each with its value in training.
 FLAGS = {
@@ -34,7 +36,8 @@ def parameters(function: Callable) -> Mapping[str, inspect.Parameter]:
     except (TypeError, ValueError):  # some functions are written in C
         return {}
     # The metaclass of NNX modules hides what their `__init__` takes.
-    hidden = isinstance(function, type) and all(each.kind in VARIADIC for each in found.values())
-    if not hidden:
+    made: Any = function if isinstance(function, functools.partial) else functools.partial(function)
+    if not isinstance(made.func, type) or not all(each.kind in VARIADIC for each in found.values()):
         return found
-    return {name: each for name, each in inspect.signature(function.__init__).parameters.items() if name != "self"}
+    new = None  # in the place of the object
+    return inspect.signature(functools.partial(made.func.__init__, new, *made.args, **made.keywords)).parameters
