@@ -80,7 +80,7 @@ def write_text(path: Path, text: str) -> None:
 
 def with_checksum(content: bytes | memoryview) -> bytes:
     """Returns the content of a file and, after it, its checksum; readers of HDF5 ignore what follows the content."""
-    return b"%b\njaxmnist crc32 %08x\n" % (content, zlib.crc32(content))
+    return b"".join((content, b"\njaxmnist crc32 %08x\n" % zlib.crc32(content)))
 
 
 def check_checksum(content: bytes) -> None:

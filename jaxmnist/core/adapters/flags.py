@@ -3,7 +3,6 @@
 import functools
 import inspect
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
 
 # Each with its value in training.
 FLAGS = {
@@ -36,8 +35,9 @@ def parameters(function: Callable) -> Mapping[str, inspect.Parameter]:
     except (TypeError, ValueError):  # some functions are written in C
         return {}
     # The metaclass of NNX modules hides what their `__init__` takes.
-    made: Any = function if isinstance(function, functools.partial) else functools.partial(function)
+    made = function if isinstance(function, functools.partial) else functools.partial(function)
     if not isinstance(made.func, type) or not all(each.kind in VARIADIC for each in found.values()):
         return found
-    new = None  # in the place of the object
-    return inspect.signature(functools.partial(made.func.__init__, new, *made.args, **made.keywords)).parameters
+    unmade = None  # in the place of the object
+    initialised = functools.partial(made.func.__init__, unmade, *made.args, **made.keywords)  # type: ignore[misc]
+    return inspect.signature(initialised).parameters
