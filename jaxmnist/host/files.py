@@ -90,7 +90,7 @@ def check_checksum(content: bytes) -> None:
     """
     found = CHECKSUM.search(content, max(0, len(content) - CHECKSUM_BYTES))
     if found and int(found[1], 16) != zlib.crc32(memoryview(content)[: found.start()]):
-        raise ValueError("its checksum is that of another content")
+        raise ValueError("its content does not match its checksum")
 
 
 def check_room(declared: int, stored: int) -> None:

@@ -28,7 +28,7 @@ from jaxmnist.values import described, with_tuples
 
 MODULES = re.compile(r"\b\w+\.(?=[A-Za-z_<])")
 # Limits on what a stranger's file may describe; no sensible model reaches them.
-MAX_EXTENT, MAX_LAYERS = 2**12, 100
+MAX_EXTENT, MAX_LAYERS, MAX_WORDS = 2**12, 100, 200
 
 
 @dataclasses.dataclass(frozen=True)
@@ -231,7 +231,7 @@ def load_model(folder: str | Path, model: Any = None) -> Classifier:
         like = _saved(_is_ours(model), *variables)
         check_room(sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(like)), stored_bytes(place))
         if crc32 not in (None, checksum(place, description)):
-            raise ValueError("its checksum is that of another content")
+            raise ValueError("its content does not match its checksum")
         with ocp.StandardCheckpointer() as checkpointer:
             members = []
             for seed in description["seeds"]:
@@ -267,7 +267,7 @@ def _described(description: dict, model: Any) -> tuple[Any, tuple[int, int, int]
         # By name alone, since a function may come from another module than in the program that saved it.
         saved, given = (MODULES.sub("", str(each)) for each in (found, _fields(model)))
         if saved != given:
-            raise ValueError(f"its {name} has the fields {saved}, not {given}")
+            raise ValueError(f"its {name} has the fields {saved[:MAX_WORDS]}, not {given[:MAX_WORDS]}")
     if not description["seeds"]:
         raise ValueError("it has no seeds")
     return model, shape, class_names
