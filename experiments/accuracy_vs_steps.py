@@ -12,6 +12,7 @@ An interrupted training continues with --resume and ends with the same numbers. 
 or --overwrite.
 """
 
+import contextlib
 import dataclasses
 from pathlib import Path
 
@@ -38,10 +39,15 @@ def main() -> None:
             return
         options.check()
         options = dataclasses.replace(options, output_dir=options.folder())
-        folder = options.folder()
         runs = options.runs()
-        if not options.dry_run:
-            common.make_output_dir(folder)
+    with contextlib.nullcontext() if options.dry_run else common.output_dir_held(options.folder(), options.wait):
+        run(options, runs)
+
+
+def run(options: Options, runs: dict) -> None:
+    """Trains, draws and reports, or with --dry-run says how much work that is."""
+    folder = options.folder()
+    with common.usage_errors():
         dataset = options.load()
         model, optimizer = options.build(dataset)
         jm.check(model, optimizer, runs, dataset, **options.budget())

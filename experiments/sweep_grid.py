@@ -5,6 +5,8 @@ drew it). Settings are chosen on the validation split; test accuracies choose no
 with --resume and ends with the same numbers. Another sweep needs another --output-dir, or --overwrite.
 """
 
+import contextlib
+import dataclasses
 import sys
 from pathlib import Path
 
@@ -15,6 +17,7 @@ from common.sweep_options import PRETTY, Options
 import jaxmnist as jm
 from jaxmnist.studies import output
 
+MAX_WIDENINGS = 4
 FIGURES = common.figure_names("heatmap", "scatter", "budgets", "steps_to_target", "noise_scale")
 NOISE_FILE = "noise_scale.csv"
 # Drawn last: if it is there, a sweep has been drawn to its end.
@@ -34,8 +37,15 @@ def main() -> None:
             return
         options.check()
         runs = options.runs()
-        if not options.dry_run:
-            common.make_output_dir(options.output_dir)
+    # Several shards may use the folder at a time.
+    is_shared = options.dry_run or options.shard is not None
+    with contextlib.nullcontext() if is_shared else common.output_dir_held(options.output_dir, options.wait):
+        run(options, runs)
+
+
+def run(options: Options, runs: dict) -> None:
+    """Sweeps, draws and reports, or with --dry-run says how much work that is."""
+    with common.usage_errors():
         dataset = options.load()
         model, optimizer = options.build(dataset)
         jm.check(model, optimizer, runs, dataset, **options.budget())
@@ -43,12 +53,15 @@ def main() -> None:
             memory = common.memory_bytes(options.memory)
             print(jm.estimate(model, optimizer, runs, dataset, memory=memory, **options.budget()))
             return
+        common.make_output_dir(options.output_dir)
         begin(options, dataset)
     with common.resumable(options.output_dir):
         result = sweep(options, runs, dataset, options.output_dir)
         if options.shard is not None:
-            print(f"wrote {options.output_dir}/results.nc, the shard {options.shard}; jaxmnist.merge combines shards")
+            print(f"the shard {options.shard} has ended; the last one writes {options.output_dir}/results.nc")
             return
+        if options.widen:
+            options, result = widen(options, result, dataset)
         if options.noise_scale and not output.is_ours(options.output_dir / NOISE_FILE):
             measure_noise(options, result, dataset)
         print(draw(options.output_dir, options.target))
@@ -68,11 +81,14 @@ def begin(options: Options, dataset: jm.Dataset) -> None:
 def sweep(options: Options, runs: dict, dataset: jm.Dataset, folder: Path):
     """Returns the result of the sweep, or of its shard."""
     model, optimizer = options.build(dataset)
-    shared: dict = dict(memory=common.memory_bytes(options.memory), folder=folder, cluster=options.ray)
+    shared: dict = dict(
+        memory=common.memory_bytes(options.memory), folder=folder, wait=options.wait, cluster=options.ray
+    )
     # Only now does it turn out if there is too little memory, or if a cluster cannot be reached.
     with common.usage_errors((ValueError,)):
         if options.halving is None:
-            return jm.sweep(model, optimizer, runs, dataset, shard=options.part(), **options.budget(), **shared)
+            shared |= dict(shard=options.part(), keep_states=options.keep_states)
+            return jm.sweep(model, optimizer, runs, dataset, **options.budget(), **shared)
         shared |= dict(factor=options.halving, rungs=options.rungs, num_steps=options.num_steps)
         return jm.halve(model, optimizer, runs, dataset, **shared)
 
@@ -90,10 +106,30 @@ def measure_noise(options: Options, result, dataset: jm.Dataset) -> None:
     output.write_table(table, options.output_dir / NOISE_FILE)
 
 
+def widen(options: Options, result, dataset: jm.Dataset) -> tuple:
+    """Returns the options and the result of a grid that was extended until its best setting is on no edge."""
+    for _ in range(MAX_WIDENINGS):
+        axes = jm.widened(result, len(dataset.train.targets))
+        wider = dataclasses.replace(
+            options, learning_rates=tuple(axes["learning_rate"]), batch_sizes=tuple(axes["batch_size"])
+        )
+        if (wider.learning_rates, wider.batch_sizes) == (options.learning_rates, options.batch_sizes):
+            break
+        print(f"widening: {', '.join(f'{name} {min(axis):g} to {max(axis):g}' for name, axis in axes.items())}")
+        options = wider
+        begin(options, dataset)
+        result = sweep(options, options.runs(), dataset, options.output_dir)
+    return options, result
+
+
 def refine(options: Options, result, dataset: jm.Dataset) -> None:
     """Sweeps a finer grid around the best setting, and reports on it as on the first."""
     folder = options.output_dir / "refined"
     axes = jm.refined(result, len(dataset.train.targets))
+    common_values = {name: [value for value in axis if value in result[name]] for name, axis in axes.items()}
+    if all(common_values.values()) and not (folder / "results.nc").exists():
+        # What both grids have is not trained again.
+        jm.save(result.sel(common_values), folder)
     print(f"refining: {', '.join(f'{name} {axis[0]:g} to {axis[-1]:g}' for name, axis in axes.items())}")
     ordered = {"learning_rate": axes["learning_rate"], "batch_size": axes["batch_size"]} | axes
     folder.mkdir(exist_ok=True)

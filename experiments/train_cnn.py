@@ -42,7 +42,13 @@ def main() -> None:
         if options.resume and saved.is_finished():
             finish(options)
             return
-        common.make_output_dir(options.output_dir)
+    with common.output_dir_held(options.output_dir, options.wait):
+        run(options, saved)
+
+
+def run(options: Options, saved: SavedRuns) -> None:
+    """Trains, draws and reports, unless the output folder holds that already."""
+    with common.usage_errors():
         dataset = options.load()
         model, optimizer, num_steps = build(options, dataset)
         for seed in {options.seed, options.seed + options.members - 1}:

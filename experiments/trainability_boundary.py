@@ -7,6 +7,7 @@ interrupted sequence continues with --resume and ends with the same numbers. Ano
 or --overwrite.
 """
 
+import contextlib
 import dataclasses
 import functools
 import sys
@@ -37,8 +38,13 @@ def main() -> None:
             return
         options.check()
         runs = boundary.grid(options.axes, options.window(), options.resolution)
-        if not options.dry_run:
-            common.make_output_dir(options.output_dir)
+    with contextlib.nullcontext() if options.dry_run else common.output_dir_held(options.output_dir, options.wait):
+        run(options, runs)
+
+
+def run(options: Options, runs: dict) -> None:
+    """Trains and draws the pictures, or with --dry-run says how much work that is."""
+    with common.usage_errors():
         dataset = boundary.averaged(options.load())
         model = boundary.TanhNetwork(options.hidden_size, len(dataset.class_names))
         arguments: dict = dict(

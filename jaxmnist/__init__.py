@@ -42,7 +42,6 @@ if TYPE_CHECKING:
     from jaxmnist.analysis.curves import at_budget as at_budget
     from jaxmnist.analysis.curves import curve_table as curve_table
     from jaxmnist.analysis.files import load_results as load_results
-    from jaxmnist.analysis.files import merge as merge
     from jaxmnist.analysis.files import save as save
     from jaxmnist.analysis.intervals import interval as interval
     from jaxmnist.analysis.noise import estimate_noise as estimate_noise
@@ -58,6 +57,7 @@ if TYPE_CHECKING:
     from jaxmnist.analysis.statistics import is_dead as is_dead
     from jaxmnist.analysis.statistics import refined as refined
     from jaxmnist.analysis.statistics import ties as ties
+    from jaxmnist.analysis.statistics import widened as widened
     from jaxmnist.analysis.targets import best_rates as best_rates
     from jaxmnist.analysis.targets import default_target as default_target
     from jaxmnist.analysis.targets import fit_scaling as fit_scaling
@@ -83,16 +83,17 @@ if TYPE_CHECKING:
     from jaxmnist.plots.scaling import target_maps as target_maps
     from jaxmnist.sweeps.halving import halve as halve
     from jaxmnist.sweeps.rerun import rerun as rerun
+    from jaxmnist.sweeps.shards import merge as merge
 
 # These bring xarray, pandas and matplotlib with them: seconds that only some need.
 _LATE = {
-    "analysis.files": ("load_results", "merge", "save"),
+    "analysis.files": ("load_results", "save"),
     "analysis.intervals": ("interval",),
     "analysis.noise": ("estimate_noise", "noise_scale_along_training"),
     "analysis.report": ("comparison", "comparison_table", "final_accuracies", "report"),
     "analysis.results": ("best", "best_of_each", "settings", "table"),
     "analysis.curves": ("at_budget", "curve_table"),
-    "analysis.statistics": ("is_dead", "refined", "ties"),
+    "analysis.statistics": ("is_dead", "refined", "ties", "widened"),
     "analysis.targets": ("best_rates", "default_target", "fit_scaling", "steps_to_target", "target_table"),
     "networks.classifier": ("Classifier", "load_model", "save_model"),
     "networks.pictures": ("read_digit",),
@@ -104,6 +105,7 @@ _LATE = {
     "plots.scaling": ("budget_maps", "noise_curve", "target_maps"),
     "sweeps.halving": ("halve",),
     "sweeps.rerun": ("rerun",),
+    "sweeps.shards": ("merge",),
 }
 _MODULES = {name: module for module, names in _LATE.items() for name in names}
 

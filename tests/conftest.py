@@ -6,7 +6,9 @@ import platform
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 # jax reads these variables when it is imported; workers and the scripts that tests start inherit them.
 if "PYTEST_XDIST_WORKER" not in os.environ:
@@ -50,6 +52,13 @@ def make_tiny() -> jm.Dataset:
     """Returns a data set of 47 / 13 / 23 images (no batch size divides them) of 4 classes."""
     names = ("a", "b", "c", "d")
     return jm.Dataset("tiny", names, make_split(47, 0), make_split(13, 1), make_split(23, 2))
+
+
+def mostly_slow(cases: Iterable, *fast: Any) -> list:
+    """Returns cases as parameters of a test, all but a few marked slow: the others differ in details from these."""
+    cases = list(cases)
+    assert set(fast) <= set(cases)
+    return [pytest.param(case, marks=() if case in fast else pytest.mark.slow) for case in cases]
 
 
 def run_on_devices(num_devices: int, program: str, *arguments: str) -> str:

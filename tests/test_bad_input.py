@@ -233,8 +233,9 @@ CASES = [
     *declared(jm.sweep, lambda: sweep_arguments(progress=False), num_evaluations=st.integers(3), memory=st.just(1e4)),
     *declared(jm.estimate, sweep_arguments, num_evaluations=st.integers(3), memory=st.just(1e4)),
     *declared(
-        jm.halve, lambda: sweep_arguments(factor=2), folder=NOT_A_PATH, progress=NOT_A_FLAG, memory=NOT_MEMORY,
-        num_evaluations=st.just(2), shard=st.just((1, 2)), record=st.just(("test",)), rungs=NOT_RUNGS,
+        jm.halve, lambda: sweep_arguments(factor=2), folder=NOT_A_PATH, wait=NOT_A_FLAG, progress=NOT_A_FLAG,
+        memory=NOT_MEMORY, num_evaluations=st.just(2), shard=st.just((1, 2)), record=st.just(("test",)),
+        rungs=NOT_RUNGS,
     ),
     *declared(jm.plan, lambda: dict(runs=RUNS), static=NOT_RECORD),
     *cases(

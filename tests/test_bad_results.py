@@ -199,6 +199,7 @@ CASES = [
     *declared(jm.fit_scaling, lambda: dict(batch_sizes=[1, 2, 3], steps=[3, 2, 1])),
     *declared(jm.is_dead, dict),
     *declared(jm.refined, with_result(num_train=47), result=RATES_AS_WORDS),
+    *declared(jm.widened, with_result(num_train=47), result=RATES_AS_WORDS),
     *declared(jm.heatmap, with_result(), split=st.just("train"), by=NO_METRIC, **NOT_A_GRID),
     *declared(jm.scatter, with_result(), split=st.just("train")),
     *declared(jm.accuracy_curve, with_result(), result=lacking("recorded_test_accuracy")),

@@ -44,7 +44,7 @@ sweep_module = importlib.import_module("jaxmnist.sweeps.sweep")
 def saving_always(monkeypatch):
     """States after each segment, results after each program."""
     monkeypatch.setattr(host_loop, "SECONDS_PER_CHECKPOINT", 0.0)
-    monkeypatch.setattr(sweep_module, "SECONDS_PER_REFRESH", 0.0)
+    monkeypatch.setattr("jaxmnist.sweeps.collector.SECONDS_PER_REFRESH", 0.0)
     monkeypatch.setattr(host_loop, "SECONDS_PER_CHECKPOINT", 0.0)
 
 
@@ -75,8 +75,9 @@ def test_a_sweep_whose_disk_is_full_loses_nothing(tiny, tmp_path, monkeypatch, t
     whole = sweep(tiny)
     written = fill_the_disk(monkeypatch, None)
     sweep(tiny, tmp_path / "all")
-    # Plan and description, three states of each program and its result, the first one's in results.nc, and all of it.
-    assert len(written) == 2 + 2 * 4 + 1 + 2
+    # The lock, plan and description, three states of each program and its result, the first one's in results.nc, and
+    # all of it.
+    assert len(written) == 1 + 2 + 2 * 4 + 1 + 2
     finished_before = -1
     for after in range(len(written)):
         folder = tmp_path / str(after)

@@ -13,12 +13,13 @@ import numpy as np
 import optax
 import pytest
 import xarray as xr
+from locks_for_tests import held_elsewhere, is_held
 from PIL import Image
 from results_for_tests import make_result
 from scripts_for_tests import DATASET, EXPERIMENTS
 
 import jaxmnist as jm
-from jaxmnist.host import files
+from jaxmnist.host import files, lock
 from jaxmnist.host import loop as host_loop
 from jaxmnist.host.checkpoints import Checkpoints, saved_states
 from jaxmnist.networks import run, spreading
@@ -98,7 +99,7 @@ def make_classifier():
 def write(tiny, monkeypatch, capsys, many_segments):
     """A function that lets one of `FUNCTIONS` or `SCRIPTS` write into a folder, saving its states all the time."""
     monkeypatch.setattr(host_loop, "SECONDS_PER_CHECKPOINT", 0.0)
-    monkeypatch.setattr(sweep_module, "SECONDS_PER_REFRESH", 0.0)
+    monkeypatch.setattr("jaxmnist.sweeps.collector.SECONDS_PER_REFRESH", 0.0)
     monkeypatch.setattr(host_loop, "SECONDS_PER_CHECKPOINT", 0.0)
     monkeypatch.syspath_prepend(EXPERIMENTS)
     monkeypatch.setattr(importlib.import_module("common").DataOptions, "load", lambda options: DATASET)
@@ -186,6 +187,28 @@ def files_below(folder: Path) -> dict[str, bytes]:
         for path in sorted(folder.rglob("*"))
         if path.is_file() or path.is_symlink()
     }
+
+
+TRAINING = ("sweep", "halve", "train_run", *all_but("sweep_grid halving", "accuracy_vs_steps comparing"))
+
+
+@pytest.mark.parametrize("what", TRAINING)
+def test_what_trains_keeps_others_out_of_its_folder(tmp_path, write, refusal, monkeypatch, what):
+    place = tmp_path / "checkpoints" / "seed_0" if what == "train_run" else tmp_path
+    mine = [] if what in FUNCTIONS else ["--overwrite"]
+    with held_elsewhere(place):
+        assert " is in use by process " in (sentence := refusal(what, tmp_path, *mine))
+        assert ("wait=True" if what in FUNCTIONS else "give --wait to wait for it") in sentence
+        assert set(files_below(tmp_path)) == {(place / lock.FILE_NAME).relative_to(tmp_path).as_posix()}
+
+    def replace(source, target, real=os.replace):
+        assert is_held(place), f"{target} was written while others may write there"
+        real(source, target)
+
+    with monkeypatch.context() as context:
+        context.setattr(files.os, "replace", replace)
+        write(what, tmp_path)
+    assert files_below(tmp_path) and not list(tmp_path.rglob(lock.FILE_NAME))
 
 
 @pytest.mark.parametrize("what", [*FUNCTIONS, *all_but("sweep_grid halving", "accuracy_vs_steps comparing")])

@@ -173,6 +173,7 @@ def test_every_argument_of_every_public_function_is_declared(name):
     assert set(getattr(function, "kinds", {})) == named
 
 
+@pytest.mark.slow
 def test_every_public_name_has_a_type(tmp_path):
     """Editors resolve a name as the type checker does."""
     program = tmp_path / "names.py"

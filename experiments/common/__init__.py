@@ -11,6 +11,7 @@ from .folders import claim_files as claim_files
 from .folders import figure_names as figure_names
 from .folders import files_in as files_in
 from .folders import make_output_dir as make_output_dir
+from .folders import output_dir_held as output_dir_held
 from .folders import save_figure as save_figure
 from .options import DEFAULT_MOMENTUM as DEFAULT_MOMENTUM
 from .options import DataOptions as DataOptions

@@ -10,7 +10,7 @@ from jaxmnist.studies import output
 
 CONFIG_NAME = "config.json"
 # Options that concern one call, and not what is trained.
-OPTIONS_OF_ONE_CALL = frozenset({"resume", "plot_only", "dry_run", "output_dir", "overwrite"})
+OPTIONS_OF_ONE_CALL = frozenset({"resume", "plot_only", "dry_run", "output_dir", "overwrite", "wait", "shard"})
 Options = TypeVar("Options")
 
 
@@ -36,8 +36,10 @@ def load_config(options: type[Options], folder: Path) -> Options:
     """
     path = folder / CONFIG_NAME
     hints = typing.get_type_hints(options, include_extras=True)
+    # Earlier versions saved the shard as well.
+    saved = {name: hints[name] for name in hints if name not in OPTIONS_OF_ONE_CALL or name == "shard"}
     try:
-        config = output.read_options(path, {name: hints[name] for name in hints if name not in OPTIONS_OF_ONE_CALL})
+        config = output.read_options(path, saved)
         data_dir = config["data_dir"] and Path(config["data_dir"])
         return options(**config | {"data_dir": data_dir, "output_dir": folder, "resume": folder})
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:

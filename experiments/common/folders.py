@@ -1,18 +1,21 @@
-"""The output folder of a script: how it begins there, and how figures are saved."""
+"""The output folder of a script: who uses it, how the script begins there, and how figures are saved."""
 
+import contextlib
 import dataclasses
 import os
 import shlex
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import jaxmnist as jm
 from jaxmnist.studies import output
 
 from .config import CONFIG_NAME, OPTIONS_OF_ONE_CALL, load_config, resolved, save_config
+from .program import usage_errors
 
 RESULTS = ("results.nc", "results.csv")
 OTHER_FOLDER = "give --overwrite to replace it, or another --output-dir"
+WAIT = "give --wait to wait for it, or another --output-dir"
 save_figure = output.write_figure
 
 
@@ -76,9 +79,10 @@ def check_begun(options, dataset: jm.Dataset, is_interrupted: bool) -> None:
             f"or {OTHER_FOLDER}"
         )
     given = resolved(options, dataset)
+    ignored = OPTIONS_OF_ONE_CALL | given.grows_from(saved)
     for field in dataclasses.fields(options):
         found, value = getattr(saved, field.name), getattr(given, field.name)
-        if field.name not in OPTIONS_OF_ONE_CALL and found != value:
+        if field.name not in ignored and found != value:
             raise ValueError(
                 f"output_dir {folder} holds a training that was begun with {field.name} {found}, not {value}; "
                 f"{OTHER_FOLDER}"
@@ -99,6 +103,20 @@ def files_in(places: Iterable[Path], names: Iterable[str]) -> list[Path]:
 def figure_names(*names: str) -> tuple[str, ...]:
     """Returns the names of the files that `save_figure` writes."""
     return tuple(f"{name}{kind}" for name in names for kind in output.METADATA)
+
+
+@contextlib.contextmanager
+def output_dir_held(folder: Path, wait: bool) -> Iterator[None]:
+    """Creates the output folder, and keeps other programs out of it while the block runs.
+
+    If that is impossible, or another program uses it and the script was not told to wait, one sentence and exit status
+    2 end the script.
+    """
+    with contextlib.ExitStack() as stack:
+        with usage_errors():
+            make_output_dir(folder)
+            stack.enter_context(output.hold(folder, wait, WAIT))
+        yield
 
 
 def make_output_dir(folder: Path) -> None:

@@ -6,7 +6,7 @@ import math
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import flax.linen as nn
 import optax
@@ -45,11 +45,17 @@ class DataOptions:
 class RunOptions(DataOptions):
     overwrite: bool = False
     """Replace the files in the output folder that have the names this script uses. Without it, a training that was
-    begun with the same options is continued, and anything else is an error."""
+    begun with the same options is continued, a sweep grows, and anything else is an error."""
     resume: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
     """Continue the interrupted training in this output folder, with the options saved there."""
+    wait: bool = False
+    """Wait while another program uses the output folder. Without it, that is an error."""
     plot_only: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
     """Draw the figures of this output folder again from the files in it, without training."""
+
+    def grows_from(self, begun: Any) -> set[str]:
+        """Returns the options in which a training differs from the one that was begun, and only adds to it."""
+        return set()
 
 
 @dataclasses.dataclass(frozen=True)

@@ -3,7 +3,7 @@
 import dataclasses
 import re
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 import tyro
@@ -39,8 +39,14 @@ class Options(TrainingOptions):
     of half a point that every batch size reaches."""
     noise_scale: bool = False
     """Measure the gradient noise scale along the training of the chosen setting; needs --num-evaluations above 1."""
+    widen: bool = False
+    """Afterwards, as long as the best setting lies on an edge of the grid, sweep further values beyond it, at most four
+    times."""
     refine: bool = False
     """Afterwards sweep a finer grid around the best setting, into the subfolder refined of the output folder."""
+    keep_states: bool = False
+    """Keep the states that all runs have reached, in the subfolder states, so that the same command with a larger
+    --num-steps goes on from there; --dry-run says how large they are."""
     halving: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None
     """Prune: at each rung keep one in this many settings, those with the best mean validation accuracy over seeds."""
     rungs: Annotated[tuple[int, ...] | None, tyro.conf.arg(metavar="STEPS...")] = None
@@ -52,7 +58,8 @@ class Options(TrainingOptions):
     """Train on the Ray cluster with this address; without an address, start one on this machine (needs the extra
     distributed)."""
     shard: Annotated[str | None, tyro.conf.arg(metavar="I/N")] = None
-    """Train part I of N of the sweep, into a folder of its own; jaxmnist.merge combines the parts' results.nc."""
+    """Train part I of N of the sweep. All parts can have the same output folder, at the same time: each has a subfolder
+    of its own there, and the last one to end writes the results of all."""
     output_dir: Annotated[Path, tyro.conf.arg(metavar="DIR")] = Path("results/sweep_grid")
     """Folder for results and figures."""
     dry_run: bool = False
@@ -87,6 +94,20 @@ class Options(TrainingOptions):
         """Returns the numbers of steps and evaluations."""
         return dict(num_steps=self.num_steps, num_evaluations=self.num_evaluations)
 
+    def grows_from(self, begun: Any) -> set[str]:
+        """Returns the options by which the sweep that was begun grows: more values, more seeds, more steps."""
+        grown = {
+            name
+            for name in ("learning_rates", "batch_sizes")
+            if self.num_samples is None and set(getattr(begun, name)) <= set(getattr(self, name))
+        }
+        if begun.num_seeds <= self.num_seeds:
+            grown.add("num_seeds")
+        if begun.keep_states and begun.num_steps <= self.num_steps and self.num_evaluations == 1:
+            grown.add("num_steps")
+        # These come after the sweep, and leave its runs as they are.
+        return grown | {"widen", "refine", "keep_states", "target", "noise_scale", "memory", "ray"}
+
     def check(self) -> None:
         """Raises ValueError if an option by itself, or two together, make no sense."""
         part = self.part()
@@ -104,8 +125,15 @@ class Options(TrainingOptions):
             raise ValueError(f"target is {self.target}; an accuracy between 0 and 1 is needed")
         if self.noise_scale and (self.num_evaluations == 1 or self.num_samples is not None or part is not None):
             raise ValueError("noise_scale needs a whole grid and num_evaluations above 1, since it is measured there")
-        if self.refine and (self.num_samples is not None or part is not None):
-            raise ValueError("refine needs a whole grid; it goes with neither num_samples nor shard")
+        if self.overwrite and part is not None:
+            raise ValueError("overwrite goes without shard, since other shards may be writing into the same folder")
+        for name in ("widen", "refine"):
+            if getattr(self, name) and (self.num_samples is not None or part is not None):
+                raise ValueError(f"{name} needs a whole grid; it goes with neither num_samples nor shard")
+        if self.widen and self.halving is not None:
+            raise ValueError("widen goes without halving, whose rungs begin with all runs")
+        if self.keep_states and (self.halving is not None or self.ray is not None):
+            raise ValueError("keep_states goes with neither halving nor ray, whose runs end elsewhere")
 
 
 PRETTY = dict(

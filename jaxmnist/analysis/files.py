@@ -1,19 +1,16 @@
 """Results in files: writing is atomic; reading a file from a stranger executes nothing and reads no other file."""
 
 import os
-import re
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import xarray as xr
 
 from jaxmnist.analysis.arguments import IsResult, check_result
-from jaxmnist.analysis.results import hyperparameters, label, table
-from jaxmnist.checks import PATH, Where, checked_by, is_sequence, reason, shown
+from jaxmnist.analysis.results import table
+from jaxmnist.checks import PATH, checked_by, reason
 from jaxmnist.host.files import (
     FORMAT,
-    NOT_COMPARED,
     check_checksum,
     check_folder,
     check_format,
@@ -52,63 +49,8 @@ def save(result: xr.Dataset, folder: str | os.PathLike) -> None:
 def write(result: xr.Dataset, folder: str | os.PathLike) -> None:
     """Writes `results.nc` into a folder, atomically."""
     # By way of memory, since HDF5 itself crashes the process, some time later, if the disk is full.
-    content = with_checksum(result.to_netcdf(engine="h5netcdf"))
+    content = with_checksum(bytes(result.to_netcdf(engine="h5netcdf")))
     write_atomically(Path(folder) / FILE_NAME, lambda path: Path(path).write_bytes(content))
-
-
-def _are_files(value: object) -> bool:
-    return is_sequence(value) and all(map(PATH.accepts, value))
-
-
-@checked_by(files=Where("a sequence of files or folders", _are_files))
-def merge(files: Sequence[str | os.PathLike]) -> xr.Dataset:
-    """Returns the result of a whole sweep from those of its shards.
-
-    Args:
-      files: each shard's `results.nc`, or the folder that holds it, in any order.
-
-    Raises:
-      ValueError: a shard is missing, given twice or not finished, or the shards are not of one sweep.
-    """
-    paths = [Path(file) for file in files]
-    for path in paths:
-        # The folder of a mistyped file may hold a result that nobody has asked for.
-        if path.name != FILE_NAME and not path.is_dir():
-            raise ValueError(f"files hold {path}, which is neither a folder nor a {FILE_NAME}")
-    parts = [load_results(path if path.is_dir() else path.parent) for path in paths]
-    if not parts:
-        raise ValueError("merge() needs the files of the shards")
-    first = parts[0].attrs
-    found: dict[str, Path] = {}
-    for path, part in zip(paths, parts, strict=True):
-        shard = part.attrs.get("shard")
-        if shard is None or "finished" in part:
-            raise ValueError(f"{path} is not {'a shard' if shard is None else 'finished'}")
-        if shard in found:
-            raise ValueError(f"{path} and {found[shard]} are both the shard {shard}")
-        found[shard] = path
-        for name in set(first) - NOT_COMPARED - {"shard"}:
-            if part.attrs.get(name) != first[name]:
-                raise ValueError(f"{path} and {paths[0]} are not of one sweep: {name} differs")
-    num_shards = _num_shards(first["shard"])
-    missing = [f"{i}/{num_shards}" for i in range(1, num_shards + 1) if f"{i}/{num_shards}" not in found]
-    if missing:
-        raise ValueError(f"shards are missing: {', '.join(missing)}")
-    whole = xr.concat(parts, "run", combine_attrs="override").sortby("row")
-    if not np.array_equal(whole["row"], np.arange(first["num_runs"])):
-        raise ValueError("the shards do not hold each run once")
-    runs = {name: whole[name].values for name in hyperparameters(parts[0])}
-    values = {str(name): array.values for name, array in whole.data_vars.items()}
-    steps = whole["step"].values.tolist() if "step" in whole else ()
-    attrs = {name: value for name, value in first.items() if name not in ("shard", "plan_crc32", "axes")}
-    return label(runs, values, steps, attrs)
-
-
-def _num_shards(shard: object) -> int:
-    found = re.fullmatch(r"\d{1,9}/(\d{1,9})", str(shard))
-    if not found:
-        raise ValueError(f"the shard {shown(shard)} is not I/N, such as 3/16")
-    return int(found[1])
 
 
 @checked_by(folder=PATH)

@@ -6,6 +6,7 @@ Shapes: S settings.
 """
 
 import math
+from collections.abc import Callable
 from types import SimpleNamespace
 
 import numpy as np
@@ -126,34 +127,83 @@ def refined(result: xr.Dataset, num_train: int, by: str | None = None, largest: 
     Raises:
       ValueError: no setting can be chosen, the result is not a grid, or some of its values are not numbers.
     """
-    chosen = results.best(result, *judged(result, by, largest))
-    for name in results.hyperparameters(result):
-        if result[name].dtype.kind not in "iuf":
-            raise ValueError(
-                f"result has values of {name} that are not numbers, so there is nothing between them to refine"
-            )
-    if chosen is None or "run" in result.dims:
-        raise ValueError("refined() needs a grid with at least one setting of which no run diverged")
     axes = {}
-    for name, value in chosen.setting.items():
+    for name, value in _best_of_grid("refined", result, by, largest).setting.items():
         values = np.unique(result[name].values.astype(np.float64))
         if len(values) == 1:
             axes[name] = [value]
             continue
-        logarithmic = values[0] > 0 and gap_ratio(np.log(values)) < gap_ratio(values)
-        scale, back = (np.log, np.exp) if logarithmic else (np.asarray, np.asarray)
+        scale, back = _scale(values)
         points = scale(values)
         place = int(np.argmin(np.abs(values - value)))
         below = points[place] - points[place - 1] if place > 0 else points[place + 1] - points[place]
         above = points[place + 1] - points[place] if place + 1 < len(points) else points[place] - points[place - 1]
         finer = back(np.linspace(points[place] - below, points[place] + above, len(points)))
-        if name == "batch_size":
-            whole = np.unique(np.clip(np.round(finer), 1, num_train).astype(int))
-            axes[name] = whole.tolist()
-        else:
-            finer = np.unique(np.maximum(finer, 0.0)) if values[0] >= 0 else finer
-            axes[name] = [float(f"{number:.6g}") for number in finer]
+        axes[name] = _allowed(result[name], finer, num_train)
     return axes
+
+
+@checked_by(check_by, result=results.CHOSEN, num_train=Whole(1), by=BY, largest=LARGEST)
+def widened(result: xr.Dataset, num_train: int, by: str | None = None, largest: bool | None = None) -> dict[str, list]:
+    """Returns the axes of a grid, extended by half as many values beyond each edge that the best setting lies on.
+
+    An axis whose best value is on no edge stays as it is, and so does one that cannot be extended: a batch size lies
+    from 1 to `num_train`, and what has no negative value gets none. Axes stay linear or logarithmic.
+
+    Args:
+      result: of a grid.
+      num_train: number of training images, the largest possible batch size.
+      by: the metric to choose by, as for `jm.settings`.
+      largest: whether its largest value is the best, as for `jm.settings`.
+
+    Raises:
+      ValueError: no setting can be chosen, the result is not a grid, or some of its values are not numbers.
+    """
+    chosen = _best_of_grid("widened", result, by, largest)
+    axes = {}
+    for name, value in chosen.setting.items():
+        axes[name] = result[name].values.tolist()
+        if name in chosen.edges:
+            values = np.unique(result[name].values.astype(np.float64))
+            scale, back = _scale(values)
+            points, beyond = scale(values), np.arange(1, len(values) // 2 + 1)
+            is_first = value == values[0]
+            end, gap = (points[0], points[0] - points[1]) if is_first else (points[-1], points[-1] - points[-2])
+            axes[name] = sorted({*axes[name], *_allowed(result[name], back(end + gap * beyond), num_train)})
+    return axes
+
+
+def _best_of_grid(function: str, result: xr.Dataset, by: str | None, largest: bool | None) -> results.Best:
+    """Returns the best setting of a grid of numbers.
+
+    Raises:
+      ValueError: the result is something else, or no setting can be chosen.
+    """
+    chosen = results.best(result, *judged(result, by, largest))
+    for name in results.hyperparameters(result):
+        if result[name].dtype.kind not in "iuf":
+            raise ValueError(
+                f"result has values of {name} that are not numbers; {function}() needs numbers, between and beyond "
+                "which there are others"
+            )
+    if chosen is None or "run" in result.dims:
+        raise ValueError(f"{function}() needs a grid with at least one setting of which no run diverged")
+    return chosen
+
+
+def _scale(values: np.ndarray) -> tuple[Callable, Callable]:
+    """Returns the scale on which values are at least as evenly spaced, the logarithm or none, and its inverse."""
+    logarithmic = values[0] > 0 and gap_ratio(np.log(values)) <= gap_ratio(values)
+    return (np.log, np.exp) if logarithmic else (np.asarray, np.asarray)
+
+
+def _allowed(axis: xr.DataArray, points: np.ndarray, num_train: int) -> list:
+    """Returns ascending points as values of an axis: whole ones stay whole, positive ones positive."""
+    least = axis.values.min()
+    if axis.dtype.kind in "iu":
+        high = num_train if axis.name == "batch_size" else np.inf
+        return np.unique(np.clip(np.round(points), min(least, 1), high).astype(int)).tolist()
+    return [float(f"{number:.6g}") for number in np.unique(np.maximum(points, 0.0 if least >= 0 else -np.inf))]
 
 
 def gap_ratio(points: np.ndarray) -> float:

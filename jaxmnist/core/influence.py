@@ -14,7 +14,7 @@ from jaxmnist.core.inputs import random_key
 from jaxmnist.core.model import Model
 
 BATCH_SIZE = 4
-# Compiled in a hurry, as it is run two or three times.
+# Compiled in a hurry, as it is called two or three times.
 FAST_COMPILATION: dict[str, Any] = {"xla_backend_optimization_level": 0}
 
 
@@ -31,6 +31,8 @@ def rows_interact(model: Model, example: jax.ShapeDtypeStruct) -> Interaction:
     Found out by trying: the last example is replaced, first by another one and then, if inputs are floats, by nan,
     which no arithmetic hides. Parameters are drawn at random, since initial ones may be zero.
 
+    Training and evaluation are one program: where they are alike, the compiler finds that out.
+
     Args:
       model: the model.
       example: shape and dtype of one example of a split, `[1, ...]`.
@@ -43,29 +45,38 @@ def rows_interact(model: Model, example: jax.ShapeDtypeStruct) -> Interaction:
     variables = _variables(model, batch[:1])
     calls = [(*variables, np.concatenate([batch[:-1], last[None]])) for last in lasts]
 
-    def in_training(params, state, inputs):
+    def apply(params, state, inputs):
         outputs, after = model.apply(params, state, inputs, training=True, key=random_key(0))
-        return outputs[:-1], after
+        evaluated, _ = model.apply(params, state, inputs, training=False, key=None)
+        return (outputs[:-1], after), evaluated[:-1]
 
-    def in_evaluation(params, state, inputs):
-        return model.apply(params, state, inputs, training=False, key=None)[0][:-1]
-
-    return Interaction(_differs(in_training, calls), _differs(in_evaluation, calls))
+    return Interaction(*_differences(apply, calls))
 
 
 def _variables(model: Model, inputs: np.ndarray) -> tuple[Any, Any]:
-    """Returns initial parameters, moved by a tenth of a normal variable, and the initial state."""
+    """Returns parameters and the initial state.
+
+    Kernels are drawn here, since their initialisers take longest to compile, such that deep networks neither blow up
+    nor forget what they were given. Biases and scales are near the initial ones.
+    """
 
     def begin(inputs):
-        return model.init(random_key(0), inputs)
+        params, state = model.init(random_key(0), inputs)
+        return jax.tree.map(lambda leaf: jnp.zeros((), leaf.dtype) if _is_kernel(leaf) else leaf, params), state
 
-    params, state = jax.jit(begin)(inputs)
+    shapes, _ = jax.eval_shape(model.init, random_key(0), inputs)
+    initial, state = _compiled(begin, inputs)(inputs)
     generator = np.random.default_rng(0)
 
-    def moved(leaf):
-        return leaf + (0.1 * generator.standard_normal(leaf.shape, np.float32)).astype(leaf.dtype)
+    def drawn(shape, initial):
+        std = (2 * min(shape.shape) / max(shape.size, 1)) ** 0.5 if _is_kernel(shape) else 0.1
+        return (np.asarray(initial) + std * generator.standard_normal(shape.shape)).astype(shape.dtype)
 
-    return jax.tree.map(moved, params), state
+    return jax.tree.map(drawn, shapes, initial), state
+
+
+def _is_kernel(leaf: Any) -> bool:
+    return sum(extent > 1 for extent in leaf.shape) > 1
 
 
 def examples_interact(function: Callable, arrays: tuple[np.ndarray, ...], leading: tuple = ()) -> bool:
@@ -79,14 +90,19 @@ def examples_interact(function: Callable, arrays: tuple[np.ndarray, ...], leadin
       leading: arguments before the arrays.
     """
     batches = [tuple(np.concatenate([array[:-2], array[[place]]]) for array in arrays) for place in (-2, -1)]
-    return _differs(lambda *given: function(*given)[:-1], [(*leading, *batch) for batch in batches])
+    calls = [(*leading, *batch) for batch in batches]
+    return any(_differences(lambda *given: (function(*given)[:-1],), calls))
 
 
-def _differs(function: Callable, calls: list[tuple]) -> bool:
-    """Returns whether a function gives something else in one of several calls, with arguments of the same shapes."""
-    compiled = jax.jit(function).lower(*calls[0]).compile(FAST_COMPILATION if jax.default_backend() == "cpu" else None)
+def _differences(function: Callable, calls: list[tuple]) -> list[bool]:
+    """Returns whether each output of a function differs between calls with arguments of the same shapes."""
+    compiled = _compiled(function, *calls[0])
     first, *others = (jax.tree.map(np.asarray, compiled(*jax.tree.map(jnp.asarray, given))) for given in calls)
-    return any(not _equal(first, other) for other in others)
+    return [any(not _equal(output, other[place]) for other in others) for place, output in enumerate(first)]
+
+
+def _compiled(function: Callable, *given: Any) -> Callable:
+    return jax.jit(function).lower(*given).compile(FAST_COMPILATION if jax.default_backend() == "cpu" else None)
 
 
 def _equal(some, others) -> bool:

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from jaxmnist.checks import FUNCTION, PATH, SEED, Whole, checked_by
+from jaxmnist.checks import FLAG, FUNCTION, PATH, SEED, Whole, checked_by
 from jaxmnist.core import losses, optimizers, training
 from jaxmnist.core.arguments import AUGMENTATION, METRICS, MODEL, TRANSFORMATION
 from jaxmnist.core.losses import Loss
@@ -28,6 +28,7 @@ from jaxmnist.data.dataset import DATASET, Dataset, Split
 from jaxmnist.data.order import example_order
 from jaxmnist.host.checkpoints import Checkpoints
 from jaxmnist.host.interrupts import defer_interrupt
+from jaxmnist.host.lock import hold
 from jaxmnist.host.loop import run_segments
 from jaxmnist.networks import spreading
 from jaxmnist.sweeps.configure import Configured
@@ -38,8 +39,8 @@ STEPS_PER_SEGMENT = 10
 
 @checked_by(
     model=MODEL, optimizer=TRANSFORMATION, dataset=DATASET, seed=SEED, batch_size=Whole(1), num_steps=Whole(1),
-    evaluation_steps=Whole(1), folder=PATH, loss=FUNCTION, metrics=METRICS, augment=AUGMENTATION,
-    evaluation_params=FUNCTION, report=FUNCTION, warn=FUNCTION,
+    evaluation_steps=Whole(1), folder=PATH, wait=FLAG, loss=FUNCTION, metrics=METRICS,
+    augment=AUGMENTATION, evaluation_params=FUNCTION, report=FUNCTION, warn=FUNCTION,
 )  # fmt: skip
 def train_run(
     model: ModelLike,
@@ -51,6 +52,7 @@ def train_run(
     num_steps: int,
     evaluation_steps: int,
     folder: Path,
+    wait: bool = False,
     loss: Loss = losses.cross_entropy,
     metrics: Mapping[str, Loss] | None = None,
     augment: training.Augmentation | None = None,
@@ -73,6 +75,7 @@ def train_run(
       num_steps: training steps.
       evaluation_steps: steps between evaluations; the first is before training, the last after it.
       folder: where the states are kept; this run's alone.
+      wait: whether to wait if another process or thread is using the folder, instead of raising an error.
       loss: as in `training.fit`.
       metrics: as in `training.evaluate`.
       augment: as in `training.fit`.
@@ -88,7 +91,7 @@ def train_run(
       trained; `evaluation_params(state.opt_state, state.params)` are those that were evaluated.
 
     Raises:
-      ValueError: the folder holds the state of another run.
+      ValueError: the folder is in use or holds the state of another run.
     """
     mesh = spreading.mesh_for(batch_size)
     validation = spreading.put(mesh, dataset.validation)
@@ -97,7 +100,6 @@ def train_run(
     measured = losses.measures(loss, metrics)
     configured = Configured(model, optimizer, loss, augment, measured, evaluation_params)
     description = _described(configured, dataset) | {"seed": int(seed), "batch_size": int(batch_size)}
-    begin = time.monotonic()
 
     def check_notes(notes):
         known = notes if isinstance(notes, dict) else {}  # an earlier version recorded the rows alone
@@ -116,13 +118,13 @@ def train_run(
             row |= {f"{name}_{metric}": float(value) for metric, value in found._asdict().items()}
         rows.append(row)
 
-    with defer_interrupt() as is_interrupted, Checkpoints(folder) as checkpoints:
+    with hold(folder, wait), defer_interrupt() as is_interrupted, Checkpoints(folder) as checkpoints:
+        begin = time.monotonic()
         state = spreading.put(mesh, init_state(model, optimizer, seed, dataset.train.inputs))
         saved = checkpoints.restore(state, warn, check_notes)
         if saved is not None:
             _, state, notes = saved
-            rows[:] = notes["rows"]
-            begin = time.monotonic() - rows[-1]["seconds"]
+            rows[:], begin = notes["rows"], time.monotonic() - notes["rows"][-1]["seconds"]
         fit = functools.partial(spreading.fit, mesh, configured)
         reached = run_segments(
             _segments(fit, state, spreading.put(mesh, dataset.train), order, (num_steps, evaluation_steps)),

@@ -1,4 +1,4 @@
-"""The output folder of a program: its options, what it resumes from, whose files are in it, and how files are written.
+"""The output folder of a program: who uses it, its options, what it resumes from, whose files are in it, how to write.
 
 Programs such as those in `experiments/` write into a folder that a person may use for other things as well. Only what
 jaxmnist wrote is removed or replaced there, unless the person asks for more.
@@ -27,6 +27,7 @@ from jaxmnist.host.files import (
     write_text,
 )
 from jaxmnist.host.files import is_ours as is_ours
+from jaxmnist.host.lock import hold as hold
 from jaxmnist.networks import report
 from jaxmnist.networks.model_files import check_model, remove_model
 from jaxmnist.sweeps.folder import SweepFolder, is_begun, is_unfinished

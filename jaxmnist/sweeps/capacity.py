@@ -7,9 +7,10 @@ import jax
 import numpy as np
 
 from jaxmnist.data.dataset import SPLIT_NAMES
-from jaxmnist.sweeps.job import Job, static_values
+from jaxmnist.sweeps.job import Job
 from jaxmnist.sweeps.runs import hyperparameter_names
 from jaxmnist.sweeps.sizes import CACHE_BYTES, activation_room, sizes
+from jaxmnist.sweeps.trials import static_values
 
 # States before and after a segment, with gradients and updates in between; measured on CPU.
 COPIES_OF_STATES = 3

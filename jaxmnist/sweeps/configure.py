@@ -154,3 +154,11 @@ def configure(setup: Setup, values: Mapping) -> Configured:
         measured=measured,
         evaluation_params=setup.evaluation_params,
     )
+
+
+def called(optimizer) -> str:
+    """Returns what an optimizer factory is called, the same in every process."""
+    if isinstance(optimizer, functools.partial):
+        given = [*map(str, optimizer.args), *(f"{name}={value}" for name, value in optimizer.keywords.items())]
+        return f"{called(optimizer.func)}({', '.join(given)})"
+    return getattr(optimizer, "__name__", type(optimizer).__name__)

@@ -26,11 +26,12 @@ from jaxmnist.host.devices import available
 from jaxmnist.sweeps import planning, programs
 from jaxmnist.sweeps.arguments import MEMORY, TRAINED, check_evaluations
 from jaxmnist.sweeps.configure import configure, make_setup, precision
-from jaxmnist.sweeps.job import Job, make_job, shapes
+from jaxmnist.sweeps.job import Job, make_job
 from jaxmnist.sweeps.running import Data, put
 from jaxmnist.sweeps.runs import Runs, hyperparameter_names
 from jaxmnist.sweeps.sizes import step_flops
 from jaxmnist.sweeps.sweep import plan
+from jaxmnist.sweeps.trials import shapes
 
 
 class Cost(NamedTuple):
@@ -41,6 +42,7 @@ class Cost(NamedTuple):
       num_programs: programs, which run one after another.
       num_compilations: programs that have to be compiled.
       memory: peak bytes of data, states and compiled programs.
+      state_bytes: of the states of all runs, which `keep_states` writes.
       useful_flops: floating-point operations of the training steps on real examples.
       padding: padded over useful work, at least 1.
       seconds: compilation, training and evaluation, from a few steps of each program that was compiled.
@@ -50,6 +52,7 @@ class Cost(NamedTuple):
     num_programs: int
     num_compilations: int
     memory: int
+    state_bytes: int
     useful_flops: float
     padding: float
     seconds: float
@@ -59,6 +62,7 @@ class Cost(NamedTuple):
             f"runs: {self.num_runs}\n"
             f"programs: {self.num_programs}, of which {self.num_compilations} are compiled\n"
             f"memory: {self.memory / 2**20:.0f} MiB\n"
+            f"states of all runs, if they are kept: {self.state_bytes / 2**20:.1f} MiB\n"
             f"FLOPs: {self.useful_flops:.3g} in training steps ({self.padding:.2f}x that with padding), "
             "evaluation not counted\n"
             f"time: about {self.seconds:.0f} s, from a few steps of each compiled program"
@@ -97,13 +101,13 @@ def _estimate(job: Job, memory: float | None) -> Cost:
     data, dataset = put(mesh, job.dataset), job.dataset
     kinds = Counter(_kind(program) for program in planned)
     examples = {_kind(program): program for program in planned}
-    seconds = 0.0
-    peak = 0
+    seconds, peak, kept = 0.0, 0, 0
     for kind, count in kinds.items():
         program = planning.filled(examples[kind], mesh.size)
-        compilation_s, each_s, program_bytes = _try(job, program, data, mesh)
+        compilation_s, each_s, state_bytes, other_bytes = _try(job, program, data, mesh)
         seconds += compilation_s + count * each_s
-        peak = max(peak, program_bytes)
+        peak = max(peak, state_bytes + other_bytes)
+        kept += count * state_bytes
     splits = dataset.train, dataset.validation, dataset.test
     held = sum(np.asarray(array).nbytes for split in splits for array in split)
     useful = job.num_steps * float(np.sum(job.arrays["batch_size"], dtype=np.float64))
@@ -112,6 +116,7 @@ def _estimate(job: Job, memory: float | None) -> Cost:
         num_programs=len(planned),
         num_compilations=len(kinds),
         memory=held + peak,
+        state_bytes=kept,
         useful_flops=useful * _flops_per_example(job),
         padding=planning.padding(planned),
         seconds=seconds,
@@ -122,8 +127,8 @@ def _kind(program: planning.Program) -> tuple:
     return program.padded_batch_sizes, program.at_once, program.rows.shape, program.static
 
 
-def _try(job: Job, program: planning.Program, data: Data, mesh: Mesh) -> tuple[float, float, int]:
-    """Returns the seconds of compilation, the seconds of one program after it, and its peak bytes."""
+def _try(job: Job, program: planning.Program, data: Data, mesh: Mesh) -> tuple[float, float, int, int]:
+    """Returns the seconds of compilation, those of one program after it, the bytes of its states, and other bytes."""
     spec = programs.ProgramSpec(job.setup, program.static, mesh)
     inputs = programs.make_inputs(spec, job.arrays, program)
     begin = time.perf_counter()
@@ -154,7 +159,7 @@ def _try(job: Job, program: planning.Program, data: Data, mesh: Mesh) -> tuple[f
     analyses = [compiled.memory_analysis() for compiled in (advance, *evaluate.values())]
     temporary = max(analysis.temp_size_in_bytes for analysis in analyses if analysis is not None)
     # One window is made while another is in use.
-    return compilation_s, each_s, state_bytes + 2 * window.nbytes + mesh.size * temporary
+    return compilation_s, each_s, state_bytes, 2 * window.nbytes + mesh.size * temporary
 
 
 def _flops_per_example(job: Job) -> float:

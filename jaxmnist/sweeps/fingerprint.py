@@ -3,7 +3,7 @@
 import hashlib
 import re
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -22,10 +22,10 @@ IGNORED = re.compile(r"name|.*debug_info|.*source_info|.*_thunk|.*_fun|fwd|bwd|.
 
 # These are recorded as numbers that mean nothing to a reader; messages use these words instead.
 CHECKSUMS = {
-    "inputs_crc32": "inputs",
-    "targets_crc32": "targets",
-    "computation_sha256": "computation, as the model, the loss and the optimizer make it up,",
-    "plan_crc32": "plan",
+    "inputs_crc32": "inputs differ",
+    "targets_crc32": "targets differ",
+    "computation_sha256": "computation, as the model, the loss and the optimizer make it up, differs",
+    "plan_crc32": "plan differs",
 }
 
 
@@ -97,6 +97,11 @@ def digest(traced: core.ClosedJaxpr) -> str:
     return sha.hexdigest()
 
 
+def combined(digests: Iterable[str]) -> str:
+    """Returns the SHA-256 of the digests of several programs."""
+    return hashlib.sha256("".join(digests).encode()).hexdigest()
+
+
 def _add(write: Callable[[str | bytes], None], value: Any) -> None:
     """Writes a program, or a parameter of one of its operations, without names of variables and addresses."""
     if isinstance(value, core.ClosedJaxpr):
@@ -145,11 +150,10 @@ def _add_program(write: Callable[[str | bytes], None], program: core.Jaxpr) -> N
     use(program.outvars)
 
 
-def raise_if_different(what: str, saved: Mapping, given: Mapping) -> None:
-    """Raises ValueError if two descriptions differ in anything that either of them contains.
+def difference(saved: Mapping, given: Mapping) -> str | None:
+    """Returns words for the first difference of two descriptions, in anything that either of them contains, or None.
 
     Args:
-      what: words for what is described.
       saved: the description that was found.
       given: the description of what is asked for.
     """
@@ -160,12 +164,19 @@ def raise_if_different(what: str, saved: Mapping, given: Mapping) -> None:
         if name in NOT_COMPARED or found == value:
             continue
         if found is None and name in CHECKSUMS:
-            raise ValueError(
-                f"{what} was written by an earlier version, which did not record its {CHECKSUMS[name].split(',')[0]}, "
-                "so it may be a different one; choose another folder"
+            return (
+                f"record, written by an earlier version, does not include its {CHECKSUMS[name].split()[0].strip(',')}"
             )
-        difference = f"{CHECKSUMS[name]} differs" if name in CHECKSUMS else f"{name} is {found!r}, not {value!r}"
+        if name not in CHECKSUMS:
+            return f"{name} is {found!r}, not {value!r}"
         versions = [each.get("versions") for each in (saved, given)]
-        if name == "computation_sha256" and versions[0] != versions[1]:
-            difference += f"; it was traced by {versions[0]}"
-        raise ValueError(f"{what} is another one: its {difference}")
+        other = name == "computation_sha256" and versions[0] != versions[1]
+        return f"{CHECKSUMS[name]}; it was traced by {versions[0]}" if other else CHECKSUMS[name]
+    return None
+
+
+def raise_if_different(what: str, saved: Mapping, given: Mapping) -> None:
+    """Raises ValueError, with words for what is described, if two descriptions differ."""
+    found = difference(saved, given)
+    if found is not None:
+        raise ValueError(f"{what} is another one: its {found}")

@@ -1,15 +1,16 @@
 """What a sweep saves in its folder along the way, so that nothing is lost: plan, finished programs, the newest state.
 
 A folder holds `results.nc` and `results.csv`, updated along the way, and until the sweep has ended, a folder
-`progress` with what is needed to resume it. Every file is written atomically, and reading one executes nothing. Other
-files in these folders stay as they are.
+`progress` with what is needed to resume it. A folder `states` keeps the states that its runs have reached, if that is
+wanted, so that they can be trained for more steps. Every file is written atomically, and reading one executes nothing.
+Other files in these folders stay as they are.
 """
 
 import itertools
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -28,14 +29,42 @@ from jaxmnist.host.files import (
     write_text,
 )
 from jaxmnist.sweeps import planning
-from jaxmnist.sweeps.fingerprint import raise_if_different
+from jaxmnist.sweeps.fingerprint import difference, raise_if_different
 
 if TYPE_CHECKING:
     import xarray as xr
 
-FOLDER = "progress"
+FOLDER, KEPT, PLAN = "progress", "states", "plan.npz"
 DIGITS = "[0-9]" * 6
 Outcome = dict[str, np.ndarray]
+
+
+class Held(NamedTuple):
+    """What a folder holds of a sweep.
+
+    Attributes:
+      description: what the sweep is, as numbers and strings.
+      runs: name to `[K]` values of its runs.
+      programs: those of an unfinished sweep, and those whose states are kept; their rows are places among the runs.
+      result: the results of the runs that have ended; None if there are none.
+      is_finished: whether the sweep has ended.
+    """
+
+    description: dict
+    runs: dict[str, np.ndarray]
+    programs: list[planning.Program]
+    result: "xr.Dataset | None"
+    is_finished: bool
+
+    @property
+    def num_steps(self) -> int:
+        """Steps for which its runs train."""
+        return int(self.description["num_steps"])
+
+    def result_of(self, description: dict) -> "xr.Dataset | None":
+        """Returns the result if the sweep has ended and is the one that is described, otherwise None."""
+        is_same = self.is_finished and difference(self.description, description) is None
+        return self.result if is_same else None
 
 
 class SweepFolder:
@@ -48,6 +77,7 @@ class SweepFolder:
     def __init__(self, folder: Path):
         self.folder = folder
         self._progress = folder / FOLDER
+        self._kept = folder / KEPT
         self._file = self._progress / "sweep.json"
 
     def finished_result(self, description: dict) -> "xr.Dataset | None":
@@ -65,41 +95,76 @@ class SweepFolder:
         raise_if_different(f"the sweep in {self.folder}", result.attrs, description)
         return result
 
-    def begin(self, description: dict, programs: list[planning.Program]) -> list[planning.Program]:
-        """Returns the plan to follow: that of an interrupted sweep in this folder, or the given one, then saved.
-
-        Args:
-          description: what the sweep is, as numbers and strings.
-          programs: the plan to use if none was saved.
+    def held(self) -> Held | None:
+        """Returns what this folder holds of a sweep, or None if it holds none.
 
         Raises:
-          ValueError: the folder's sweep is another one, comes from a later version, or cannot be read; or a file that
-            this package did not write has a name that the sweep needs.
+          ValueError: it cannot be read or comes from a later version, or a file that this package did not write has a
+            name that the sweep needs.
         """
         from jaxmnist.analysis import files as result_files
+        from jaxmnist.analysis import results
 
         self.check()
+        has_result = (self.folder / result_files.FILE_NAME).is_file()
+        result = result_files.load_results(self.folder) if has_result else None
         if not self._file.is_file():
-            # A sweep that was killed while it cleaned up may have left files here.
-            self.clear()
-            self._progress.mkdir(parents=True, exist_ok=True)
-            write_arrays(self._progress / "plan.npz", _pack(programs))
-            # Written last: if this file exists, the plan is complete.
-            write_text(self._file, json.dumps(description, indent=2) + "\n")
-            return programs
+            if result is None:
+                return None
+            runs = results.runs(result)
+            return Held(dict(result.attrs), runs, self._kept_programs(runs), result, "finished" not in result)
         try:
             saved = read_json(self._file)
             check_format(saved.get("format", FORMAT), self._file)
-            planned = _unpack(read_arrays((self._progress / "plan.npz").read_bytes(), "plan.npz"))
+            int(saved["num_steps"])
+            runs, programs = _unpack(read_arrays((self._progress / PLAN).read_bytes(), PLAN))
         except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
             raise ValueError(f"the sweep in {self.folder} cannot be read: {error}") from None
-        raise_if_different(f"the sweep in {self.folder}", saved, description)
-        if (self.folder / result_files.FILE_NAME).is_file():
-            # A user may have saved the result of another sweep here in the meantime.
-            raise_if_different(f"the sweep in {self.folder}", result_files.load_results(self.folder).attrs, description)
-        if not planning.hold_the_same(planned, programs):
-            raise ValueError(f"the sweep in {self.folder} cannot be read: its plan is not one of these runs")
-        return planned
+        return Held(saved, runs, programs, result, False)
+
+    def begin(self, description: dict, runs: Mapping[str, np.ndarray], programs: list[planning.Program]) -> None:
+        """Saves what is needed to resume a sweep.
+
+        Args:
+          description: what the sweep is, as numbers and strings.
+          runs: name to `[R]` values.
+          programs: its plan, beginning with the programs that the folder holds of it.
+        """
+        if not self._file.is_file():
+            # A sweep that was killed while it cleaned up may have left files here.
+            self._clear_progress()
+        self._progress.mkdir(parents=True, exist_ok=True)
+        write_arrays(self._progress / PLAN, _pack(runs, programs))
+        # Written last: if this file exists, the plan is complete.
+        write_text(self._file, json.dumps(description, indent=2) + "\n")
+
+    def keep(self, runs: Mapping[str, np.ndarray], programs: list[planning.Program]) -> None:
+        """Prepares the folder to keep the states that the runs of these programs reach."""
+        self._kept.mkdir(parents=True, exist_ok=True)
+        write_arrays(self._kept / PLAN, _pack(runs, programs))
+
+    def forget(self) -> None:
+        """Removes the states that were kept."""
+        for folder in self._kept.glob(DIGITS):
+            remove_states(folder)
+        if is_ours(self._kept / PLAN):
+            (self._kept / PLAN).unlink()
+        remove_temporary_files(self._kept)
+        remove_if_empty(self._kept)
+
+    def _kept_programs(self, runs: Mapping[str, np.ndarray]) -> list[planning.Program]:
+        """Returns the programs whose states are kept, with rows that are places among these runs."""
+        if not any(self._kept.glob(DIGITS)):
+            return []
+        try:
+            kept, programs = _unpack(read_arrays((self._kept / PLAN).read_bytes(), PLAN))
+            places = {run: place for place, run in enumerate(_columns(runs, list(kept)))}
+            rows = np.array([places[run] for run in _columns(kept, list(kept))])
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise ValueError(
+                f"the states in {self._kept} cannot be read: {error}; remove that folder to go on without them"
+            ) from None
+        return [program._replace(rows=rows[program.rows]) for program in programs]
 
     def outcome(self, index: int, like: Mapping[str, tuple[int, ...]] | None = None) -> Outcome | None:
         """Returns the results of a program, or None if it has not ended or its file is damaged.
@@ -125,6 +190,10 @@ class SweepFolder:
         """Returns where the states of a program are kept while it is running."""
         return Checkpoints(self._states(index))
 
+    def kept(self, index: int) -> Checkpoints:
+        """Returns where the states are kept that the runs of a program have reached at its end."""
+        return Checkpoints(self._kept / f"{index:06d}")
+
     def has_states(self, index: int) -> bool:
         """Returns whether a program was interrupted after it had saved states."""
         return self._states(index).is_dir()
@@ -140,20 +209,26 @@ class SweepFolder:
         from jaxmnist.analysis import files as result_files
 
         result_files.save(result, self.folder)
-        self.clear()
+        self._clear_progress()
 
     def check(self) -> None:
         """Raises ValueError if something that this package did not write has a name that a sweep needs."""
         from jaxmnist.analysis import files as result_files
 
-        check_folder(self._progress)
-        for path in (self.folder / result_files.FILE_NAME, self.folder / result_files.TABLE_NAME, *self._files()):
+        for place in (self._progress, self._kept):
+            check_folder(place)
+        results = (self.folder / result_files.FILE_NAME, self.folder / result_files.TABLE_NAME)
+        for path in (*results, self._kept / PLAN, *self._files()):
             check_ours(path)
-        for folder in self._states_folders():
+        for folder in (*self._states_folders(), *self._kept.glob(DIGITS)):
             check_states(folder)
 
     def clear(self) -> None:
-        """Removes what is needed to resume a sweep."""
+        """Removes what is needed to resume a sweep, and the states that were kept."""
+        self._clear_progress()
+        self.forget()
+
+    def _clear_progress(self) -> None:
         for path in filter(is_ours, self._files()):
             path.unlink()
         for folder in self._states_folders():
@@ -163,7 +238,7 @@ class SweepFolder:
 
     def _files(self) -> list[Path]:
         """Returns the paths in `progress`, beginning with the file that marks a sweep as unfinished."""
-        return [self._file, self._progress / "plan.npz", *self._progress.glob(f"{DIGITS}.npz")]
+        return [self._file, self._progress / PLAN, *self._progress.glob(f"{DIGITS}.npz")]
 
     def _states_folders(self) -> list[Path]:
         return list(self._progress.glob(f"states_{DIGITS}"))
@@ -184,23 +259,37 @@ def is_unfinished(folder: Path) -> bool:
     return is_begun(folder) and any(saved)
 
 
-def _pack(programs: list[planning.Program]) -> Outcome:
-    """Returns a plan as named arrays of numbers and strings, without objects."""
-    packed = {"num_programs": np.array(len(programs))}
+def _columns(runs: Mapping[str, np.ndarray], names: list[str]) -> list[tuple]:
+    return list(zip(*(runs[name].tolist() for name in names), strict=True))
+
+
+def _pack(runs: Mapping[str, np.ndarray], programs: list[planning.Program]) -> Outcome:
+    """Returns runs and the plan of them as named arrays of numbers and strings, without objects."""
+    packed = {f"run/{name}": column for name, column in runs.items()} | {"num_programs": np.array(len(programs))}
     for index, program in enumerate(programs):
         packed |= {f"{index}/{field}": np.asarray(value) for field, value in program._asdict().items()}
         packed[f"{index}/static"] = np.array(json.dumps(program.static))
     return packed
 
 
-def _unpack(packed: Outcome) -> list[planning.Program]:
+def _unpack(packed: Outcome) -> tuple[dict[str, np.ndarray], list[planning.Program]]:
+    """Returns what `_pack` was given.
+
+    Raises:
+      ValueError: it is not a plan, or not one of these runs.
+    """
+    runs = {name.removeprefix("run/"): column for name, column in packed.items() if name.startswith("run/")}
     programs = []
     for index in range(int(packed["num_programs"])):
         missing = [field for field in planning.Program._fields if f"{index}/{field}" not in packed]
         if missing:
-            raise ValueError(f"plan.npz has no {missing[0]}; another version of jaxmnist began it")
+            raise ValueError(f"{PLAN} has no {missing[0]}; another version of jaxmnist began it")
         of = {field: packed[f"{index}/{field}"] for field in planning.Program._fields}
         static = tuple((name, value) for name, value in json.loads(str(of["static"])))
         sizes, at_once = tuple(map(int, of["padded_batch_sizes"])), int(of["at_once"])
         programs.append(planning.Program(sizes, at_once, of["batch_size"], of["seed"], of["rows"], static))
-    return programs
+    if "seed" not in runs:
+        raise ValueError(f"{PLAN} does not hold its runs; another version of jaxmnist began it")
+    if not planning.is_plan_of(programs, runs):
+        raise ValueError("its plan is not one of its runs")
+    return runs, programs

@@ -20,6 +20,7 @@ from jaxmnist.core.losses import Loss
 from jaxmnist.core.model import ModelLike
 from jaxmnist.core.training import Augmentation
 from jaxmnist.data.dataset import Dataset
+from jaxmnist.host.lock import hold
 from jaxmnist.sweeps.arguments import TRAINED
 from jaxmnist.sweeps.configure import make_setup, precision
 from jaxmnist.sweeps.folder import SweepFolder, is_begun
@@ -83,7 +84,7 @@ def halve(
       evaluation_params: as `sweep`.
       dtype: as `sweep`.
       **options: further arguments of `sweep`, except `num_evaluations`, `record` and `shard`. Each rung has a folder
-        of its own in `folder`.
+        of its own in `folder`, which is in use until the last one has ended.
 
     Returns:
       As `sweep`, with `pruned_step`: the step after which a run was pruned, nan if it was not. The other
@@ -93,6 +94,7 @@ def halve(
       ValueError: as `sweep`, or the factor or the rungs are not as described above.
     """
     folder = options.pop("folder", None)
+    folder = Path(folder) if folder is not None else None
     setup = make_setup(model, optimizer, loss, metrics, augment, evaluation_params, dtype)
     with precision(setup):
         job = make_job(setup, runs, dataset, num_steps)
@@ -103,24 +105,25 @@ def halve(
     steps = default_rungs(num_steps, factor) if rungs is None else list(rungs)
     stops = [*steps, num_steps]
     description |= {"rungs": " ".join(map(str, stops)), "factor": int(factor)}
-    if folder is not None:
-        finished = _finished_result(Path(folder), stops, description)
-        if finished is not None:
-            return finished
-    stages = []
-    rows = np.arange(len(arrays["seed"]))
-    for stage, stop in enumerate(stops):
-        stage_runs = {name: values[rows] for name, values in arrays.items()}
-        place = _rung_folder(Path(folder), stop) if folder is not None else None
-        given = {name: np.asarray(values)[rows] for name, values in runs.items()}
-        result = sweep(model, optimizer, given, dataset, num_steps=stop, folder=place, **options)
-        stages.append((stop, rows, result))
-        if stage < len(steps):
-            rows = rows[survivors(stage_runs, result, factor)]
-    merged = _merge(arrays, stages, description)
-    if folder is not None:
-        result_files.save(merged, folder)
-    return merged
+    with hold(folder, options.get("wait", False)):
+        if folder is not None:
+            finished = _finished_result(folder, stops, description)
+            if finished is not None:
+                return finished
+        stages = []
+        rows = np.arange(len(arrays["seed"]))
+        for stage, stop in enumerate(stops):
+            stage_runs = {name: values[rows] for name, values in arrays.items()}
+            place = _rung_folder(folder, stop) if folder is not None else None
+            given = {name: np.asarray(values)[rows] for name, values in runs.items()}
+            result = sweep(model, optimizer, given, dataset, num_steps=stop, folder=place, **options)
+            stages.append((stop, rows, result))
+            if stage < len(steps):
+                rows = rows[survivors(stage_runs, result, factor)]
+        merged = _merge(arrays, stages, description)
+        if folder is not None:
+            result_files.save(merged, folder)
+        return merged
 
 
 def default_rungs(num_steps: int, factor: int) -> list[int]:

@@ -278,25 +278,24 @@ def shard(programs: list[Program], part: int, num_parts: int) -> list[Program]:
     return programs[part - 1 :: num_parts]
 
 
-def hold_the_same(some: list[Program], others: list[Program]) -> bool:
-    """Returns whether two plans train the same runs, each with the same batch size, seed and static values."""
-    held = []
-    for programs in (some, others):
-        runs = set()
-        for program in programs:
-            sizes = program.padded_batch_sizes
-            if not program.rows.shape[:1] == program.batch_size.shape == program.seed.shape or program.rows.ndim != 2:
-                return False
-            if list(sizes) != sorted(sizes) or max(sizes, default=0) < program.batch_size.max(initial=1):
-                return False
-            if program.at_once < 1:
-                return False
-            columns = np.broadcast_arrays(program.rows.T, program.batch_size, program.seed)
-            runs |= {
-                (*run, program.static) for run in zip(*(column.ravel().tolist() for column in columns), strict=True)
-            }
-        held.append(runs)
-    return held[0] == held[1]
+def is_plan_of(programs: list[Program], runs: Runs) -> bool:
+    """Returns whether programs train some of these runs, each with its batch size, seed and static values."""
+    seeds = runs.get("order_seed", runs["seed"])
+
+    def fits(program: Program) -> bool:
+        rows, sizes = program.rows, program.padded_batch_sizes
+        if rows.ndim != 2 or not rows.shape[:1] == program.batch_size.shape == program.seed.shape:
+            return False
+        if rows.dtype.kind not in "iu" or rows.min(initial=0) < 0 or rows.max(initial=0) >= len(seeds):
+            return False
+        if list(sizes) != sorted(sizes) or max(sizes, default=0) < program.batch_size.max(initial=1):
+            return False
+        columns = [(runs["batch_size"], program.batch_size[:, None]), (seeds, program.seed[:, None])]
+        columns += [(runs[name], value) for name, value in program.static if name in runs]
+        alike = all((column[rows] == value).all() for column, value in columns)
+        return program.at_once >= 1 and alike and {name for name, _ in program.static} <= set(runs)
+
+    return all(map(fits, programs))
 
 
 def fingerprint(programs: list[Program]) -> int:

@@ -28,9 +28,10 @@ from jaxmnist.sweeps.configure import Setup, make_setup, precision
 from jaxmnist.sweeps.fingerprint import raise_if_different
 from jaxmnist.sweeps.job import Job, describe, make_job
 from jaxmnist.sweeps.running import put, train
+from jaxmnist.sweeps.runs import with_objects
 from jaxmnist.sweeps.sizes import step_flops
 from jaxmnist.sweeps.sweep import plan
-from jaxmnist.values import described, restored, with_tuples
+from jaxmnist.values import described, with_tuples
 
 CHECKSUMS_OF_DATA = ("inputs_crc32", "targets_crc32")
 
@@ -120,12 +121,12 @@ def _rerun(result: xr.Dataset, setup: Setup, dataset: Dataset, setting: dict, nu
     attrs, typed = result.attrs, results.hyperparameters(result)
     is_whole = "memory" in attrs and "shard" not in attrs and "rungs" not in attrs
     if is_whole:
-        runs = {name: _restored(column) for name, column in results.runs(result).items()}
+        runs = with_objects(results.runs(result), {name: {} for name in typed})
         job = make_job(setup, runs, dataset, num_steps, int(attrs["num_evaluations"]), attrs["record"].split())
         _check_same(job, attrs)
     if exact and is_whole:
         return _in_its_program(job, attrs, setting)
-    alone = {name: _restored(np.array([setting[name]])) for name in typed}
+    alone = with_objects({name: np.array([setting[name]]) for name in typed}, {name: {} for name in typed})
     return _alone(make_job(setup, alone, dataset, num_steps))
 
 
@@ -200,18 +201,6 @@ def _as_shown(result: xr.Dataset, name: str, value: Any) -> Any:
     """Returns a value as results show it, which have strings for functions, tuples and None."""
     is_object = name in result.coords and result[name].dtype.kind in "UO" and not isinstance(value, str)
     return described(value) if is_object else value
-
-
-def _restored(column: np.ndarray) -> np.ndarray:
-    """Returns an axis with the objects that its strings stand for, where these are known."""
-    if column.dtype.kind not in "UO":
-        return column
-    objects = [restored(str(text)) for text in column]
-    if all(isinstance(each, str) for each in objects):
-        return column
-    values = np.empty(len(objects), object)
-    values[:] = objects
-    return values
 
 
 def _find(result: xr.Dataset, values: dict[str, Any]) -> tuple[dict[str, Any], int]:

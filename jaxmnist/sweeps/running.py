@@ -4,7 +4,8 @@ Shapes: R runs, G groups of a program, P runs of a group, N images, L steps of a
 """
 
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import jax
@@ -55,11 +56,17 @@ class Watch(NamedTuple):
     Attributes:
       report: called with the step after each segment.
       checkpoints: where states are saved along the way and restored from; None saves nothing.
+      kept: where the last states of an earlier, shorter training are, if there was one.
+      curves: those of that training, name to `[G, P, E]`.
+      keep_states: whether to keep the last states of this training, in the same place.
       is_interrupted: whether to save the states after this segment and to stop.
     """
 
     report: Callable[[int], None] = lambda step: None
     checkpoints: Checkpoints | None = None
+    kept: Checkpoints | None = None
+    curves: Mapping[str, np.ndarray] = MappingProxyType({})
+    keep_states: bool = False
     is_interrupted: Callable[[], bool] = lambda: False
 
 
@@ -84,13 +91,10 @@ def run_program(
     recorded_steps = planning.recorded_steps(job.num_steps, job.num_evaluations)
     spec = programs.ProgramSpec(job.setup, program.static, mesh)
     inputs = programs.make_inputs(spec, job.arrays, program)
-    first, states = 0, programs.init(spec, inputs, data.train.inputs)
+    states = programs.init(spec, inputs, data.train.inputs)
     shape = (*program.rows.shape, len(recorded_steps))
     curves = {name: np.full(shape, np.nan, job.setup.dtype) for name in _curve_names(job)}
-    saved = watch.checkpoints.restore({"states": states, "curves": curves}) if watch.checkpoints is not None else None
-    if saved is not None:
-        first, tree, _ = saved
-        states, curves = tree["states"], {name: np.array(curve) for name, curve in tree["curves"].items()}
+    first, states, curves = _restored(watch, states, curves)
 
     def evaluate(step, reached):
         states = reached.states
@@ -114,12 +118,29 @@ def run_program(
         save=save,
         is_interrupted=watch.is_interrupted,
     )
+    if watch.kept is not None and watch.keep_states:
+        watch.kept.save(job.num_steps, {"states": states})
     outcome: Outcome = dict(curves)
     for split in ("validation", "test"):
         metrics = _evaluate(spec, inputs, states, getattr(data, split))
         outcome |= {f"{split}_{metric}": np.asarray(values) for metric, values in metrics._asdict().items()}
     outcome["diverged_step"] = _diverged_steps(states, outcome["validation_loss"], job.num_steps)
     return {name: values[:num_groups] for name, values in outcome.items()}
+
+
+def _restored(watch: Watch, states: State, curves: Outcome) -> tuple[int, State, Outcome]:
+    """Returns step, states and curves of the newest states that were saved; the given ones, at step 0, if none were."""
+    saved = watch.checkpoints.restore({"states": states, "curves": curves}) if watch.checkpoints is not None else None
+    if saved is not None:
+        step, tree, _ = saved
+        return step, tree["states"], {name: np.array(curve) for name, curve in tree["curves"].items()}
+    earlier = watch.kept.restore({"states": states}) if watch.kept is not None else None
+    if earlier is None:
+        return 0, states, curves
+    step, tree, _ = earlier
+    for name, curve in watch.curves.items():
+        curves[name][: len(curve)] = curve
+    return step, tree["states"], curves
 
 
 def outcome_shapes(job: Job, program: planning.Program) -> dict[str, tuple[int, ...]]:

@@ -17,7 +17,7 @@ from jaxmnist import checks
 from jaxmnist.checks import MAX_SEED, SEED, Number, Where, Whole, checked_by, is_mapping, shown
 from jaxmnist.data.order import SEEDS
 from jaxmnist.sweeps.arguments import RUNS
-from jaxmnist.values import described, frozen
+from jaxmnist.values import described, frozen, restored
 
 Runs = Mapping[str, np.ndarray]
 Value = Any
@@ -244,6 +244,24 @@ def without_objects(arrays: Mapping[str, np.ndarray]) -> tuple[dict[str, np.ndar
         for name, strings in columns.items()
     )
     return {name: np.array(columns[name]) if name in columns else column for name, column in arrays.items()}, objects
+
+
+def with_objects(arrays: Runs, objects: Mapping[str, Mapping[str, Any]]) -> dict[str, np.ndarray]:
+    """Returns the runs with objects in place of the strings that stand for them: the reverse of `without_objects`.
+
+    Args:
+      arrays: name to `[R]` values.
+      objects: for each name that may have objects, those that are known by their strings; others are read from the
+        strings if that is possible.
+    """
+    found = dict(arrays)
+    for name, known in objects.items():
+        column = arrays[name].tolist() if name in arrays and arrays[name].dtype.kind in "UO" else []
+        values = [known[text] if text in known else restored(str(text)) for text in column]
+        if not all(isinstance(value, str) for value in values):
+            found[name] = np.empty(len(values), object)
+            found[name][:] = values
+    return found
 
 
 def _axis(name: str, axis: Value | Iterable[Value]) -> np.ndarray:

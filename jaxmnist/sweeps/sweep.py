@@ -6,7 +6,6 @@ Shapes: R runs, G groups of a program, P runs of a group, N images, L steps of a
 import contextlib
 import functools
 import os
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -24,14 +23,18 @@ from jaxmnist.core.training import Augmentation
 from jaxmnist.data.dataset import Dataset
 from jaxmnist.host.devices import DEFAULT_BYTES, MAX_CPU_DEVICES, available
 from jaxmnist.host.interrupts import defer_interrupt
+from jaxmnist.host.lock import hold
 from jaxmnist.host.progress import progress_bar
-from jaxmnist.sweeps import planning, programs
+from jaxmnist.sweeps import planning, programs, shards
 from jaxmnist.sweeps.arguments import CLUSTER, FOLDER, MEMORY, RECORD, SHARD, TRAINED, check_evaluations
 from jaxmnist.sweeps.capacity import capacity
+from jaxmnist.sweeps.collector import ResultCollector
 from jaxmnist.sweeps.configure import make_setup, precision
-from jaxmnist.sweeps.folder import Outcome, SweepFolder
+from jaxmnist.sweeps.fingerprint import raise_if_different
+from jaxmnist.sweeps.folder import Held, Outcome, SweepFolder
+from jaxmnist.sweeps.growth import Begun, begin, grow
 from jaxmnist.sweeps.job import Job, describe, make_job
-from jaxmnist.sweeps.running import TRAINING_SHARE, Watch, outcome_shapes, put, run_program
+from jaxmnist.sweeps.running import Watch, put, run_program
 from jaxmnist.sweeps.runs import Runs
 
 if TYPE_CHECKING:
@@ -39,7 +42,6 @@ if TYPE_CHECKING:
 
 # Where a few more compilations are nothing beside the work, or the sizes are compiled into one program: on CPU.
 LARGE_FLOPS, LITTLE_PADDING = 1e12, 1.25
-SECONDS_PER_REFRESH = 10.0
 
 
 def _check_sweep(given: SimpleNamespace) -> None:
@@ -48,11 +50,13 @@ def _check_sweep(given: SimpleNamespace) -> None:
         from jaxmnist.sweeps.cluster import check_installed
 
         check_installed()
+        if given.keep_states:
+            raise ValueError("keep_states is True, but the runs of a cluster end elsewhere; give one of the two")
 
 
 @checked_by(
-    _check_sweep, **TRAINED, num_evaluations=Whole(1), record=RECORD, progress=FLAG, folder=FOLDER, memory=MEMORY,
-    cluster=CLUSTER, shard=SHARD,
+    _check_sweep, **TRAINED, num_evaluations=Whole(1), record=RECORD, progress=FLAG, folder=FOLDER, keep_states=FLAG,
+    wait=FLAG, memory=MEMORY, cluster=CLUSTER, shard=SHARD,
 )  # fmt: skip
 def sweep(
     model: ModelLike,
@@ -70,6 +74,8 @@ def sweep(
     record: Sequence[str] | None = None,
     progress: bool = True,
     folder: str | os.PathLike | None = None,
+    keep_states: bool = False,
+    wait: bool = False,
     memory: float | None = None,
     cluster: str | None = None,
     shard: tuple[int, int] | None = None,
@@ -100,11 +106,18 @@ def sweep(
       progress: whether to show a bar on standard error.
       folder: where to write `results.nc` and `results.csv`, and, along the way, the state needed to resume: after an
         interruption the same call resumes from there, to the same numbers, bit for bit. The first Ctrl-C then lets the
-        segment end and saves it; a second one stops at once.
+        segment end and saves it; a second one stops at once. A folder grows: what it holds of the same model,
+        optimizer, loss and data is not trained again, so that a call with further values, seeds or hyperparameters
+        trains only what is new. In the runs of before, a new hyperparameter has its default, which must be among its
+        values.
+      keep_states: whether the folder keeps the states that runs have reached, so that a later call with a larger
+        `num_steps` goes on from there.
+      wait: whether to wait if another process or thread is using the folder, instead of raising an error.
       memory: bytes for data, states and activations; default the smaller of 3 GiB and half of what is free (3 GiB with
         `shard`, so that all machines make the same plan).
       cluster: trains the programs as tasks of Ray: the address of a cluster, or `"local"` to start one here.
-      shard: `(i, n)` trains the i-th of n parts of the programs, counted from 1; `jm.merge` unites them.
+      shard: `(i, n)` trains the i-th of n parts of the programs, counted from 1. All parts may have the same folder, in
+        which each writes into a subfolder of its own, and the last one to end unites them; so does `jm.merge`.
 
     Returns:
       A data set with one dim per hyperparameter, sorted, if the runs are a full grid, and otherwise one dim `run`. The
@@ -113,7 +126,7 @@ def sweep(
 
     Raises:
       ValueError: an argument is not as described above, the runs do not fit the model, the optimizer or the memory, or
-        the folder holds another sweep.
+        the folder is in use or holds a sweep of something else.
     """
     if record is None:
         record = ("validation",) if num_evaluations != 1 else ()
@@ -123,7 +136,7 @@ def sweep(
     place = Path(folder) if folder is not None else None
     with precision(setup):
         job = make_job(setup, runs, dataset, num_steps, num_evaluations, record)
-        return _train(job, Means(memory, place, cluster, shard, progress))
+        return _train(job, Means(memory, place, keep_states, wait, cluster, shard, progress))
 
 
 class Means(NamedTuple):
@@ -131,6 +144,8 @@ class Means(NamedTuple):
 
     memory: float
     folder: Path | None
+    keep_states: bool
+    wait: bool
     cluster: str | None
     shard: tuple[int, int] | None
     progress: bool
@@ -138,24 +153,99 @@ class Means(NamedTuple):
 
 def _train(job: Job, means: Means) -> "xr.Dataset":
     """Returns the results of a sweep, trained or read from its folder."""
-    memory, folder, cluster, shard, progress = means
-    planned = plan(job, memory, portable=shard is not None)
-    description = describe(job) | {"memory": float(memory)}
-    if shard is not None:
-        description |= {"shard": f"{shard[0]}/{shard[1]}", "plan_crc32": planning.fingerprint(planned)}
-        planned = planning.shard(planned, *shard)
-    sweep_folder = SweepFolder(folder) if folder is not None else None
-    if sweep_folder is not None:
-        finished = sweep_folder.finished_result(description)
-        if finished is not None:
-            return finished
-        planned = sweep_folder.begin(description, planned)
+    description, place = describe(job) | {"memory": float(means.memory)}, means.folder
+    if means.shard is not None:
+        description |= shards.described(plan(job, means.memory, portable=True), means.shard)
+        place = None if place is None else shards.part_folder(place, means.shard, description)
+    with hold(place, means.wait):
+        result = _result(job, means, description, place)
+    if means.shard is not None and means.folder is not None:
+        shards.unite(means.folder, means.shard[1])
+    return result
+
+
+def _result(job: Job, means: Means, description: dict, place: Path | None) -> "xr.Dataset":
+    """Returns the results of a sweep or of a shard, whose folder nobody else writes into."""
+    sweep_folder = SweepFolder(place) if place is not None else None
+    held = sweep_folder.held() if sweep_folder is not None else None
+    finished = held.result_of(description) if held is not None else None
+    if finished is not None:
+        return finished
+    begun = _begin(job, means, description, held, f"the sweep in {place}")
+    collector = ResultCollector(begun, sweep_folder)
+    if held is None or not held.is_finished or not begun.finished.all():
+        _train_programs(collector, means)
+    has_others = len(begun.job.arrays["seed"]) > len(job.arrays["seed"])
+    return collector.result_of(job, description) if has_others else collector.result()
+
+
+def _begin(job: Job, means: Means, description: dict, held: Held | None, what: str) -> Begun:
+    """Returns the sweep to train, given what its folder holds."""
+
+    def planned(job):
+        return plan(job, means.memory, portable=means.shard is not None)
+
+    if held is not None and means.shard is None:
+        return grow(job, held, description, what, planned)
+    if held is not None:
+        raise_if_different(what, held.description, description)
+        return begin(job, held.programs, held.description)
+    programs = planned(job) if means.shard is None else planning.shard(planned(job), *means.shard)
     # From these, `rerun` finds the program of a run again.
-    description["programs_crc32"] = planning.fingerprint(planned)
-    collector = ResultCollector(job, planned, description, sweep_folder)
-    interruptible = defer_interrupt(enabled=sweep_folder is not None and cluster is None)
-    with interruptible as is_interrupted, progress_bar("sweep", collector.total_work, progress) as show:
-        return _run_all(collector, collector.reporter(show), cluster, is_interrupted)
+    return begin(job, programs, description | {"programs_crc32": planning.fingerprint(programs)})
+
+
+def _train_programs(collector: ResultCollector, means: Means) -> None:
+    """Trains the programs of a sweep that have not ended."""
+    sweep_folder, begun = collector.folder, collector.begun
+    if sweep_folder is not None:
+        sweep_folder.begin(begun.description, begun.job.arrays, begun.programs)
+        if means.keep_states:
+            sweep_folder.keep(begun.job.arrays, begun.programs)
+    interruptible = defer_interrupt(enabled=sweep_folder is not None and means.cluster is None)
+    with interruptible as is_interrupted, progress_bar("sweep", collector.total_work, means.progress) as show:
+        waiting, report = collector.waiting(), collector.reporter(show)
+        report()
+        if means.cluster is not None:
+            from jaxmnist.sweeps import cluster as ray_cluster
+
+            outcomes = ray_cluster.run(begun.job, waiting, means.cluster)
+        else:
+            outcomes = _run_here(collector, waiting, report, means.keep_states, is_interrupted)
+        for index, outcome in outcomes:
+            if sweep_folder is not None:
+                sweep_folder.finish(index, outcome)
+            collector.add(index, outcome)
+            report()
+    if sweep_folder is not None:
+        sweep_folder.end(collector.result())
+
+
+def _run_here(
+    collector: ResultCollector,
+    waiting: Iterable[tuple[int, planning.Program]],
+    report: Callable[..., None],
+    keep_states: bool,
+    is_interrupted: Callable[[], bool],
+) -> Iterator[tuple[int, Outcome]]:
+    """Yields the results of one program after another, trained on this process's devices."""
+    job, sweep_folder = collector.begun.job, collector.folder
+    mesh = programs.local_mesh()
+    data = put(mesh, job.dataset)
+    for index, program in waiting:
+        if is_interrupted():
+            raise KeyboardInterrupt
+        watch = Watch(functools.partial(report, index), is_interrupted=is_interrupted)
+        with contextlib.ExitStack() as stack:
+            if sweep_folder is not None:
+                watch = watch._replace(
+                    checkpoints=stack.enter_context(sweep_folder.checkpoints(index)),
+                    kept=stack.enter_context(sweep_folder.kept(index)),
+                    curves=collector.curves(program),
+                    keep_states=keep_states,
+                )
+            outcome = run_program(job, program, data, mesh, watch)
+        yield index, outcome
 
 
 def plan(job: Job, memory: float, portable: bool = False) -> list[planning.Program]:
@@ -180,115 +270,3 @@ def plan(job: Job, memory: float, portable: bool = False) -> list[planning.Progr
         max_padding=1.0 if job.rows_interact else padding, mixed=on_cpu,
     )  # fmt: skip
     return [planned[index] for index in np.random.default_rng(0).permutation(len(planned))]
-
-
-def _run_all(
-    collector: "ResultCollector", report: Callable[..., None], cluster: str | None, is_interrupted: Callable[[], bool]
-) -> "xr.Dataset":
-    """Returns the results of all programs; those whose results are in the folder are not trained again."""
-    waiting = collector.waiting()
-    report()
-    if cluster is not None:
-        from jaxmnist.sweeps import cluster as ray_cluster
-
-        outcomes = ray_cluster.run(collector.job, waiting, cluster)
-    else:
-        outcomes = _run_here(collector.job, waiting, report, collector.folder, is_interrupted)
-    for index, outcome in outcomes:
-        if collector.folder is not None:
-            collector.folder.finish(index, outcome)
-        collector.add(index, outcome)
-        report()
-    result = collector.result()
-    if collector.folder is not None:
-        collector.folder.end(result)
-    return result
-
-
-def _run_here(
-    job: Job,
-    waiting: Iterable[tuple[int, planning.Program]],
-    report: Callable[..., None],
-    sweep_folder: SweepFolder | None,
-    is_interrupted: Callable[[], bool],
-) -> Iterator[tuple[int, Outcome]]:
-    """Yields the results of one program after another, trained on this process's devices."""
-    mesh = programs.local_mesh()
-    data = put(mesh, job.dataset)
-    for index, program in waiting:
-        if is_interrupted():
-            raise KeyboardInterrupt
-        states = sweep_folder.checkpoints(index) if sweep_folder is not None else contextlib.nullcontext()
-        with states as checkpoints:
-            watch = Watch(functools.partial(report, index), checkpoints, is_interrupted)
-            outcome = run_program(job, program, data, mesh, watch)
-        yield index, outcome
-
-
-class ResultCollector:
-    """The results of the programs that have ended, and how far the others are."""
-
-    def __init__(self, job: Job, planned: list[planning.Program], description: dict, sweep_folder: SweepFolder | None):
-        self.job, self._planned, self._description, self.folder = job, planned, description, sweep_folder
-        self._values: dict[str, np.ndarray] = {}
-        self._finished = np.zeros(len(job.arrays["seed"]), bool)
-        self._work = [job.num_steps * planning.useful_examples(program) for program in planned]
-        self._work_done = 0.0
-        # The sweep's runs, or its shard's.
-        self._rows = np.unique(np.concatenate([program.rows.ravel() for program in planned]))
-        self._last_refresh = time.monotonic()
-        self.total_work = sum(self._work)
-
-    def waiting(self) -> list[tuple[int, planning.Program]]:
-        """Returns the programs that have not ended, with their numbers; takes the results of the others."""
-        waiting = []
-        for index, program in enumerate(self._planned):
-            shapes = outcome_shapes(self.job, program)
-            outcome = self.folder.outcome(index, shapes) if self.folder is not None else None
-            if outcome is None:
-                waiting.append((index, program))
-            else:
-                self.add(index, outcome)
-        return waiting
-
-    def add(self, index: int, outcome: Outcome) -> None:
-        """Takes the results of a program that has ended; brings the folder's file up to date now and then."""
-        rows = self._planned[index].rows
-        for name, program_values in outcome.items():
-            shape = (len(self._finished), *program_values.shape[2:])
-            self._values.setdefault(name, np.full(shape, np.nan, program_values.dtype))[rows] = program_values
-        self._finished[rows] = True
-        self._work_done += self._work[index]
-        due = time.monotonic() - self._last_refresh > SECONDS_PER_REFRESH
-        if self.folder is not None and due and self._work_done < self.total_work:
-            self.folder.refresh(self.result())
-            self._last_refresh = time.monotonic()
-
-    def reporter(self, show) -> Callable[..., None]:
-        """Returns a function that shows how far the sweep is, given how far the running program is."""
-
-        def report(index: int | None = None, step: int = 0) -> None:
-            num_programs = len(self._planned)
-            text = f"{self._finished.sum()}/{len(self._rows)} runs"
-            running = 0.0
-            if index is not None:
-                text += f", program {index + 1}/{num_programs}, step {step}/{self.job.num_steps}"
-                running = TRAINING_SHARE * self._work[index] * step / self.job.num_steps
-            show(self._work_done + running, text, self.result if index is None and self._values else None)
-
-        return report
-
-    def result(self) -> "xr.Dataset":
-        """Returns the labelled results; those of runs that have not ended are nan, and `finished` says which."""
-        from jaxmnist.analysis import results
-
-        job = self.job
-        rows = self._rows
-        values = dict(self._values)
-        if not self._finished[rows].all():
-            values["finished"] = self._finished
-        recorded_steps = planning.recorded_steps(job.num_steps, job.num_evaluations)
-        if "shard" not in self._description:
-            return results.label(job.arrays, values, recorded_steps, self._description)
-        arrays, values = ({name: array[rows] for name, array in part.items()} for part in (job.arrays, values))
-        return results.label(arrays, values, recorded_steps, self._description, rows)

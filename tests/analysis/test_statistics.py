@@ -195,6 +195,20 @@ def test_refining_zooms_in_around_the_best():
     assert statistics.refined(result, 1000)["learning_rate"][0] == 0.0
 
 
+def test_widening_goes_beyond_the_edges_that_the_best_lies_on():
+    def grid(rates, sizes, *best):
+        accuracy = np.full((len(rates), len(sizes), 2), 0.5)
+        accuracy[best] = 0.9
+        return make_curves(flat(accuracy.ravel()), learning_rate=rates, batch_size=sizes, seed=[0, 1])
+
+    axes = statistics.widened(grid([0.001, 0.01, 0.1, 1.0], [8, 16, 32], 3, 0), 1000)
+    assert axes == {"learning_rate": [0.001, 0.01, 0.1, 1.0, 10.0, 100.0], "batch_size": [4, 8, 16, 32]}
+    assert statistics.widened(grid([0.001, 0.01, 0.1], [8, 16, 32], 1, 1), 1000)["batch_size"] == [8, 16, 32]
+    # There is nothing below 0, nor above the number of images.
+    axes = statistics.widened(grid([0.0, 0.2, 0.4], [8, 16, 32], 0, 2), 32)
+    assert axes == {"learning_rate": [0.0, 0.2, 0.4], "batch_size": [8, 16, 32]}
+
+
 def test_a_result_without_curves_says_what_to_do():
     result = make_curves(flat([0.9]), learning_rate=0.1, batch_size=8, seed=0)
     without = result.drop_vars(["recorded_validation_accuracy", "recorded_validation_loss"])

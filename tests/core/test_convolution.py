@@ -2,6 +2,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from conftest import mostly_slow
 
 from jaxmnist.core.fast import convolution
 
@@ -17,7 +18,7 @@ def by_xla(images, kernel):
     return jax.lax.conv_general_dilated(images, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
 
 
-@pytest.fixture(params=SHAPES)
+@pytest.fixture(params=mostly_slow(SHAPES, "patches", "tiles of size 3"))
 def images_and_kernels(request):
     images_shape, kernels_shape = SHAPES[request.param]
     return jax.random.normal(jax.random.key(0), images_shape), jax.random.normal(jax.random.key(1), kernels_shape)
@@ -31,11 +32,13 @@ def assert_near(ours, theirs):
 def test_each_way_to_convolve_gives_the_same(images_and_kernels):
     images, kernels = images_and_kernels
     expected = jax.vmap(by_xla)(images, kernels)
-    assert_near(np.stack([convolution.convolve(*pair) for pair in zip(images, kernels, strict=True)]), expected)
-    assert_near(jax.vmap(convolution.convolve)(images, kernels), expected)
-    shared = jax.vmap(convolution.convolve, in_axes=(None, 0))(images[0], kernels)
+    convolve = jax.jit(convolution.convolve)
+    assert_near(np.stack([convolve(*pair) for pair in zip(images, kernels, strict=True)]), expected)
+    assert_near(jax.jit(jax.vmap(convolution.convolve))(images, kernels), expected)
+    shared = jax.jit(jax.vmap(convolution.convolve, in_axes=(None, 0)))(images[0], kernels)
     assert_near(shared, jax.vmap(by_xla, in_axes=(None, 0))(images[0], kernels))
-    twice = jax.vmap(jax.vmap(convolution.convolve, in_axes=(None, 0)), in_axes=(0, None))(images, kernels)
+    twice = jax.vmap(jax.vmap(convolution.convolve, in_axes=(None, 0)), in_axes=(0, None))
+    twice = jax.jit(twice)(images, kernels)
     assert_near(twice[1, 2], by_xla(images[1], kernels[2]))
 
 
@@ -47,10 +50,10 @@ def test_gradients_are_those_of_xla_alone_and_under_vmap(images_and_kernels):
     def gradients(convolve):
         return jax.grad(lambda x, k: jnp.sum(convolve(x, k) * weights), argnums=(0, 1))
 
-    alone = gradients(convolution.convolve)(images[1], kernels[1])
-    mapped = jax.vmap(gradients(convolution.convolve))(images, kernels)
-    shared = jax.vmap(gradients(convolution.convolve), in_axes=(None, 0))(images[2], kernels)
-    theirs = jax.vmap(gradients(by_xla))(images, kernels)
+    alone = jax.jit(gradients(convolution.convolve))(images[1], kernels[1])
+    mapped = jax.jit(jax.vmap(gradients(convolution.convolve)))(images, kernels)
+    shared = jax.jit(jax.vmap(gradients(convolution.convolve), in_axes=(None, 0)))(images[2], kernels)
+    theirs = jax.jit(jax.vmap(gradients(by_xla)))(images, kernels)
     for position in range(2):
         assert_near(alone[position], theirs[position][1])
         assert_near(mapped[position], theirs[position])

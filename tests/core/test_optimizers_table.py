@@ -10,7 +10,7 @@ import numpy as np
 import optax
 import optax.contrib
 import pytest
-from conftest import make_tiny
+from conftest import make_tiny, mostly_slow
 
 import jaxmnist as jm
 from jaxmnist.core.optimizers import OPTIMIZER_KEYS
@@ -254,7 +254,17 @@ PAIRS = {name: (optimizer, optimizer) for name, optimizer in (TRIED | TRIED_OF_C
 PAIRS |= {name: (make(jax.random.key(0)), make(key())) for name, make in NOISY.items()}
 
 
-@pytest.mark.parametrize("name", PAIRS)
+# One or two of each kind: what they are told, what they carry, and what they evaluate with.
+FAST = (
+    "adam", "adamw", "adafactor", "lamb", "lion", "rprop", "sgd", "muon", "cocob", "prodigy", "schedule_free_sgd",
+    "scale_by_adam", "add_decayed_weights", "apply_if_finite", "conditionally_mask", "flatten", "inject_hyperparams",
+    "lbfgs", "lookahead", "masked", "multi_transform", "polyak_sgd", "scale_by_backtracking_linesearch",
+    "scale_by_sign", "stateless", "MultiSteps", "galore", "momo", "reduce_on_plateau", "sam", "sam, opaque",
+    "split_real_and_imaginary", "add_noise", "sophia",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", mostly_slow(PAIRS, *FAST))
 def test_it_trains_as_a_loop_with_optax_alone(name):
     optimizer, same = PAIRS[name]
     with jax.numpy_rank_promotion("allow"):  # as some of optax need it

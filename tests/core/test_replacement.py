@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from conftest import mostly_slow
 from flax import nnx
 from jax import lax
 
@@ -112,7 +113,14 @@ def stacked(values):
     return jax.tree.map(lambda *each: jnp.stack(each), *values)
 
 
-@pytest.mark.parametrize("name", CONVOLUTIONS)
+FAST = (
+    "patches", "tiles of 5", "tiles, cut off", "groups of tiles", "channels first", "any layout", "even kernel, valid",
+    "uneven strides", "patches side by side", "one weight, strides", "groups", "by channel, two each",
+    "dilated kernel, strides", "transposed", "one axis, channels first",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", mostly_slow(CONVOLUTIONS, *FAST))
 def test_a_convolution_of_any_kind_keeps_its_values_and_gradients(name):
     convolve, images, kernels = make_convolution(CONVOLUTIONS[name])
     fast = with_fast_operations(convolve)
@@ -147,7 +155,7 @@ def test_what_cannot_be_replaced_is_left(case):
     assert names(fast, images, kernels[0]) == names(convolve, images, kernels[0])
 
 
-@pytest.mark.parametrize("name", ["tiles of 5", "groups", "by channel"])
+@pytest.mark.parametrize("name", mostly_slow(("tiles of 5", "groups", "by channel"), "tiles of 5"))
 def test_short_numbers_stay_short_and_are_summed_in_long_ones_if_asked(name):
     case = CONVOLUTIONS[name]
     convolve, *pair = make_convolution(case)
@@ -188,7 +196,7 @@ POOLINGS = {
 }
 
 
-@pytest.mark.parametrize("name", POOLINGS)
+@pytest.mark.parametrize("name", mostly_slow(POOLINGS, "2 x 2", "3 x 3, overlapping", "gaps", "one axis"))
 @pytest.mark.parametrize("kind", ["max", "sum"])
 def test_pooling_of_any_kind_keeps_its_values_and_gradients(name, kind):
     shape, *window = POOLINGS[name]
@@ -306,7 +314,7 @@ def pair():
     return jax.random.normal(jax.random.key(0), (2, 4, 4, 2)), jax.random.normal(jax.random.key(1), (3, 3, 2, 2))
 
 
-@pytest.mark.parametrize("name", IN_GRADIENTS)
+@pytest.mark.parametrize("name", mostly_slow(IN_GRADIENTS, "remat", "custom_vjp", "scan in reverse", "cond", "vmap"))
 def test_what_lies_inside_other_operations_is_replaced(name, pair):
     function = IN_GRADIENTS[name]
     fast = with_fast_operations(function)
@@ -392,7 +400,7 @@ class Network(nn.Module):
 def linen_network():
     model = Network()
     images = jnp.zeros((1, 12, 12, 1))
-    return model.apply, model.init(jax.random.key(0), images)
+    return model.apply, jax.jit(model.init)(jax.random.key(0), images)
 
 
 def nnx_network():
@@ -430,8 +438,11 @@ def haiku_network():
     return model.apply, model.init(jax.random.key(0), jnp.zeros((1, 12, 12, 1)))
 
 
+NETWORKS = (linen_network, nnx_network, equinox_network, haiku_network)
+
+
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
-@pytest.mark.parametrize("network", [linen_network, nnx_network, equinox_network, haiku_network])
+@pytest.mark.parametrize("network", mostly_slow(NETWORKS, linen_network, equinox_network))
 def test_a_network_of_any_library_trains_the_same_and_without_slow_operations(network):
     apply, params = network()
     images = jax.random.normal(jax.random.key(7), (5, 12, 12, 1))

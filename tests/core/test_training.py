@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from conftest import mostly_slow
 
 import jaxmnist as jm
 from jaxmnist.core import losses as losses_of_runs
@@ -136,13 +137,15 @@ def test_dropout_differs_by_step_and_seed_and_repeats(tiny):
     model, optimizer = jm.CNN((2,), (5,), (1,), hidden_size=16, num_classes=4), optax.sgd(0.0)
     images, labels = jnp.asarray(tiny.train.inputs[:5]), jnp.asarray(tiny.train.targets[:5])
 
+    step = jax.jit(lambda state: jm.train_step(model, optimizer, state, jm.Batch(images, labels, jnp.ones(5))))
+
     def losses(seed):
         # The same parameters for both seeds, and a learning rate of 0: only what is dropped differs.
         state = jm.init_state(model, optimizer, seed, images)
         state = state._replace(params=jm.init_state(model, optimizer, 0, images).params)
         taken = []
         for _ in range(3):
-            state, loss = jm.train_step(model, optimizer, state, jm.Batch(images, labels, jnp.ones(5)))
+            state, loss = step(state)
             taken.append(float(loss))
         return taken
 
@@ -177,6 +180,7 @@ def exact_losses(params, split):
     return sums - logits[np.arange(len(logits)), split.targets], logits
 
 
+@pytest.mark.slow
 def test_ten_million_examples_later_the_batches_are_still_those_of_the_order():
     split, model = small_images(50_000), jm.SoftmaxRegression(init_std=1.0)
     batch_size, num_steps = 20_000, 500
@@ -248,7 +252,10 @@ cnn = jm.CNN((2,), (3,), (1,), hidden_size=5, num_classes=4, standardised=True)
 numbers = {}
 batches = jm.Split(split.inputs[:6].reshape(2, 3, 6, 5, 1), split.targets[:6].reshape(2, 3))
 softmax = jm.SoftmaxRegression(4, 0.1)
-for name, model, optimizer in (("softmax", softmax, optax.sgd(0.5, 0.9)), ("cnn", cnn, optax.adam(0.01))):
+kinds = {"softmax": (softmax, optax.sgd(0.5, 0.9)), "cnn": (cnn, optax.adam(0.01))}
+kind = sys.argv[2]
+if kind in kinds:
+    model, optimizer = kinds[kind]
     @jax.jit
     def run(split, order, test):
         state = jm.init_state(model, optimizer, 2, split.inputs)
@@ -258,23 +265,24 @@ for name, model, optimizer in (("softmax", softmax, optax.sgd(0.5, 0.9)), ("cnn"
         trace = jm.estimate_noise(model, state.params, batches).trace
         return state.params, losses, jm.evaluate(model, state.params, test), trace
 
-    leaves = jax.tree.leaves(run(split, jm.example_order(47, 2, 8 * 6), tiny.test))
-    numbers |= {f"{name}_{i}": leaf for i, leaf in enumerate(leaves)}
-runs = jm.grid(learning_rate=[0.01, 0.1], batch_size=[3, 8], seed=[0, 1], label_smoothing=0.1)
-result = jm.sweep(jm.MLP(5, 4), optax.adam, runs, tiny, num_steps=8, progress=False)
-numbers |= {name: result[name].values for name in result.data_vars if name != "diverged_step"}
-np.savez(sys.argv[1], **{name: np.asarray(value) for name, value in numbers.items()})
+    numbers |= dict(enumerate(jax.tree.leaves(run(split, jm.example_order(47, 2, 8 * 6), tiny.test))))
+if kind == "sweep":
+    runs = jm.grid(learning_rate=[0.01, 0.1], batch_size=[3, 8], seed=[0, 1], label_smoothing=0.1)
+    result = jm.sweep(jm.MLP(5, 4), optax.adam, runs, tiny, num_steps=8, progress=False)
+    numbers |= {name: result[name].values for name in result.data_vars if name != "diverged_step"}
+np.savez(sys.argv[1], **{str(name): np.asarray(value) for name, value in numbers.items()})
 assert all(np.asarray(value).dtype == np.float32 for value in numbers.values())
 """
 
 
-def test_64_bits_change_nothing(tmp_path, monkeypatch):
+@pytest.mark.parametrize("kind", mostly_slow(("softmax", "cnn", "sweep"), "softmax"))
+def test_64_bits_change_nothing(tmp_path, monkeypatch, kind):
     tests = Path(__file__).parents[1]
     environment = {**os.environ, "JAX_ENABLE_X64": "1", "PYTHONPATH": f"{tests.parent}{os.pathsep}{tests}"}
-    command = [sys.executable, "-c", WIDTHS, str(tmp_path / "64.npz")]
+    command = [sys.executable, "-c", WIDTHS, str(tmp_path / "64.npz"), kind]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
-    monkeypatch.setattr(sys, "argv", ["", str(tmp_path / "32.npz")])
+    monkeypatch.setattr(sys, "argv", ["", str(tmp_path / "32.npz"), kind])
     exec(WIDTHS, {})
     with np.load(tmp_path / "32.npz") as narrow, np.load(tmp_path / "64.npz") as wide:
         assert set(narrow) == set(wide)

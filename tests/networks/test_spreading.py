@@ -10,7 +10,7 @@ import jaxmnist as jm
 from jaxmnist.networks import run, spreading
 from jaxmnist.sweeps.configure import configure, make_setup
 
-MODEL = jm.CNN((2, 8), (3, 3), (1, 2), hidden_size=8, num_classes=4)
+MODEL = jm.CNN((8,), (3,), (1,), hidden_size=8, num_classes=4)
 # For another object, the same program would be traced and compiled again.
 ADAM = optax.adam(0.01)
 NUMBERS = dict(batch_size=8, num_steps=25, evaluation_steps=10, augment=jm.Affine(5, 0.1, 1))
@@ -73,7 +73,7 @@ np.savez(folder / "trained.npz", *jax.tree.leaves(state.params), losses=[row["va
 """
 
 
-@pytest.mark.parametrize("count", [2, 4])
+@pytest.mark.parametrize("count", [2, pytest.param(4, marks=pytest.mark.slow)])
 def test_devices_share_one_run_and_give_the_numbers_of_one(tiny, tmp_path, count):
     run_on_devices(count, PROGRAM, str(tmp_path), str(count))
     saved = np.load(tmp_path / "trained.npz")

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import xarray as xr
 from PIL import Image
-from scripts_for_tests import EXPERIMENTS, ONE_DEVICE, environment_of, run, start
+from scripts_for_tests import EXPERIMENTS, ONE_DEVICE, environment_of, run
 
 import jaxmnist as jm
 from jaxmnist.core.state import init_state
@@ -331,9 +331,8 @@ def test_a_killed_sequence_goes_on_to_the_same_results(drawn, tmp_path):
 
 
 def test_dimension_is_printed_with_its_fit(tmp_path):
-    out, _ = start(
-        "trainability_boundary", *SMALL, "--resolution", 32, "--num-steps", 10, "--estimate-dimension", cwd=tmp_path
-    )
+    arguments = (*SMALL, "--resolution", 32, "--num-steps", 10, "--estimate-dimension")
+    out, _ = run("trainability_boundary", *arguments, cwd=tmp_path)
     assert "box-counting dimension" in out and "standard error of the fit" in out
     assert "from boxes of 1 to 4 pixels" in out and out.count(" boxes\n") == 3
 

@@ -56,9 +56,14 @@ for program in {text: None for text in (each.compile().as_text() for each in low
     ("axes", "model", "num_devices"),
     [
         (dict(learning_rate=[0.1, 0.2, 0.5], batch_size=[3, 7, 16], seed=[0, 1]), "MLP", 4),
-        (dict(learning_rate=[0.1, 0.2, 0.3, 0.4, 0.5], batch_size=4, seed=0), "MLP", 4),
-        (dict(learning_rate=[0.1, 0.2], batch_size=[3, 16], seed=0, dropout_rate=[0.0, 0.5]), "CNN", 4),
-        (dict(learning_rate=[0.1, 0.2, 0.5], batch_size=[3, 7, 16], seed=0), "MLP", 2),
+        *(
+            pytest.param(*details, marks=pytest.mark.slow)
+            for details in (
+                (dict(learning_rate=[0.1, 0.2, 0.3, 0.4, 0.5], batch_size=4, seed=0), "MLP", 4),
+                (dict(learning_rate=[0.1, 0.2], batch_size=[3, 16], seed=0, dropout_rate=[0.0, 0.5]), "CNN", 4),
+                (dict(learning_rate=[0.1, 0.2, 0.5], batch_size=[3, 7, 16], seed=0), "MLP", 2),
+            )
+        ),
     ],
 )
 def test_devices_work_alone_and_give_the_numbers_of_one(tiny, tmp_path, axes, model, num_devices):

@@ -13,6 +13,7 @@ from conftest import run_on_devices
 
 import jaxmnist as jm
 from jaxmnist.sweeps import job as jobs
+from jaxmnist.sweeps import trials
 from jaxmnist.sweeps.configure import make_setup
 
 MLP = jm.MLP(6, 4)
@@ -58,10 +59,10 @@ def test_values_that_cannot_be_are_one_sentence(tiny, axes):
 
 def test_static_values_are_the_combinations_that_occur():
     arrays = dict(a=np.array([1, 2, 1, 2]), b=np.array(["x", "y", "x", "x"]), c=np.arange(4.0))
-    assert jobs.static_values(arrays, ("a", "b")) == [
+    assert trials.static_values(arrays, ("a", "b")) == [
         (("a", 1), ("b", "x")), (("a", 2), ("b", "y")), (("a", 2), ("b", "x")),
     ]  # fmt: skip
-    assert jobs.static_values(arrays, ()) == [()]
+    assert trials.static_values(arrays, ()) == [()]
 
 
 def scheduled(learning_rate, schedule):
@@ -81,7 +82,7 @@ def flagged(learning_rate, cosine):
 @pytest.mark.parametrize(
     ("optimizer", "name", "values"),
     [
-        (scheduled, "schedule", ["constant", "cosine", "linear"]),
+        pytest.param(scheduled, "schedule", ["constant", "cosine", "linear"], marks=pytest.mark.slow),
         (flagged, "cosine", [False, True]),
         (warmed, "num_warmup", [0, 2, 5]),
     ],

@@ -1,5 +1,6 @@
 """What is promised of sweeps holds for batch statistics, regressions, 64 bits, narrow floats and augmentation too."""
 
+import functools
 import json
 from typing import Any, NamedTuple
 
@@ -9,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from conftest import make_tiny, run_on_devices
+from conftest import make_tiny, mostly_slow, run_on_devices
 from models import Equinox, Linen, Nnx, flat, haiku_with_state
 
 import jaxmnist as jm
@@ -49,6 +50,7 @@ KINDS = {
     "augmented": Kind(jm.MLP(5, 4), make_tiny, dict(augment=jm.Affine(shift=1.0))),
 }
 FEW = ("linen", "regression", "64 bits")
+PADDED = ("regression", "64 bits", "augmented", "bfloat16")
 
 
 def sweep(kind, runs=None, optimizer=optax.sgd, **more):
@@ -57,7 +59,13 @@ def sweep(kind, runs=None, optimizer=optax.sgd, **more):
     return jm.sweep(model, optimizer, runs, dataset(), num_steps=6, progress=False, **given, **more)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@functools.cache
+def swept(kind):
+    """Returns the result of a usual sweep."""
+    return sweep(kind)
+
+
+@pytest.mark.parametrize("kind", mostly_slow(KINDS, "linen", "bfloat16"))
 def test_a_diverging_run_leaves_its_neighbours_as_they_are(kind):
     tame, wild = (
         sweep(kind, jm.grid(learning_rate=[0.05, middle, 0.1], batch_size=[5, 8], seed=0)) for middle in (0.07, 1e30)
@@ -68,7 +76,7 @@ def test_a_diverging_run_leaves_its_neighbours_as_they_are(kind):
     assert wild["diverged_step"].sel(learning_rate=1e30).notnull().all() and tame["diverged_step"].isnull().all()
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", mostly_slow(KINDS, "nnx", "64 bits"))
 def test_a_sweep_resumes_bit_for_bit(tmp_path, kind, monkeypatch, many_segments):
     whole = sweep(kind, optimizer=optax.adam)
     monkeypatch.setattr("jaxmnist.host.loop.SECONDS_PER_CHECKPOINT", 0.0)
@@ -90,9 +98,11 @@ def test_a_sweep_resumes_bit_for_bit(tmp_path, kind, monkeypatch, many_segments)
         np.testing.assert_array_equal(resumed[name], whole[name])
 
 
-@pytest.mark.parametrize("kind", ["regression", "64 bits", "augmented", "bfloat16"])
+@pytest.mark.parametrize(
+    "kind", mostly_slow(("regression", "64 bits", "augmented", "bfloat16"), "64 bits", "augmented")
+)
 def test_padding_changes_nothing(kind):
-    whole = sweep(kind)
+    whole = swept(kind)
     alone = sweep(kind, jm.grid(learning_rate=0.1, batch_size=5, seed=1))
     for name in ("validation_loss", "test_loss"):
         ours = whole[name].sel(learning_rate=0.1, batch_size=5, seed=1).item()
@@ -101,10 +111,10 @@ def test_padding_changes_nothing(kind):
     assert len(np.unique(whole["test_loss"])) == whole["test_loss"].size
 
 
-@pytest.mark.parametrize("kind", ["linen", "regression", "64 bits", "augmented"])
+@pytest.mark.parametrize("kind", mostly_slow(("linen", "regression", "64 bits", "augmented"), "64 bits", "augmented"))
 def test_a_run_again_has_the_very_numbers(kind):
     model, dataset, given = KINDS[kind]
-    result = sweep(kind)
+    result = swept(kind)
     given = {name: value for name, value in given.items() if name != "dtype"}
     run = jm.rerun(result, learning_rate=0.1, batch_size=5, seed=1, model=model, dataset=dataset(), **given)
     assert (
@@ -112,7 +122,7 @@ def test_a_run_again_has_the_very_numbers(kind):
     )
 
 
-@pytest.mark.parametrize("kind", FEW)
+@pytest.mark.parametrize("kind", mostly_slow(FEW, "regression"))
 def test_shards_unite_to_the_whole(tmp_path, kind, monkeypatch):
     monkeypatch.setattr("jaxmnist.sweeps.capacity.MAX_STATE_BYTES", 1)
     monkeypatch.setattr("jaxmnist.sweeps.sweep.MAX_CPU_DEVICES", 1)
@@ -131,14 +141,14 @@ print(json.dumps(sweep(sys.argv[1])["test_loss"].values.ravel().tolist()))
 """
 
 
-@pytest.mark.parametrize("kind", FEW)
+@pytest.mark.parametrize("kind", mostly_slow(FEW, "64 bits"))
 def test_two_devices_give_the_numbers_of_one(kind):
     found = json.loads(run_on_devices(2, PROGRAM, kind).splitlines()[-1])
-    np.testing.assert_allclose(found, sweep(kind)["test_loss"].values.ravel(), rtol=2e-5)
+    np.testing.assert_allclose(found, swept(kind)["test_loss"].values.ravel(), rtol=2e-5)
 
 
 def test_64_bits_leave_the_setting_of_jax_as_it_was():
-    result = sweep("64 bits")
+    result = swept("64 bits")
     assert result["test_loss"].dtype == np.float64 and jnp.ones(1).dtype == jnp.float32
     single = jm.sweep(jm.MLP(5, 4), optax.sgd, jm.grid(learning_rate=[0.05, 0.1], batch_size=[5, 8], seed=range(2)),
                       make_tiny(), num_steps=6, progress=False)  # fmt: skip
@@ -146,14 +156,14 @@ def test_64_bits_leave_the_setting_of_jax_as_it_was():
     assert 0 < difference < 1e-5
 
 
-def test_memory_and_work_of_any_model_are_estimated():
-    for kind in FEW:
-        model, dataset, given = KINDS[kind]
-        runs = jm.grid(learning_rate=[0.05, 0.1], batch_size=[5, 8], seed=range(2))
-        cost = jm.estimate(model, optax.sgd, runs, dataset(), num_steps=6, **given)
-        assert cost.num_runs == 8 and cost.useful_flops > 0 and cost.memory > 0
-        halved = jm.halve(model, optax.sgd, runs, dataset(), num_steps=6, factor=2, rungs=[2], progress=False, **given)
-        assert halved["pruned_step"].notnull().sum() == 4
+@pytest.mark.parametrize("kind", mostly_slow(FEW, "linen"))
+def test_memory_and_work_of_any_model_are_estimated(kind):
+    model, dataset, given = KINDS[kind]
+    runs = jm.grid(learning_rate=[0.05, 0.1], batch_size=[5, 8], seed=range(2))
+    cost = jm.estimate(model, optax.sgd, runs, dataset(), num_steps=6, **given)
+    assert cost.num_runs == 8 and cost.useful_flops > 0 and cost.memory > 0
+    halved = jm.halve(model, optax.sgd, runs, dataset(), num_steps=6, factor=2, rungs=[2], progress=False, **given)
+    assert halved["pruned_step"].notnull().sum() == 4
 
 
 @pytest.mark.slow
@@ -161,7 +171,7 @@ def test_memory_and_work_of_any_model_are_estimated():
 @pytest.mark.parametrize("kind", FEW)
 def test_a_cluster_gives_the_same_numbers(kind):
     pytest.importorskip("ray")
-    found, expected = sweep(kind, cluster="local"), sweep(kind)
+    found, expected = sweep(kind, cluster="local"), swept(kind)
     for name in ("validation_loss", "test_loss"):
         np.testing.assert_allclose(found[name], expected[name], rtol=2e-5)
 
@@ -216,7 +226,7 @@ def test_what_a_function_reads_from_around_it_may_change(monkeypatch, tmp_path):
 @pytest.mark.parametrize("exact", [True, False])
 def test_a_run_again_of_something_else_is_refused(exact):
     model, dataset, given = REGRESSION
-    result = sweep("regression")
+    result = swept("regression")
     other = dataset()
     other = jm.from_arrays(np.concatenate([split.inputs for split in (other.train, other.test)]) * 2,
                            np.concatenate([split.targets for split in (other.train, other.test)]))  # fmt: skip

@@ -49,7 +49,9 @@ def compiled_alone(optimizer, model, batch_size, num_steps):
         (optax.sgd, MODEL, dict(learning_rate=[0.1, 1.0])),
         (optax.sgd, MODEL, dict(learning_rate=[0.1], momentum=[0.5, 0.9])),
         (optax.adam, jm.MLP(6, 4), dict(learning_rate=[0.01], b1=[0.8, 0.9])),
-        (optax.adamw, MODEL, dict(learning_rate=[0.01, 0.1], weight_decay=[0.0, 0.1])),
+        pytest.param(
+            optax.adamw, MODEL, dict(learning_rate=[0.01, 0.1], weight_decay=[0.0, 0.1]), marks=pytest.mark.slow
+        ),
     ],
 )
 def test_every_run_equals_the_same_run_alone(tiny, optimizer, model, axes):
@@ -206,6 +208,7 @@ def test_one_evaluation_is_recorded_where_it_is_asked_for(tiny, num_steps):
     assert "step" not in sweep(tiny, num_steps=num_steps).dims
 
 
+@pytest.mark.slow
 def test_axes_that_programs_are_built_with_equal_single_runs(tiny):
     runs = jm.grid(learning_rate=[0.1, 0.5], batch_size=[3, 16], seed=0, hidden_size=[5, 6], nesterov=[False, True])
     runs["momentum"] = np.full(len(runs["seed"]), 0.8)

@@ -29,7 +29,7 @@ class InterruptionError(Exception):
 def small_programs(monkeypatch, many_segments):
     """Programs of at most 4 runs, in many segments."""
     monkeypatch.setattr("jaxmnist.sweeps.capacity.MAX_STATE_BYTES", 4 * 1100)
-    monkeypatch.setattr(sweep_module, "SECONDS_PER_REFRESH", 0.0)
+    monkeypatch.setattr("jaxmnist.sweeps.collector.SECONDS_PER_REFRESH", 0.0)
 
 
 def sweep(tiny, folder, **options):
@@ -126,9 +126,9 @@ def test_the_file_shows_what_has_ended_in_the_grids_order(tiny, tmp_path, monkey
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (dict(num_steps=24), "its budget is 'equal steps: 12', not 'equal steps: 24'"),
         (dict(num_evaluations=4), "its num_evaluations is 3, not 4"),
-        (dict(runs={**FEW, "learning_rate": FEW["learning_rate"] * 2}), "its runs is"),
+        (dict(record=["test"]), "its record is 'validation', not 'test'"),
+        (dict(dtype="float64"), "its dtype is 'float32', not 'float64'"),
     ],
 )
 def test_going_on_with_another_sweep_names_the_difference(tiny, tmp_path, monkeypatch, options, words):
@@ -179,7 +179,7 @@ other_body.__name__ = "<lambda>"
         (dict(optimizer=lambda learning_rate: optax.adam(learning_rate)), "computation.* differs"),
         (dict(optimizer=lambda learning_rate, decay=0.1: optax.sgd(learning_rate - decay)), "computation.* differs"),
         (dict(optimizer=other_body), "computation.* differs"),
-        *((dict(split=split), "inputs differs") for split in ("train", "validation", "test")),
+        *((dict(split=split), "inputs differ") for split in ("train", "validation", "test")),
     ],
 )
 def test_the_same_names_of_something_else_are_refused(tiny, tmp_path, monkeypatch, state, given, words):
@@ -198,9 +198,10 @@ def test_the_same_names_of_something_else_are_refused(tiny, tmp_path, monkeypatc
 
 
 def test_a_part_of_a_sweep_is_not_taken_for_the_whole(tiny, tmp_path):
-    train(tiny, tmp_path, shard=(1, 1))
-    with pytest.raises(ValueError, match="is another one: its shard is '1/1', not None"):
-        train(tiny, tmp_path)
+    part = train(tiny, tmp_path, shard=(1, 2))
+    with pytest.raises(ValueError, match="is another one: its shard is '1/2', not None"):
+        train(tiny, tmp_path / "shard_1_of_2")
+    assert part["run"].size < train(tiny, tmp_path)["validation_loss"].size
     halved = tmp_path / "halved"
     jm.halve(MODEL, doubled, FEW, tiny, num_steps=12, factor=2, folder=halved, progress=False)
     with pytest.raises(ValueError, match="is another one: its rungs is '3 6 12', not None"):
@@ -211,7 +212,7 @@ def test_a_result_that_does_not_say_what_it_was_trained_on_is_refused(tiny, tmp_
     result = train(tiny, None)
     del result.attrs["computation_sha256"], result.attrs["inputs_crc32"]
     jm.save(result, tmp_path)
-    with pytest.raises(ValueError, match="earlier version, which did not record its inputs"):
+    with pytest.raises(ValueError, match="its record, written by an earlier version, does not include its inputs"):
         train(tiny, tmp_path)
 
 
@@ -246,14 +247,16 @@ def test_a_damaged_plan_and_a_damaged_program_are_noticed(tiny, tmp_path, monkey
 
 def test_shards_unite_to_the_whole(tiny, tmp_path):
     whole = sweep(tiny, None)
-    files = []
+    files = [tmp_path / f"shard_{part}_of_3" / "results.nc" for part in (1, 2, 3)]
     for part in (1, 2, 3):
-        folder = tmp_path / str(part)
-        folder.mkdir()
-        result = sweep(tiny, folder, shard=(part, 3))
+        assert not (tmp_path / "results.nc").exists()
+        result = sweep(tiny, tmp_path, shard=(part, 3))
         assert result.attrs["shard"] == f"{part}/3" and result["validation_loss"].dims == ("run",)
-        files.append(folder / "results.nc")
-    merged = jm.merge([files[2], tmp_path / "1", files[1]])
+    merged = jm.merge([files[2], files[0].parent, files[1]])
+    # Whoever ends last unites them.
+    xr.testing.assert_identical(jm.load_results(tmp_path), merged)
+    with pytest.raises(ValueError, match="is another one: its budget"):
+        sweep(tiny, tmp_path, shard=(1, 3), num_steps=24)
     # Their plan is their own, the same for any number of cores: bit for bit its whole, and to rounding the sweep.
     sweep(tiny, tmp_path / "all", shard=(1, 1))
     xr.testing.assert_equal(merged, jm.merge([tmp_path / "all"]))
@@ -267,15 +270,11 @@ def test_shards_unite_to_the_whole(tiny, tmp_path):
         with pytest.raises(ValueError, match=words):
             jm.merge(broken)
     other = tmp_path / "other"
-    other.mkdir()
     sweep(tiny, other, shard=(3, 3), num_steps=24)
     with pytest.raises(ValueError, match="are not of one sweep"):
         jm.merge([*files[:2], other])
-    (tmp_path / "again").mkdir()
     sweep(tiny, tmp_path / "again", shard=(2, 3))
     with pytest.raises(ValueError, match="are both the shard 2/3"):
         jm.merge([*files, tmp_path / "again"])
-    (tmp_path / "whole").mkdir()
-    sweep(tiny, tmp_path / "whole")
-    with pytest.raises(ValueError, match="is not a shard"):
-        jm.merge([tmp_path / "whole"])
+    with pytest.raises(ValueError, match="is not a shard, as others of the files are"):
+        jm.merge([*files, tmp_path])

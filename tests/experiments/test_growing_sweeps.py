@@ -1,0 +1,51 @@
+"""A sweep in an output folder grows, and shards share one, as a person starts them."""
+
+import pytest
+from scripts_for_tests import run
+
+import jaxmnist as jm
+
+GRID = ("--dataset", "digits", "--num-seeds", 2, "--num-steps", 20, "--output-dir", "out")
+RATES, SIZES = ("--learning-rates", 0.05, 0.1), ("--batch-sizes", 16, 32)
+
+
+def test_a_larger_grid_trains_only_what_is_new(tmp_path):
+    _, err = run("sweep_grid", *GRID, *RATES, *SIZES, "--keep-states", cwd=tmp_path)
+    assert "8/8 runs" in err
+    first = jm.load_results(tmp_path / "out")
+    out, err = run("sweep_grid", *GRID, *RATES, 0.2, *SIZES, "--keep-states", "--refine", cwd=tmp_path)
+    assert "12/12 runs" in err and "diverged: 0 of 12 runs" in out
+    grown = jm.load_results(tmp_path / "out")
+    assert grown.sel(learning_rate=[0.05, 0.1])["test_loss"].equals(first["test_loss"])
+    finer = jm.load_results(tmp_path / "out" / "refined")
+    common = sorted(set(finer["learning_rate"].values.tolist()) & {0.05, 0.1, 0.2})
+    sizes = sorted(set(finer["batch_size"].values.tolist()) & {16, 32})
+    # What both grids have was taken from the first.
+    place = dict(learning_rate=common, batch_size=sizes)
+    assert common and sizes and finer.sel(place)["test_loss"].equals(grown.sel(place)["test_loss"])
+    _, err = run("sweep_grid", *GRID, *RATES, *SIZES, "--num-steps", 40, cwd=tmp_path, status=2)
+    assert "holds a training that was begun with learning_rates (0.05, 0.1, 0.2), not (0.05, 0.1)" in err
+    run("sweep_grid", *GRID, *RATES, 0.2, *SIZES, "--num-steps", 40, cwd=tmp_path)
+    assert jm.load_results(tmp_path / "out").attrs["num_steps"] == 40
+    assert jm.load_results(tmp_path / "out" / "refined").attrs["num_steps"] == 20
+
+
+def test_a_grid_is_widened_until_the_best_is_on_no_edge(tmp_path):
+    out, _ = run("sweep_grid", *GRID, "--learning-rates", 0.001, 0.01, *SIZES, "--widen", cwd=tmp_path)
+    assert "widening: learning_rate 0.001 to 0.1" in out
+    wide = jm.load_results(tmp_path / "out")
+    assert wide["learning_rate"].max() >= 0.1 and "run" not in wide.dims
+    again, err = run("sweep_grid", "--resume", "out", cwd=tmp_path)
+    assert again.splitlines()[-1] == out.splitlines()[-1] and "sweep:" not in err
+
+
+@pytest.mark.parametrize("last", [1, 2])
+def test_shards_share_a_folder(tmp_path, monkeypatch, last):
+    monkeypatch.setattr("jaxmnist.sweeps.capacity.MAX_STATE_BYTES", 1)
+    arguments = ("--dataset", "digits", "--num-seeds", 9, "--num-steps", 10, "--output-dir", "out", *RATES, *SIZES)
+    for part in (3 - last, last):
+        assert not (tmp_path / "out" / "results.nc").exists()
+        run("sweep_grid", *arguments, "--shard", f"{part}/2", cwd=tmp_path)
+    assert jm.load_results(tmp_path / "out")["test_loss"].size == 36
+    out, err = run("sweep_grid", *arguments, cwd=tmp_path)
+    assert "diverged: 0 of 36 runs" in out and "sweep:" not in err
