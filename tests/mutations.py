@@ -259,9 +259,16 @@ MUTATIONS = (
     Mutation(
         "a damaged model is read as another",
         "networks/classifier.py",
-        "if crc32 not in (None, _checksum(place, description)):",
+        "if crc32 not in (None, checksum(place, description)):",
         "if False:",
         "tests/networks/test_classifier.py::test_no_damaged_model_is_taken_for_another",
+    ),
+    Mutation(
+        "a saved model is read as one with other fields",
+        "networks/classifier.py",
+        "if saved != given:",
+        "if False:",
+        "tests/networks/test_classifier.py::test_a_model_is_read_as_what_it_was_saved_as",
     ),
     Mutation(
         "a user without a home gets no digits",

@@ -201,6 +201,13 @@ def test_a_model_description_that_is_no_json_object_is_refused(trained, text):
     assert_refused(lambda: jm.load_model(trained), "the model in", "cannot be read")
 
 
+def test_what_a_description_says_of_fields_is_not_shown_at_any_length(trained):
+    place = trained / "model" / "model.json"
+    description = json.loads(place.read_text()) | {"fields": "x" * 2**20}
+    place.write_text(json.dumps(description))
+    assert_refused(lambda: jm.load_model(trained, MODEL), "its MLP has the fields xxx")
+
+
 def test_what_leads_out_of_a_model_folder_is_not_followed(trained, tmp_path_factory):
     outside = tmp_path_factory.mktemp("elsewhere") / "params"
     (trained / "model" / "params_0").rename(outside)

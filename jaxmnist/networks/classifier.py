@@ -2,11 +2,8 @@
 
 import dataclasses
 import json
-import os
 import re
-import shutil
-import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -24,32 +21,14 @@ from jaxmnist.core.arguments import MODEL
 from jaxmnist.core.inputs import random_key
 from jaxmnist.core.model import Model, ModelLike
 from jaxmnist.core.models import MODELS
-from jaxmnist.host.files import (
-    FORMAT,
-    check_folder,
-    check_format,
-    check_links,
-    check_ours,
-    check_room,
-    is_ours,
-    read_json,
-    remove_if_empty,
-    remove_temporary_files,
-    stored_bytes,
-    write_text,
-)
+from jaxmnist.host.files import FORMAT, check_format, check_links, check_room, read_json, stored_bytes, write_text
+from jaxmnist.networks.model_files import DESCRIPTION, MODEL_FOLDER, check_model, checksum, remove_model
 from jaxmnist.sweeps.arguments import UNCONFIGURED
 from jaxmnist.values import described, with_tuples
 
-MODEL_FOLDER, DESCRIPTION = "model", "model.json"
-# The files that orbax writes for one seed's parameters, and the suffix of a folder that is not complete yet.
-ORBAX_FILES = re.compile(
-    r"_CHECKPOINT_METADATA|_METADATA|_sharding|_strings\.json|commit_success\.txt|array_metadatas/process_\d+"
-    r"|(ocdbt\.process_\d+/)?(d/[0-9a-f]{32}|manifest\.ocdbt)(\.__lock)?"
-)
-ORBAX_TEMPORARY = ".orbax-checkpoint-tmp"
+MODULES = re.compile(r"\b\w+\.(?=[A-Za-z_<])")
 # Limits on what a stranger's file may describe; no sensible model reaches them.
-MAX_EXTENT, MAX_LAYERS = 2**12, 100
+MAX_EXTENT, MAX_LAYERS, MAX_WORDS = 2**12, 100, 200
 
 
 @dataclasses.dataclass(frozen=True)
@@ -188,34 +167,27 @@ def save_model(folder: str | Path, classifier: Classifier, seeds: Sequence[int])
     except Exception as error:  # if a disk is full, orbax raises many kinds of errors
         raise OSError(f"the model cannot be saved in {folder}: {checks.reason(error)}") from None
     description = _description(classifier, seeds)
-    description["crc32"] = _checksum(place, description)
+    description["crc32"] = checksum(place, description)
     # Written last: if it is there, the parameters are complete.
     write_text(place / DESCRIPTION, json.dumps(description, indent=2) + "\n")
 
 
 def _description(classifier: Classifier, seeds: Sequence[int]) -> dict:
     """Returns what `model.json` says; `_described` is the inverse."""
-    factory = model_factory(classifier.model)
     return {
         "format": FORMAT,
-        "model": factory.name,
-        "fields": factory.defaults if _is_ours(classifier.model) else described(factory.defaults),
+        "model": model_factory(classifier.model).name,
+        "fields": _fields(classifier.model),
         "seeds": [int(seed) for seed in seeds],
         "image_shape": classifier.image_shape,
         "class_names": classifier.class_names,
     }
 
 
-def _checksum(place: Path, description: dict) -> int:
-    """Returns the CRC-32 of a description and of all files of the parameters that it names."""
-    crc = zlib.crc32(json.dumps(description).encode())
-    for seed in description["seeds"]:
-        folder = place / f"params_{int(seed)}"
-        names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
-        # Orbax does not notice damage to large arrays. What a file manager adds to a folder is none.
-        for name in filter(ORBAX_FILES.fullmatch, names):
-            crc = zlib.crc32((folder / name).read_bytes(), zlib.crc32(name.encode(), crc))
-    return crc
+def _fields(model: Any) -> Any:
+    """Returns the fields of a model: of one of ours by name, and of another in words."""
+    defaults = model_factory(model).defaults
+    return defaults if _is_ours(model) else described(defaults)
 
 
 def _is_ours(model: Any) -> bool:
@@ -226,45 +198,6 @@ def _is_ours(model: Any) -> bool:
 def _saved(is_ours: bool, params: optax.Params, state: Any) -> Any:
     """Returns what is saved of one member; of others' trees the arrays alone, since their nodes may be of any type."""
     return {"params": params} if is_ours else {"leaves": jax.tree.leaves((params, state))}
-
-
-def check_model(folder: Path, seeds: Iterable[int]) -> None:
-    """Raises ValueError if a model of these seeds cannot be saved, because something else has a name that it needs."""
-    place = folder / MODEL_FOLDER
-    check_folder(place)
-    check_ours(place / DESCRIPTION)
-    for saved in _params_folders(place, seeds):
-        if not _is_orbax(saved):
-            raise ValueError(f"{saved} holds what jaxmnist did not write: choose another folder, or move it out")
-
-
-def remove_model(folder: Path, seeds: Iterable[int] = ()) -> None:
-    """Removes the model that `save_model` wrote into a folder, and what it left behind for these seeds if killed."""
-    place = folder / MODEL_FOLDER
-    description = place / DESCRIPTION
-    named: list = []
-    if is_ours(description):
-        named = read_json(description).get("seeds", [])
-        # First, since it says that the parameters are complete.
-        description.unlink()
-    for saved in _params_folders(place, [*filter(checks.is_whole, named), *seeds]):
-        if _is_orbax(saved):
-            shutil.rmtree(saved)
-    remove_temporary_files(place)
-    remove_if_empty(place)
-
-
-def _params_folders(place: Path, seeds: Iterable[int]) -> list[Path]:
-    """Returns the existing paths with the names of these seeds' parameters, complete or still being written."""
-    names = [f"params_{seed}{suffix}" for seed in dict.fromkeys(seeds) for suffix in ("", ORBAX_TEMPORARY)]
-    return [place / name for name in names if os.path.lexists(place / name)]
-
-
-def _is_orbax(folder: Path) -> bool:
-    """Returns whether a folder holds only what orbax writes."""
-    paths = [folder, *folder.rglob("*")]
-    files = [path.relative_to(folder).as_posix() for path in paths if path.is_symlink() or not path.is_dir()]
-    return not any(path.is_symlink() for path in paths) and all(map(ORBAX_FILES.fullmatch, files))
 
 
 def _shapes(tree: Any) -> Any:
@@ -297,8 +230,8 @@ def load_model(folder: str | Path, model: Any = None) -> Classifier:
         variables = jax.eval_shape(MODEL.convert(model).init, random_key(0), jnp.zeros((1, *shape), jnp.float32))
         like = _saved(_is_ours(model), *variables)
         check_room(sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(like)), stored_bytes(place))
-        if crc32 not in (None, _checksum(place, description)):
-            raise ValueError("its checksum is that of another content")
+        if crc32 not in (None, checksum(place, description)):
+            raise ValueError("its content does not match its checksum")
         with ocp.StandardCheckpointer() as checkpointer:
             members = []
             for seed in description["seeds"]:
@@ -322,20 +255,30 @@ def load_model(folder: str | Path, model: Any = None) -> Classifier:
 
 def _described(description: dict, model: Any) -> tuple[Any, tuple[int, int, int], tuple[str, ...]]:
     """Returns the model, the shape of its images and its class names; a stranger may have written anything."""
-    kind = MODELS.get(str(description["model"]))
-    if kind is None and model is None:
-        raise ValueError(
-            f"it names the model {shown(description['model'])}, which is not one of {', '.join(MODELS)}: give model="
-        )
+    name, fields = str(description["model"]), description["fields"]
     shape, class_names = tuple(description["image_shape"]), tuple(description["class_names"])
     if len(shape) != 3 or not all(checks.is_whole(extent) and 1 <= extent <= MAX_EXTENT for extent in shape):
         raise ValueError(f"its image_shape is {shown(shape)}; three whole numbers up to {MAX_EXTENT} are needed")
-    if model is None and kind is not None:
-        fields = with_tuples(description["fields"])
-        if len(fields.get("features", ())) > MAX_LAYERS:
-            raise ValueError(f"it has {len(fields['features'])} layers; at most {MAX_LAYERS} are allowed")
-        model = kind(**fields)
+    if model is None:
+        model = _ours(name, fields)
         checks.Strings(model.num_classes).check("its class_names", class_names)
+    elif model_factory(model).name == name:
+        found = _fields(_ours(name, fields)) if isinstance(fields, dict) else fields
+        # By name alone, since a function may come from another module than in the program that saved it.
+        saved, given = (MODULES.sub("", str(each)) for each in (found, _fields(model)))
+        if saved != given:
+            raise ValueError(f"its {name} has the fields {saved[:MAX_WORDS]}, not {given[:MAX_WORDS]}")
     if not description["seeds"]:
         raise ValueError("it has no seeds")
     return model, shape, class_names
+
+
+def _ours(name: str, fields: Any) -> Any:
+    """Returns the model of this package with these fields; those of a person's model of the same name are a string."""
+    if name not in MODELS or not isinstance(fields, dict):
+        raise ValueError(
+            f"it names the model {shown(name)}, which is not this package's {', '.join(MODELS)}: give model="
+        )
+    if len(fields.get("features", ())) > MAX_LAYERS:
+        raise ValueError(f"it has {len(fields['features'])} layers; at most {MAX_LAYERS} are allowed")
+    return MODELS[name](**with_tuples(fields))

@@ -1,9 +1,13 @@
+import functools
 import json
+from collections.abc import Callable
 
+import flax.linen as nn
 import jax
 import numpy as np
 import optax
 import pytest
+from flax import nnx
 from models import MODELS
 
 import jaxmnist as jm
@@ -127,6 +131,55 @@ def test_a_model_with_files_of_a_file_manager_and_one_of_an_earlier_version_are_
     assert description.pop("crc32")
     path.write_text(json.dumps(description))
     jax.tree.map(np.testing.assert_array_equal, jm.load_model(tmp_path).params, saved.params)
+
+
+class MLP(nn.Module):
+    """A person's model with the name of one of ours."""
+
+    activation: Callable = nn.relu
+
+    @nn.compact
+    def __call__(self, x):
+        return nn.Dense(4)(self.activation(nn.Dense(5)(x.reshape(x.shape[0], -1))))
+
+
+class Net(nnx.Module):
+    def __init__(self, width, *, rngs):
+        self.hidden, self.last = nnx.Linear(30, width, rngs=rngs), nnx.Linear(width, 4, rngs=rngs)
+
+    def __call__(self, x):
+        return self.last(nnx.relu(self.hidden(x.reshape(x.shape[0], -1))))
+
+
+@pytest.mark.parametrize(
+    ("model", "other", "words"),
+    [
+        (MLP(), MLP(nn.tanh), "its MLP has the fields {'activation': relu}, not {'activation': tanh}"),
+        (MLP(), jm.MLP(5, 4), "its MLP has the fields {'activation': relu}, not {'hidden_size': 5"),
+        (MLP(), None, "it names the model 'MLP', which is not this package's .*: give model="),
+        (jm.MLP(5, 4), MLP(), "its MLP has the fields {'hidden_size': 5"),
+        (jm.MLP(5, 4), jm.MLP(5, 4, init_scale=2.0), "'init_scale': 1.0}, not .*'init_scale': 2.0}"),
+        (functools.partial(Net, 5), functools.partial(Net, 6), "params_0 does not have the shapes"),
+    ],
+)
+def test_a_model_is_read_as_what_it_was_saved_as(tiny, tmp_path, model, other, words):
+    params = jm.init_state(model, optax.sgd(0.1), 0, tiny.train.inputs).params
+    classifier = jm.Classifier(model, (params,), (6, 5, 1), NAMES)
+    jm.save_model(tmp_path, classifier, [0])
+    read = jm.load_model(tmp_path, model)
+    np.testing.assert_array_equal(read(tiny.test.inputs), classifier(tiny.test.inputs))
+    with pytest.raises(ValueError, match=words):
+        jm.load_model(tmp_path, other)
+
+
+def test_fields_that_an_earlier_version_did_not_have_are_those_by_default(tiny, tmp_path):
+    params = jm.init_state(jm.MLP(5, 4), optax.sgd(0.1), 0, tiny.train.inputs).params
+    jm.save_model(tmp_path, jm.Classifier(jm.MLP(5, 4), (params,), (6, 5, 1), NAMES), [0])
+    path = tmp_path / "model" / "model.json"
+    description = json.loads(path.read_text())
+    del description["fields"]["init_scale"], description["crc32"]
+    path.write_text(json.dumps(description))
+    assert jm.load_model(tmp_path).model == jm.load_model(tmp_path, jm.MLP(5, 4)).model == jm.MLP(5, 4)
 
 
 @pytest.mark.parametrize("name", MODELS)
