@@ -138,6 +138,27 @@ MUTATIONS = (
         "tests/core/test_influence.py",
     ),
     Mutation(
+        "tokens beyond an embedding are trained on",
+        "sweeps/trials.py",
+        "if not gives_numbers(model, found):",
+        "if False:",
+        "tests/sweeps/test_trials.py",
+    ),
+    Mutation(
+        "a warm-up may take longer than its schedule",
+        "core/schedules.py",
+        "given.warmup_steps >= given.num_steps:",
+        "False:",
+        "tests/core/test_schedules.py",
+    ),
+    Mutation(
+        "a module is taken for what makes it",
+        "core/adapters/factory.py",
+        "if library in sys.modules and",
+        "if False and",
+        "tests/sweeps/test_any_model.py::test_a_module_in_place_of_its_class_is_named",
+    ),
+    Mutation(
         "a loss may mix the examples of a batch",
         "sweeps/trials.py",
         "and examples_interact(measure, (drawn, targets)):",

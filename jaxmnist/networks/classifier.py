@@ -19,7 +19,7 @@ from jaxmnist import checks
 from jaxmnist.checks import PATH, SEED, Optional, Where, checked_by, is_sequence, raise_invalid, shown
 from jaxmnist.core import training
 from jaxmnist.core.adapters.factory import model_factory
-from jaxmnist.core.arguments import MODEL
+from jaxmnist.core.arguments import MODEL, UNCONFIGURED
 from jaxmnist.core.inputs import random_key
 from jaxmnist.core.model import Model, ModelLike
 from jaxmnist.core.models import MODELS
@@ -37,7 +37,6 @@ from jaxmnist.host.files import (
     stored_bytes,
     write_text,
 )
-from jaxmnist.sweeps.arguments import UNCONFIGURED
 from jaxmnist.values import described, with_tuples
 
 MODEL_FOLDER, DESCRIPTION = "model", "model.json"

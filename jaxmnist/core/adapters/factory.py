@@ -97,6 +97,14 @@ def is_model(source: Any) -> bool:
     return isinstance(source, ModelFactory | nn.Module) or _without_values(source) is not None or callable(source)
 
 
+def argument_of_instance(source: Any) -> str:
+    """Returns the argument that makes an NNX or Equinox module if `source` is one (`rngs`, `key`), and else ""."""
+    for library, argument in (("flax.nnx", "rngs"), ("equinox", "key")):
+        if library in sys.modules and isinstance(source, sys.modules[library].Module):
+            return argument
+    return ""
+
+
 def _without_values(source: Any) -> Model | None:
     """Returns the model of what has no hyperparameters; None of anything else."""
     if isinstance(source, Model):
