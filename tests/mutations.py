@@ -159,6 +159,20 @@ MUTATIONS = (
         "tests/sweeps/test_any_model.py::test_a_module_in_place_of_its_class_is_named",
     ),
     Mutation(
+        "the noise of gradients is that of another loss",
+        "analysis/noise.py",
+        "functools.partial(estimate_noise, model, loss=loss))",
+        "functools.partial(estimate_noise, model, loss=losses.squared_error))",
+        "tests/analysis/test_noise.py::test_it_is_measured_with_any_loss",
+    ),
+    Mutation(
+        "whole numbers among the parameters are trained",
+        "core/adapters/factory.py",
+        "return jnp.issubdtype(dtype, jnp.integer) or dtype == jnp.bool_",
+        "return False",
+        "tests/core/test_linen.py::test_whole_numbers_and_booleans_among_the_parameters_do_not_move",
+    ),
+    Mutation(
         "a loss may mix the examples of a batch",
         "sweeps/trials.py",
         "and examples_interact(measure, (drawn, targets)):",

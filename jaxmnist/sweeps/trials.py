@@ -204,8 +204,8 @@ def rows_interact_in(setup: Setup, arrays: Runs, values: Static, dataset: Datase
 
 @functools.lru_cache(maxsize=64)
 def _rows_interact(factory: ModelFactory, values: Static, example: jax.ShapeDtypeStruct) -> bool:
-    # Made without the fast operations, which take longer to compile.
-    found = rows_interact(factory.make(**dict(values)), example)
+    # Fast operations take longer to compile.
+    found = rows_interact(factory.as_written(**dict(values)), example)
     if found.in_evaluation:
         raise UnsupportedModel(
             f"model {factory.name} gives an example outputs that depend on the others of its batch in evaluation too, "
