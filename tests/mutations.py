@@ -173,6 +173,13 @@ MUTATIONS = (
         "tests/core/test_linen.py::test_whole_numbers_and_booleans_among_the_parameters_do_not_move",
     ),
     Mutation(
+        "a classifier of numbers takes pixels",
+        "networks/classifier.py",
+        "(inputs.dtype == np.uint8) == (self",
+        "True or (self",
+        "tests/networks/test_classifier.py::test_inputs_of_any_shape_and_type_are_classified",
+    ),
+    Mutation(
         "a loss may mix the examples of a batch",
         "sweeps/trials.py",
         "and examples_interact(measure, (drawn, targets)):",
