@@ -393,7 +393,7 @@ def test_programs_of_an_earlier_sweep_are_not_taken_for_this_ones(tiny, tmp_path
 
 def test_a_model_replaces_the_older_one_and_nothing_else(tmp_path):
     one = make_classifier()
-    three = jm.Classifier(one.model, one.params * 3, one.image_shape, one.class_names)
+    three = jm.Classifier(one.model, one.params * 3, one.input_shape, one.class_names)
     jm.save_model(tmp_path, three, [2, 3, 4])
     kept = {"model/notes.npz": b"mine", "model/params_4/notes.md": b"mine", "notes.md": b"mine"}
     for path, content in kept.items():

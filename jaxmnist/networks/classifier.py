@@ -14,33 +14,42 @@ import numpy as np
 import optax
 
 from jaxmnist import checks
-from jaxmnist.checks import PATH, SEED, Optional, Where, checked_by, is_sequence, raise_invalid, shown
+from jaxmnist.checks import PATH, SEED, Choice, Optional, Where, checked_by, is_sequence, raise_invalid, shown
 from jaxmnist.core import training
 from jaxmnist.core.adapters.factory import model_factory
-from jaxmnist.core.arguments import MODEL
-from jaxmnist.core.inputs import random_key
+from jaxmnist.core.arguments import MODEL, UNCONFIGURED
+from jaxmnist.core.inputs import random_key, to_unit_range
 from jaxmnist.core.model import Model, ModelLike
 from jaxmnist.core.models import MODELS
 from jaxmnist.host.files import FORMAT, check_format, check_links, check_room, read_json, stored_bytes, write_text
 from jaxmnist.networks.model_files import DESCRIPTION, MODEL_FOLDER, check_model, checksum, remove_model
-from jaxmnist.sweeps.arguments import UNCONFIGURED
 from jaxmnist.values import described, with_tuples
 
 MODULES = re.compile(r"\b\w+\.(?=[A-Za-z_<])")
 # Limits on what a stranger's file may describe; no sensible model reaches them.
-MAX_EXTENT, MAX_LAYERS, MAX_WORDS = 2**12, 100, 200
+MAX_EXTENT, MAX_AXES, MAX_LAYERS, MAX_WORDS = 2**12, 8, 100, 200
+INPUT_SHAPE = Where(
+    f"a tuple of at most {MAX_AXES} whole numbers from 1 to {MAX_EXTENT}",
+    lambda value: (
+        isinstance(value, tuple)
+        and len(value) <= MAX_AXES
+        and all(checks.is_whole(extent) and 1 <= extent <= MAX_EXTENT for extent in value)
+    ),
+)
+INPUT_DTYPE = Choice(("uint8", "int32", "float32"))
 
 
 @dataclasses.dataclass(frozen=True)
 class Classifier:
-    """A function from images to class probabilities: a trained model, or an ensemble of several.
+    """A function from inputs, such as images, to class probabilities: a trained model, or an ensemble of several.
 
     Attributes:
       model: a flax linen module, or anything else of which a `Model` can be made.
       params: M trees of parameters, one for each member of the ensemble.
-      image_shape: `(H, W, C)` of the images it was trained on.
+      input_shape: of one example that it was trained on, such as `(H, W, C)`.
       class_names: K names.
       model_states: M states, from `State.model_state`; none if the model has none.
+      input_dtype: the type of the numbers it was trained on, `"uint8"`, `"int32"` or `"float32"`.
 
     Raises:
       ValueError: an argument is not as described above.
@@ -48,9 +57,10 @@ class Classifier:
 
     model: ModelLike
     params: tuple[optax.Params, ...]
-    image_shape: tuple[int, int, int]
+    input_shape: tuple[int, ...]
     class_names: tuple[str, ...]
     model_states: tuple[Any, ...] = ()
+    input_dtype: str = "uint8"
 
     def __post_init__(self) -> None:
         MODEL.check("model", self.model)
@@ -58,54 +68,60 @@ class Classifier:
             raise_invalid("params", self.params, "a tuple of one tree of parameters for each member of the ensemble")
         if len(self.model_states) not in (0, len(self.params)):
             raise_invalid("model_states", self.model_states, f"a tuple of {len(self.params)} states, or of none,")
+        INPUT_SHAPE.check("input_shape", self.input_shape)
+        INPUT_DTYPE.check("input_dtype", self.input_dtype)
 
-    def __call__(self, images: np.ndarray) -> np.ndarray:
+    def __call__(self, inputs: np.ndarray) -> np.ndarray:
         """Returns class probabilities, the mean over the ensemble.
 
         Args:
-          images: `[N, H, W, C]` uint8, or `[N, H, W]` if there is one channel; N is at least 1.
+          inputs: `[N, *input_shape]` numbers that `input_dtype` holds, or without a last axis of 1; N is at least 1.
 
         Returns:
           `[N, K]` float32.
 
         Raises:
-          ValueError: the images have another shape or dtype.
+          ValueError: the inputs have another shape or dtype.
         """
-        return self.each(images).mean(axis=0)
+        return self.each(inputs).mean(axis=0)
 
-    def each(self, images: np.ndarray) -> np.ndarray:
+    def each(self, inputs: np.ndarray) -> np.ndarray:
         """Returns the probabilities of each member by itself, `[M, N, K]` float32; otherwise like `__call__`."""
-        images = np.asarray(images)
-        if images.ndim == 3:
-            images = images[..., None]
-        if images.shape[1:] != self.image_shape or images.dtype != np.uint8 or not len(images):
-            expected = ", ".join(map(str, self.image_shape))
+        inputs = np.asarray(inputs)
+        if self.input_shape[-1:] == (1,) and inputs.shape[1:] == self.input_shape[:-1]:
+            inputs = inputs[..., None]
+        # uint8 alone is scaled, so no other type stands for it, and it for no other.
+        is_of_type = np.can_cast(inputs.dtype, self.input_dtype, "same_kind") and (
+            (inputs.dtype == np.uint8) == (self.input_dtype == "uint8")
+        )
+        if inputs.shape[1:] != self.input_shape or not is_of_type or not len(inputs):
+            expected = ", ".join(map(str, ("N", *self.input_shape)))
             raise ValueError(
-                f"images are {images.dtype} of shape {images.shape}; expected uint8 [N, {expected}], N > 0"
+                f"inputs are {inputs.dtype} of shape {inputs.shape}; expected {self.input_dtype} [{expected}], N > 0"
             )
-        model = MODEL.convert(self.model)
+        model, inputs = MODEL.convert(self.model), inputs.astype(self.input_dtype)
         variables = zip(self.params, self.model_states or [{}] * len(self.params), strict=True)
-        return np.stack([np.asarray(_probabilities(model, each, images)) for each in variables])
+        return np.stack([np.asarray(_probabilities(model, each, inputs)) for each in variables])
 
 
-def probabilities(model: Model, variables: tuple[optax.Params, Any], images: jax.Array) -> jax.Array:
-    """Returns the class probabilities `[N, K]` float32 of images `[N, H, W, C]` uint8, in batches of a fixed size.
+def probabilities(model: Model, variables: tuple[optax.Params, Any], inputs: jax.Array) -> jax.Array:
+    """Returns the class probabilities `[N, K]` float32 of inputs `[N, ...]` of a split, in batches of a fixed size.
 
     Args:
       model: the model.
       variables: its parameters and state.
-      images: of one or more.
+      inputs: of one example or more.
     """
-    num_images = images.shape[0]
-    batch_size = min(training.EVALUATION_BATCH_SIZE, num_images)
+    num_examples = inputs.shape[0]
+    batch_size = min(training.EVALUATION_BATCH_SIZE, num_examples)
 
-    # `lax.map` with a `batch_size` would be a `vmap` over images, under which a convolution is slower.
+    # `lax.map` with a `batch_size` would be a `vmap` over examples, under which a convolution is slower.
     def batch_probabilities(start):
         rows = start + jnp.arange(batch_size, dtype=jnp.int32)
-        return jax.nn.softmax(training.predict(model, *variables, images.at[rows].get(mode="clip")))
+        return jax.nn.softmax(training.predict(model, *variables, inputs.at[rows].get(mode="clip")))
 
-    batches = jax.lax.map(batch_probabilities, jnp.arange(0, num_images, batch_size, dtype=jnp.int32))
-    return batches.reshape(-1, batches.shape[-1])[:num_images]
+    batches = jax.lax.map(batch_probabilities, jnp.arange(0, num_examples, batch_size, dtype=jnp.int32))
+    return batches.reshape(-1, batches.shape[-1])[:num_examples]
 
 
 _probabilities = jax.jit(probabilities, static_argnums=0)
@@ -179,7 +195,8 @@ def _description(classifier: Classifier, seeds: Sequence[int]) -> dict:
         "model": model_factory(classifier.model).name,
         "fields": _fields(classifier.model),
         "seeds": [int(seed) for seed in seeds],
-        "image_shape": classifier.image_shape,
+        "image_shape": classifier.input_shape,
+        "input_dtype": classifier.input_dtype,
         "class_names": classifier.class_names,
     }
 
@@ -226,8 +243,9 @@ def load_model(folder: str | Path, model: Any = None) -> Classifier:
         check_format(description.get("format", FORMAT), place / DESCRIPTION)
         check_links(place)
         crc32 = description.pop("crc32", None)  # an earlier version wrote none
-        model, shape, class_names = _described(description, model)
-        variables = jax.eval_shape(MODEL.convert(model).init, random_key(0), jnp.zeros((1, *shape), jnp.float32))
+        model, shape, dtype, class_names = _described(description, model)
+        inputs = jax.eval_shape(to_unit_range, jax.ShapeDtypeStruct((1, *shape), dtype))
+        variables = jax.eval_shape(MODEL.convert(model).init, random_key(0), inputs)
         like = _saved(_is_ours(model), *variables)
         check_room(sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(like)), stored_bytes(place))
         if crc32 not in (None, checksum(place, description)):
@@ -244,7 +262,7 @@ def load_model(folder: str | Path, model: Any = None) -> Classifier:
                 arrays = jax.tree.leaves(checkpointer.restore(saved, like))
                 members.append(jax.tree.unflatten(jax.tree.structure(variables), arrays))
         params, states = zip(*members, strict=True)
-        return Classifier(model, params, shape, class_names, states if jax.tree.leaves(states) else ())
+        return Classifier(model, params, shape, class_names, states if jax.tree.leaves(states) else (), dtype)
     except FileNotFoundError:
         raise ValueError(
             f"{folder} holds no trained model: the training has not ended, it diverged, or this is another folder"
@@ -253,12 +271,13 @@ def load_model(folder: str | Path, model: Any = None) -> Classifier:
         raise ValueError(f"the model in {folder} cannot be read: {checks.reason(error)}") from None
 
 
-def _described(description: dict, model: Any) -> tuple[Any, tuple[int, int, int], tuple[str, ...]]:
-    """Returns the model, the shape of its images and its class names; a stranger may have written anything."""
+def _described(description: dict, model: Any) -> tuple[Any, tuple[int, ...], str, tuple[str, ...]]:
+    """Returns the model, shape and type of its inputs, and its class names; a stranger may have written anything."""
     name, fields = str(description["model"]), description["fields"]
     shape, class_names = tuple(description["image_shape"]), tuple(description["class_names"])
-    if len(shape) != 3 or not all(checks.is_whole(extent) and 1 <= extent <= MAX_EXTENT for extent in shape):
-        raise ValueError(f"its image_shape is {shown(shape)}; three whole numbers up to {MAX_EXTENT} are needed")
+    INPUT_SHAPE.check("its image_shape", shape)
+    dtype = description.get("input_dtype", "uint8")
+    INPUT_DTYPE.check("its input_dtype", dtype)
     if model is None:
         model = _ours(name, fields)
         checks.Strings(model.num_classes).check("its class_names", class_names)
@@ -270,7 +289,7 @@ def _described(description: dict, model: Any) -> tuple[Any, tuple[int, int, int]
             raise ValueError(f"its {name} has the fields {saved[:MAX_WORDS]}, not {given[:MAX_WORDS]}")
     if not description["seeds"]:
         raise ValueError("it has no seeds")
-    return model, shape, class_names
+    return model, shape, dtype, class_names
 
 
 def _ours(name: str, fields: Any) -> Any:

@@ -9,6 +9,7 @@ import numpy as np
 import optax
 import pytest
 from conftest import mostly_slow
+from models import Integers
 
 import jaxmnist as jm
 from jaxmnist.core.adapters.factory import model_factory
@@ -155,6 +156,18 @@ def test_other_collections_are_carried_and_constants_do_not_move(tiny, model):
     else:
         moved = jax.tree.map(lambda a, b: not np.array_equal(a, b), before.model_state, state.model_state)
         assert any(jax.tree.leaves(moved))
+
+
+def test_whole_numbers_and_booleans_among_the_parameters_do_not_move(tiny):
+    optimizer = optax.adamw(0.1, weight_decay=0.5)
+    before = jm.init_state(Integers(), optimizer, 0, tiny.train.inputs)
+    assert set(before.params["Dense_0"]) == {"kernel", "bias"} and before.params["order"] is None
+    state, _ = jm.fit(Integers(), optimizer, before, tiny.train, jm.example_order(47, 0, 40), 8, num_steps=5)
+    wanted = Integers().init(jax.random.key(0), tiny.train.inputs[:1] / np.float32(255))["params"]
+    found = state.model_state.integers
+    np.testing.assert_array_equal(found["order"], wanted["order"])
+    np.testing.assert_array_equal(found["is_seen"], wanted["is_seen"])
+    assert not np.array_equal(state.params["Dense_0"]["kernel"], wanted["Dense_0"]["kernel"])
 
 
 def is_dropped_in_training_alone(model, tiny):

@@ -52,6 +52,28 @@ def test_images_of_another_form_are_refused(tiny, tmp_path, images):
         save(tiny, tmp_path)(images)
 
 
+class OfTokens(nn.Module):
+    @nn.compact
+    def __call__(self, tokens):
+        return nn.Dense(4)(nn.Embed(9, 3)(tokens).mean(axis=1))
+
+
+@pytest.mark.parametrize(
+    ("model", "dtype", "wrong"), [(nn.Dense(4), np.float32, np.uint8), (OfTokens(), np.int32, float)]
+)
+def test_inputs_of_any_shape_and_type_are_classified(tmp_path, model, dtype, wrong):
+    inputs = np.random.default_rng(0).integers(0, 9, (7, 3)).astype(dtype)
+    variables = model.init(jax.random.key(0), inputs)
+    classifier = jm.Classifier(model, (variables["params"],), (3,), NAMES, input_dtype=np.dtype(dtype).name)
+    jm.save_model(tmp_path, classifier, [0])
+    read = jm.load_model(tmp_path, model)
+    for each in (classifier, read):
+        np.testing.assert_allclose(each(inputs), jax.nn.softmax(model.apply(variables, inputs)), rtol=1e-5)
+        np.testing.assert_array_equal(each(inputs.astype(f"{inputs.dtype.kind}8")), each(inputs))
+        with pytest.raises(ValueError, match=rf"inputs are {np.dtype(wrong)} .*expected {np.dtype(dtype)} \[N, 3\]"):
+            each(inputs.astype(wrong))
+
+
 @pytest.mark.parametrize("num_images", [1, 7, 501, 1001])
 def test_probabilities_of_any_number_of_images(num_images):
     images = np.random.default_rng(0).integers(0, 256, (num_images, 6, 5, 1)).astype(np.uint8)

@@ -172,7 +172,7 @@ def test_segments_cover_the_steps_and_the_evaluations(num_steps, num_evaluations
         (dict(runs=jm.grid(learning_rate=0.1, batch_size=48, seed=0)), "batch_size 48"),
         (dict(runs=jm.grid(learning_rate=0.1, speed=1, batch_size=4, seed=0)), "does not take .*speed"),
         (dict(runs=jm.grid(batch_size=4, seed=0)), "learning_rate"),
-        (dict(model=jm.SoftmaxRegression()), "4 classes: set num_classes=4"),
+        (dict(model=jm.SoftmaxRegression()), "labels from 0 to 3 belong to 4 classes: set num_classes=4"),
         (dict(optimizer=lambda learning_rate: optax.sgd("fast")), "cannot be built with learning_rate=0.1"),
         (dict(num_steps=2**31), "num_steps is 2147483648"),
         (dict(num_steps=2.5), "num_steps is 2.5"),
