@@ -138,7 +138,7 @@ def test_no_damaged_model_is_taken_for_another(tiny, tmp_path):
                 num_noticed += 1
                 assert str(error).startswith(f"the model in {tmp_path} cannot be read: ") and "\n" not in str(error)
             else:  # the name of the checksum
-                assert (found.model, found.image_shape, found.class_names) == (MODEL, (6, 5, 1), NAMES)
+                assert (found.model, found.input_shape, found.class_names) == (MODEL, (6, 5, 1), NAMES)
                 jax.tree.map(np.testing.assert_array_equal, found.params, saved.params)
         path.write_bytes(whole)
     assert num_broken > num_noticed > num_broken - 10
