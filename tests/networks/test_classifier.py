@@ -4,6 +4,7 @@ import jax
 import numpy as np
 import optax
 import pytest
+from conftest import mostly_slow
 from models import MODELS
 
 import jaxmnist as jm
@@ -94,7 +95,7 @@ def test_parameters_of_another_shape_are_refused(tiny, tmp_path):
         jm.load_model(tmp_path)
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", mostly_slow(MODELS, "linen", "nnx", "equinox with state", "haiku", "pair"))
 def test_a_model_of_any_library_is_saved_and_read_again(tiny, tmp_path, name):
     model, _ = MODELS[name]
     members = [jm.init_state(model, optax.sgd(0.1), seed, tiny.train.inputs) for seed in (0, 1)]
