@@ -16,7 +16,9 @@ if "PYTEST_XDIST_WORKER" not in os.environ:
     _COMPILED = tempfile.TemporaryDirectory()
     os.environ["JAX_COMPILATION_CACHE_DIR"] = _COMPILED.name
     os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
-    # Fast tests compile longer than they compute. `.ci/run` runs them optimized too; slow tests are always optimized.
+    # Fast tests compile longer than they compute. `.ci/run` runs them optimized too; slow tests are always optimized,
+    # and so is what they start, which knows by this variable alone.
+    flags = ""
     if "slow" not in "".join(sys.argv).replace("not slow", ""):
         # XLA's older emitters of fused operations take half the time of its newer ones to compile. They multiply and
         # add in one instruction here and in two there, which rounds otherwise: AVX has no such instruction.
@@ -25,7 +27,7 @@ if "PYTEST_XDIST_WORKER" not in os.environ:
         if importlib.metadata.version("jaxlib").startswith("0.10."):
             flags += " --xla_cpu_use_fusion_emitters=false"
             flags += " --xla_cpu_max_isa=AVX" * (platform.machine() == "x86_64")
-        os.environ.setdefault("XLA_FLAGS", flags)
+    os.environ.setdefault("XLA_FLAGS", flags)
 
 import jax
 import numpy as np

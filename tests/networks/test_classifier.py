@@ -7,6 +7,7 @@ import jax
 import numpy as np
 import optax
 import pytest
+from conftest import mostly_slow
 from flax import nnx
 from models import MODELS
 
@@ -205,6 +206,7 @@ def test_fields_that_an_earlier_version_did_not_have_are_those_by_default(tiny, 
 
 
 @pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", mostly_slow(MODELS, "linen", "nnx", "equinox with state", "haiku", "pair"))
 def test_a_model_of_any_library_is_saved_and_read_again(tiny, tmp_path, name):
     model, _ = MODELS[name]
     members = [jm.init_state(model, optax.sgd(0.1), seed, tiny.train.inputs) for seed in (0, 1)]

@@ -1,12 +1,13 @@
 import functools
 import itertools
+import json
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from conftest import make_tiny
+from conftest import make_tiny, run_on_devices
 
 import jaxmnist as jm
 from jaxmnist.sweeps import programs
@@ -278,13 +279,15 @@ def random_losses() -> list[list[float]]:
     return [result["test_loss"].values.ravel().tolist(), alone]
 
 
-def test_numbers_do_not_depend_on_jaxs_default_random_numbers():
+def test_numbers_do_not_depend_on_jaxs_default_random_numbers(monkeypatch):
     swept, alone = random_losses()
     assert swept[0] != swept[1]
     np.testing.assert_allclose(alone, swept, rtol=1e-5)
-    with jax.default_prng_impl("rbg"):
-        assert str(jax.random.key_impl(jax.random.key(0))) == "rbg"
-        np.testing.assert_allclose(random_losses(), [swept, alone], rtol=1e-5)
+    monkeypatch.setenv("JAX_DEFAULT_PRNG_IMPL", "rbg")
+    program = "import jax, test_sweep as t; print(jax.config.jax_default_prng_impl, t.random_losses())"
+    implementation, losses = run_on_devices(1, program).split(" ", 1)
+    assert implementation == "rbg"
+    np.testing.assert_allclose(json.loads(losses), [swept, alone], rtol=1e-5)
 
 
 @pytest.mark.slow
