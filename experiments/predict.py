@@ -36,8 +36,8 @@ def main() -> None:
         written = [options.output, options.output.with_suffix(".svg")]
         common.claim_files(written, options.overwrite, "give --overwrite to replace it, or another --output")
         classifier = jm.load_model(options.folder)
-        if classifier.image_shape != (28, 28, 1):
-            raise ValueError(f"the model in {options.folder} takes images of {classifier.image_shape}, not (28, 28, 1)")
+        if classifier.input_shape != (28, 28, 1):
+            raise ValueError(f"the model in {options.folder} takes images of {classifier.input_shape}, not (28, 28, 1)")
         images = np.stack([jm.read_digit(picture) for picture in options.pictures])
         common.make_output_dir(options.output.parent)
     probabilities = classifier(images)

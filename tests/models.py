@@ -26,6 +26,16 @@ class Linen(nn.Module):
         return nn.Dense(4)(nn.Dropout(self.rate, deterministic=not train)(nn.relu(hidden)))
 
 
+class Integers(nn.Module):
+    """A linen network with whole numbers and booleans among its parameters, which are no parameters."""
+
+    @nn.compact
+    def __call__(self, images):
+        order = self.param("order", lambda key: jax.random.permutation(key, 30))
+        is_seen = self.param("is_seen", lambda key: jax.random.bernoulli(key, 0.8, (1, 30)))
+        return nn.Dense(4)(jnp.where(is_seen, flat(images)[:, order], 0.0))
+
+
 class Nnx(nnx.Module):
     """The same of NNX, which `train()` and `eval()` switch."""
 
@@ -118,6 +128,7 @@ def normal(shift: float = 0.0, size: int = 4):
 # Each with axes of its own.
 MODELS = {
     "linen": (Linen(), dict(rate=[0.1, 0.5])),
+    "integers": (Integers(), {}),
     "nnx": (Nnx, dict(rate=[0.1, 0.5])),
     "equinox with state": (Equinox, dict(rate=[0.1, 0.5])),
     "equinox": (Plain, dict(factor=[1.0, 3.0])),

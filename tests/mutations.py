@@ -138,6 +138,48 @@ MUTATIONS = (
         "tests/core/test_influence.py",
     ),
     Mutation(
+        "tokens beyond an embedding are trained on",
+        "sweeps/trials.py",
+        "if not gives_numbers(model, found):",
+        "if False:",
+        "tests/sweeps/test_trials.py",
+    ),
+    Mutation(
+        "a warm-up may take longer than its schedule",
+        "core/schedules.py",
+        "given.warmup_steps >= given.num_steps:",
+        "False:",
+        "tests/core/test_schedules.py",
+    ),
+    Mutation(
+        "a module is taken for what makes it",
+        "core/adapters/factory.py",
+        "if library in sys.modules and",
+        "if False and",
+        "tests/sweeps/test_any_model.py::test_a_module_in_place_of_its_class_is_named",
+    ),
+    Mutation(
+        "the noise of gradients is that of another loss",
+        "analysis/noise.py",
+        "functools.partial(estimate_noise, model, loss=loss))",
+        "functools.partial(estimate_noise, model, loss=losses.squared_error))",
+        "tests/analysis/test_noise.py::test_it_is_measured_with_any_loss",
+    ),
+    Mutation(
+        "whole numbers among the parameters are trained",
+        "core/adapters/factory.py",
+        "return jnp.issubdtype(dtype, jnp.integer) or dtype == jnp.bool_",
+        "return False",
+        "tests/core/test_linen.py::test_whole_numbers_and_booleans_among_the_parameters_do_not_move",
+    ),
+    Mutation(
+        "a classifier of numbers takes pixels",
+        "networks/classifier.py",
+        "(inputs.dtype == np.uint8) == (self",
+        "True or (self",
+        "tests/networks/test_classifier.py::test_inputs_of_any_shape_and_type_are_classified",
+    ),
+    Mutation(
         "a loss may mix the examples of a batch",
         "sweeps/trials.py",
         "and examples_interact(measure, (drawn, targets)):",
@@ -259,9 +301,16 @@ MUTATIONS = (
     Mutation(
         "a damaged model is read as another",
         "networks/classifier.py",
-        "if crc32 not in (None, _checksum(place, description)):",
+        "if crc32 not in (None, checksum(place, description)):",
         "if False:",
         "tests/networks/test_classifier.py::test_no_damaged_model_is_taken_for_another",
+    ),
+    Mutation(
+        "a saved model is read as one with other fields",
+        "networks/classifier.py",
+        "if saved != given:",
+        "if False:",
+        "tests/networks/test_classifier.py::test_a_model_is_read_as_what_it_was_saved_as",
     ),
     Mutation(
         "a user without a home gets no digits",
@@ -343,8 +392,8 @@ MUTATIONS = (
     Mutation(
         "who holds a folder blocks itself",
         "host/lock.py",
-        " or place in _held.folders",
-        "",
+        "(place := folder.resolve()) in _held.folders",
+        "(place := folder.resolve()) in ()",
         "tests/host/test_lock.py::test_the_holder_may_hold_it_again_by_whatever_name",
     ),
     Mutation(

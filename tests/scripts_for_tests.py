@@ -10,6 +10,7 @@ from pathlib import Path
 from unittest import mock
 
 from conftest import make_split
+from PIL import Image
 
 import jaxmnist as jm
 
@@ -75,3 +76,8 @@ def start(script, *arguments, cwd, env=None, status=0):
     assert done.returncode == status, done.stderr
     assert "Traceback" not in done.stderr
     return done.stdout, done.stderr
+
+
+def picture_size(path):
+    with Image.open(path) as picture:
+        return picture.size

@@ -14,6 +14,7 @@ from bad_values import (
     NOT_A_NUMBER,
     NOT_A_PATH,
     NOT_A_SEED,
+    NOT_CALLABLE,
     NOT_FROM_1,
     NOT_POSITIVE,
     NOT_SIZES,
@@ -35,7 +36,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from results_for_tests import make_result
 from test_bad_results import CASES as OF_RESULTS
-from test_bad_results import lacking
+from test_bad_results import NOT_MODELS, lacking
 
 import jaxmnist as jm
 from jaxmnist.analysis import noise
@@ -108,7 +109,7 @@ def make_dataset(**more):
     return jm.Dataset(**dict(name="x", class_names=NAMES, train=SPLIT, validation=SPLIT, test=SPLIT) | more)
 
 
-NOT_A_MODEL = is_not() | one_of([dict(a=1), (len,), (1, 2), math.hypot])
+NOT_A_MODEL = is_not() | one_of(NOT_MODELS, [math.hypot])
 NOT_INPUTS = one_of(THINGS, [np.zeros(0), np.zeros((0, 6, 5, 1)), SPLIT.inputs[:0], np.zeros(3, complex)])
 NOT_OF_THE_SPLIT = NOT_INPUTS | one_of(ARRAYS, [SPLIT.inputs[0], np.full(SPLIT.inputs.shape, np.inf)])
 NOT_TARGETS = one_of(THINGS, ARRAYS, [SPLIT.targets[:2], SPLIT.targets[:0], np.full(47, np.nan)])
@@ -168,6 +169,7 @@ def cases(function, valid, **bad):
 
 
 register(arguments.MODEL, NOT_A_MODEL)
+register(sweeps.OPTIMIZER, NOT_CALLABLE | st.just(optax.sgd(0.1)))
 register(arguments.METRICS.kind, one_of(things_but(None, {}), ARRAYS[:2], [{"a b": len}, {"loss": len}, {"mae": 3}]))
 register(arguments.DTYPE, is_not() | one_of(["float16", "int32", np.int64, int]))
 register(arguments.ARRAYS, one_of([{"a": "x"}, [print], object(), "x", 1j, np.array(["x"])]))

@@ -5,6 +5,7 @@ import functools
 import json
 import math
 
+import equinox as eqx
 import jax
 import numpy as np
 import pandas as pd
@@ -25,15 +26,16 @@ from bad_values import (
     things_but,
 )
 from conftest import make_split
+from flax import nnx
 from hypothesis import given
 from hypothesis import strategies as st
 from results_for_tests import make_result
 
 import jaxmnist as jm
 from jaxmnist.analysis import arguments, intervals, targets
+from jaxmnist.core import arguments as core_arguments
 from jaxmnist.networks import classifier as classifiers
 from jaxmnist.plots import networks
-from jaxmnist.sweeps import arguments as sweeps
 
 CLASS_NAMES = ("a", "b", "c", "d")
 SPLIT = make_split(6, 0)
@@ -153,6 +155,9 @@ NOT_FILES = one_of(things_but({"a": 1}), ["results.nc", [3], [None], [""], ["typ
 NOT_CHOSEN = one_of(things_but({}), ARRAYS, [{8: "best"}, 3])
 AT_ENDS = dict(split=NOT_A_SPLIT_NAME | st.just("train"))
 
+# Modules of NNX and Equinox are not what makes them.
+NOT_MODELS = [dict(a=1), (len,), (1, 2), nnx.Dropout(0.5), eqx.nn.Identity()]
+
 
 def lacking_of(kind):
     """Returns a strategy of what lacks something that a kind of result needs."""
@@ -161,8 +166,8 @@ def lacking_of(kind):
 
 
 register(arguments.IsResult, lacking_of)
+register(core_arguments.IsModelLike, lambda kind: is_not() | one_of(NOT_MODELS))
 register(arguments.IsTable, lambda kind: NOT_A_TABLE)
-register(sweeps.UNCONFIGURED, is_not() | one_of([dict(a=1), (len,), (1, 2)]))
 register(intervals.FRACTIONS, NOT_ACCURACIES)
 register(arguments.SEVERAL_METRICS.kind, NOT_METRICS.filter(lambda value: value is not None))
 register(targets.POSITIVE, NOT_FACTORS)

@@ -13,6 +13,7 @@ import numpy as np
 import optax
 import pytest
 import xarray as xr
+from conftest import mostly_slow
 from locks_for_tests import held_elsewhere, is_held
 from PIL import Image
 from results_for_tests import make_result
@@ -40,13 +41,8 @@ SCRIPTS = {
     "trainability_boundary": ("--resolution", 8, "--num-steps", 4, "--frames", 2),
     "train_cnn": (*NETWORK, "--num-steps", 12, "--evaluation-steps", 6, "--members", 2),
 }
-
-
-def all_but(*slow: str) -> list:
-    """Returns the names of `SCRIPTS`, `slow` ones marked: each script is among the others, with other options."""
-    return [pytest.param(what, marks=pytest.mark.slow if what in slow else ()) for what in SCRIPTS]
-
-
+# Each of them once.
+EACH_ONCE = ("sweep_grid", "accuracy_vs_steps", "trainability_boundary", "train_cnn")
 # What draws, by module of `plots`.
 DRAWING = {
     "report": ("scatter", "heatmap", "budget_maps", "target_maps", "noise_curve"),
@@ -189,10 +185,10 @@ def files_below(folder: Path) -> dict[str, bytes]:
     }
 
 
-TRAINING = ("sweep", "halve", "train_run", *all_but("sweep_grid halving", "accuracy_vs_steps comparing"))
+TRAINING = ("sweep", "halve", "train_run", *SCRIPTS)
 
 
-@pytest.mark.parametrize("what", TRAINING)
+@pytest.mark.parametrize("what", mostly_slow(TRAINING, "sweep", "halve", "train_run", "sweep_grid"))
 def test_what_trains_keeps_others_out_of_its_folder(tmp_path, write, refusal, monkeypatch, what):
     place = tmp_path / "checkpoints" / "seed_0" if what == "train_run" else tmp_path
     mine = [] if what in FUNCTIONS else ["--overwrite"]
@@ -211,7 +207,7 @@ def test_what_trains_keeps_others_out_of_its_folder(tmp_path, write, refusal, mo
     assert files_below(tmp_path) and not list(tmp_path.rglob(lock.FILE_NAME))
 
 
-@pytest.mark.parametrize("what", [*FUNCTIONS, *all_but("sweep_grid halving", "accuracy_vs_steps comparing")])
+@pytest.mark.parametrize("what", [*FUNCTIONS, *mostly_slow(SCRIPTS, "accuracy_vs_steps")])
 def test_files_of_other_names_stay_and_are_in_nobodys_way(tmp_path, write, what):
     write(what, tmp_path / "clean")
     for index, place in enumerate(PLACES):
@@ -229,7 +225,7 @@ def test_files_of_other_names_stay_and_are_in_nobodys_way(tmp_path, write, what)
     assert all(files.is_ours(tmp_path / "shared" / name) for name in ours if "params_" not in name)
 
 
-@pytest.mark.parametrize("what", [*FUNCTIONS, *SCRIPTS])
+@pytest.mark.parametrize("what", [*FUNCTIONS, *mostly_slow(SCRIPTS, *EACH_ONCE)])
 def test_a_file_in_the_place_of_ours_is_refused_before_training(tmp_path, written, refusal, what):
     paths = written(what, tmp_path / "clean")
     assert paths
@@ -258,7 +254,7 @@ def test_a_file_in_the_place_of_ours_is_refused_before_training(tmp_path, writte
         assert (folder / path).readlink() == outside
 
 
-@pytest.mark.parametrize("what", [*FUNCTIONS, *all_but("sweep_grid", "accuracy_vs_steps comparing")])
+@pytest.mark.parametrize("what", [*FUNCTIONS, *mostly_slow(SCRIPTS, "sweep_grid halving")])
 def test_files_of_any_names_survive_whatever_is_called(tmp_path, write, capsys, what):
     generator = np.random.default_rng(len(what))
     refused = 0
@@ -284,7 +280,7 @@ def test_files_of_any_names_survive_whatever_is_called(tmp_path, write, capsys, 
     assert refused < 6
 
 
-@pytest.mark.parametrize("what", all_but("sweep_grid halving", "accuracy_vs_steps comparing"))
+@pytest.mark.parametrize("what", mostly_slow(SCRIPTS, "sweep_grid", "accuracy_vs_steps"))
 def test_a_script_may_be_started_again_and_replaces_nothing_else_unless_told_to(
     tmp_path, write, refusal, monkeypatch, capsys, what
 ):
@@ -327,7 +323,7 @@ def test_a_script_may_be_started_again_and_replaces_nothing_else_unless_told_to(
     assert second["config.json"] != first["config.json"]
 
 
-@pytest.mark.parametrize("what", all_but("accuracy_vs_steps comparing"))
+@pytest.mark.parametrize("what", mostly_slow(SCRIPTS, "sweep_grid halving", "train_cnn"))
 def test_what_was_interrupted_is_replaced_only_when_told_to(tmp_path, write, refusal, monkeypatch, what):
     class InterruptionError(Exception):
         pass
@@ -397,7 +393,7 @@ def test_programs_of_an_earlier_sweep_are_not_taken_for_this_ones(tiny, tmp_path
 
 def test_a_model_replaces_the_older_one_and_nothing_else(tmp_path):
     one = make_classifier()
-    three = jm.Classifier(one.model, one.params * 3, one.image_shape, one.class_names)
+    three = jm.Classifier(one.model, one.params * 3, one.input_shape, one.class_names)
     jm.save_model(tmp_path, three, [2, 3, 4])
     kept = {"model/notes.npz": b"mine", "model/params_4/notes.md": b"mine", "notes.md": b"mine"}
     for path, content in kept.items():

@@ -174,7 +174,10 @@ def test_saving_leaves_a_link_and_what_it_leads_to(tmp_path, name, to):
         (dict(fields=[1]), ""),
         (dict(model="CNN", fields={"features": [1] * 10_000, "num_classes": 4}), "10000 layers"),
         (dict(image_shape=[10**9, 10**9, 1]), "image_shape"),
-        (dict(image_shape=[28, 28]), "image_shape"),
+        (dict(image_shape=[28, 28]), "shapes"),
+        (dict(image_shape=[1] * 9), "image_shape"),
+        (dict(input_dtype="object"), "input_dtype"),
+        (dict(input_dtype=3), "input_dtype"),
         (dict(image_shape="abc"), "image_shape"),
         (dict(class_names=[1, 2, 3, 4]), "class_names"),
         (dict(class_names="abcd!"), "class_names"),
@@ -199,6 +202,13 @@ def test_a_model_folder_names_one_of_our_models_and_holds_numbers(trained, chang
 def test_a_model_description_that_is_no_json_object_is_refused(trained, text):
     (trained / "model" / "model.json").write_text(text, encoding="latin-1")
     assert_refused(lambda: jm.load_model(trained), "the model in", "cannot be read")
+
+
+def test_what_a_description_says_of_fields_is_not_shown_at_any_length(trained):
+    place = trained / "model" / "model.json"
+    description = json.loads(place.read_text()) | {"fields": "x" * 2**20}
+    place.write_text(json.dumps(description))
+    assert_refused(lambda: jm.load_model(trained, MODEL), "its MLP has the fields xxx")
 
 
 def test_what_leads_out_of_a_model_folder_is_not_followed(trained, tmp_path_factory):

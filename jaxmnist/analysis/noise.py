@@ -1,6 +1,6 @@
 """The gradient noise scale along training: an estimate, from gradients alone, of the largest useful batch size.
 
-Shapes: N training images, M batches of B examples.
+Shapes: N training examples, M batches of B examples.
 """
 
 import functools
@@ -17,6 +17,7 @@ import pandas as pd
 from jaxmnist.checks import FUNCTION, MAX_STEPS, SEED, Kind, Where, Whole, checked_by, is_ascending, raise_invalid
 from jaxmnist.core import losses, training
 from jaxmnist.core.arguments import ARRAYS, MODEL, PARAMS, TRANSFORMATION, check_measures
+from jaxmnist.core.inputs import random_key, to_unit_range
 from jaxmnist.core.losses import Loss
 from jaxmnist.core.model import NO_STATE, ModelLike
 from jaxmnist.core.state import init_state
@@ -114,11 +115,13 @@ def _check_walk(given: SimpleNamespace) -> None:
     if num_train < 2:
         raise ValueError(f"dataset {given.dataset.name} has {num_train} training example; noise of gradients needs 2")
     Whole(1, num_train, f"the {num_train} training examples").check("batch_size", given.batch_size)
+    variables = jax.eval_shape(given.model.init, random_key(0), to_unit_range(given.dataset.train.inputs[:1]))
+    check_measures(given.model, variables, given.dataset.train, {"loss": given.loss}, "dataset.train")
 
 
 @checked_by(
     _check_walk, model=MODEL, optimizer=TRANSFORMATION, dataset=DATASET, batch_size=Whole(1), seed=SEED,
-    steps=ASCENDING_STEPS,
+    steps=ASCENDING_STEPS, loss=FUNCTION,
 )  # fmt: skip
 def noise_scale_along_training(
     model: ModelLike,
@@ -128,8 +131,12 @@ def noise_scale_along_training(
     batch_size: int,
     seed: int,
     steps: Sequence[int],
+    loss: Loss = losses.cross_entropy,
 ) -> pd.DataFrame:
-    """Returns the simple noise scale of one run at some of its steps, from all of its training images.
+    """Returns the simple noise scale of one run at some of its steps, from all of its training examples.
+
+    Gradients are those of the model in evaluation: nothing is dropped out, and batch statistics are the running ones,
+    since the statistic is defined for losses that are means over examples.
 
     Args:
       model: a linen module, or anything else of which a `Model` can be made.
@@ -138,21 +145,24 @@ def noise_scale_along_training(
       batch_size: of the run.
       seed: of the run.
       steps: ascending, from 0 on.
+      loss: `(outputs, targets) -> [B]`.
 
     Returns:
       One row per step: `step`, `trace`, `squared_norm` and `noise_scale` in examples; nan if the estimate of the
       squared norm is not above 0, as happens near a minimum.
 
     Raises:
-      ValueError: an argument is not as described above, or there are fewer than 2 training images.
+      ValueError: an argument is not as described above, or there are fewer than 2 training examples.
     """
     split = jax.device_put(dataset.train)
     num_batches = len(dataset.train.targets) // SMALL_BATCH_SIZE
     small = SMALL_BATCH_SIZE if num_batches >= 2 else max(len(dataset.train.targets) // 2, 1)
     num_batches = len(dataset.train.targets) // small
     batches = Split(*(field[: num_batches * small].reshape(num_batches, small, *field.shape[1:]) for field in split))
-    fit = jax.jit(functools.partial(training.fit, model, optimizer), static_argnums=3, static_argnames="num_steps")
-    measure = jax.jit(functools.partial(estimate_noise, model))
+    fit = jax.jit(
+        functools.partial(training.fit, model, optimizer, loss=loss), static_argnums=3, static_argnames="num_steps"
+    )
+    measure = jax.jit(functools.partial(estimate_noise, model, loss=loss))
     state = init_state(model, optimizer, seed, split.inputs)
     rows = []
     for before, step in zip([0, *steps], steps, strict=False):

@@ -10,7 +10,7 @@ import numpy as np
 from jaxmnist import checks
 from jaxmnist.checks import FUNCTION, MAX_STEPS, Array, Optional, Where, Whole
 from jaxmnist.core import losses
-from jaxmnist.core.adapters.factory import WORDS, default_model, is_model, model_factory
+from jaxmnist.core.adapters.factory import WORDS, argument_of_instance, default_model, is_model, model_factory
 from jaxmnist.core.inputs import to_unit_range
 from jaxmnist.core.losses import Loss
 from jaxmnist.core.model import Model
@@ -25,19 +25,34 @@ def _is_float(value: Any) -> bool:
         return False
 
 
-class IsModel(checks.Kind):
-    """Whatever a `Model` can be made of; functions of one run are given that."""
+class IsModelLike(checks.Kind):
+    """Whatever a `Model` can be made of."""
 
     words = WORDS
 
     def accepts(self, value: Any) -> bool:
         return is_model(value)
 
+    def check(self, name: str, value: Any) -> None:
+        argument = argument_of_instance(value)
+        if argument:
+            raise ValueError(
+                f"{name} is an instance of {type(value).__name__}, whose parameters are drawn already; its class, or a "
+                f"function with an argument {argument} that returns one, is needed"
+            )
+        super().check(name, value)
+
+
+class IsModel(IsModelLike):
+    """Whatever a `Model` can be made of; functions of one run are given that."""
+
     def convert(self, value: Any) -> Model:
         return value if isinstance(value, Model) else default_model(model_factory(value))
 
 
 MODEL = IsModel()
+# Its hyperparameters are set before it becomes a `Model`.
+UNCONFIGURED = IsModelLike()
 TRANSFORMATION = Where(
     "a gradient transformation, such as optax.sgd(0.1),",
     lambda value: hasattr(value, "init") and hasattr(value, "update"),

@@ -53,6 +53,16 @@ def rows_interact(model: Model, example: jax.ShapeDtypeStruct) -> Interaction:
     return Interaction(*_differences(apply, calls))
 
 
+def gives_numbers(model: Model, inputs: np.ndarray) -> bool:
+    """Returns whether the outputs of inputs `[B, ...]` are finite, with parameters near the initial ones."""
+
+    def outputs_of(params, state, inputs):
+        return model.apply(params, state, inputs, training=False, key=None)[0]
+
+    given = *_variables(model, inputs[:1]), inputs
+    return bool(jnp.isfinite(_compiled(outputs_of, *given)(*jax.tree.map(jnp.asarray, given))).all())
+
+
 def _variables(model: Model, inputs: np.ndarray) -> tuple[Any, Any]:
     """Returns parameters and the initial state.
 

@@ -80,9 +80,9 @@ def write_text(path: Path, text: str) -> None:
     write_atomically(path, lambda temporary: Path(temporary).write_bytes(text.encode()))
 
 
-def with_checksum(content: bytes) -> bytes:
+def with_checksum(content: bytes | memoryview) -> bytes:
     """Returns the content of a file and, after it, its checksum; readers of HDF5 ignore what follows the content."""
-    return b"%b\njaxmnist crc32 %08x\n" % (content, zlib.crc32(content))
+    return b"".join((content, b"\njaxmnist crc32 %08x\n" % zlib.crc32(content)))
 
 
 def check_checksum(content: bytes) -> None:
@@ -92,7 +92,7 @@ def check_checksum(content: bytes) -> None:
     """
     found = CHECKSUM.search(content, max(0, len(content) - CHECKSUM_BYTES))
     if found and int(found[1], 16) != zlib.crc32(memoryview(content)[: found.start()]):
-        raise ValueError("its checksum is that of another content")
+        raise ValueError("its content does not match its checksum")
 
 
 def check_room(declared: int, stored: int) -> None:

@@ -2,8 +2,10 @@
 
 The lock is the kernel's, on a hidden file in the folder. Linux carries it over NFS to all machines, and frees it when
 the process or its machine dies. The file holds the owner's note for those who find the folder in use, and is removed
-when the lock is released; one that a crash left is taken over. A file system that has no locks is used without one,
-after a warning: a file with a heartbeat would need a thread, and an agreement of clocks, and could still be wrong.
+when the lock is released; one that a crash left, perhaps empty, is taken over.
+
+A file system that has no locks is used without one, after a warning: a file with a heartbeat would need a thread and
+clocks that agree, and could still be wrong. A forked child shares the lock of its parent.
 """
 
 import contextlib
@@ -58,8 +60,7 @@ def hold(folder: Path | None, wait: bool = False, remedy: str = REMEDY) -> Itera
       ValueError: somebody else holds the folder, or a file that this package did not write has the name of the lock.
       OSError: the folder cannot be created.
     """
-    place = folder.resolve() if folder is not None else None
-    if folder is None or place is None or place in _held.folders:
+    if folder is None or (place := folder.resolve()) in _held.folders:
         yield
         return
     check_folder(folder)

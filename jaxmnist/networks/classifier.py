@@ -2,11 +2,8 @@
 
 import dataclasses
 import json
-import os
 import re
-import shutil
-import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,51 +14,42 @@ import numpy as np
 import optax
 
 from jaxmnist import checks
-from jaxmnist.checks import PATH, SEED, Optional, Where, checked_by, is_sequence, raise_invalid, shown
+from jaxmnist.checks import PATH, SEED, Choice, Optional, Where, checked_by, is_sequence, raise_invalid, shown
 from jaxmnist.core import training
 from jaxmnist.core.adapters.factory import model_factory
-from jaxmnist.core.arguments import MODEL
-from jaxmnist.core.inputs import random_key
+from jaxmnist.core.arguments import MODEL, UNCONFIGURED
+from jaxmnist.core.inputs import random_key, to_unit_range
 from jaxmnist.core.model import Model, ModelLike
 from jaxmnist.core.models import MODELS
-from jaxmnist.host.files import (
-    FORMAT,
-    check_folder,
-    check_format,
-    check_links,
-    check_ours,
-    check_room,
-    is_ours,
-    read_json,
-    remove_if_empty,
-    remove_temporary_files,
-    stored_bytes,
-    write_text,
-)
-from jaxmnist.sweeps.arguments import UNCONFIGURED
+from jaxmnist.host.files import FORMAT, check_format, check_links, check_room, read_json, stored_bytes, write_text
+from jaxmnist.networks.model_files import DESCRIPTION, MODEL_FOLDER, check_model, checksum, remove_model
 from jaxmnist.values import described, with_tuples
 
-MODEL_FOLDER, DESCRIPTION = "model", "model.json"
-# The files that orbax writes for one seed's parameters, and the suffix of a folder that is not complete yet.
-ORBAX_FILES = re.compile(
-    r"_CHECKPOINT_METADATA|_METADATA|_sharding|_strings\.json|commit_success\.txt|array_metadatas/process_\d+"
-    r"|(ocdbt\.process_\d+/)?(d/[0-9a-f]{32}|manifest\.ocdbt)(\.__lock)?"
-)
-ORBAX_TEMPORARY = ".orbax-checkpoint-tmp"
+MODULES = re.compile(r"\b\w+\.(?=[A-Za-z_<])")
 # Limits on what a stranger's file may describe; no sensible model reaches them.
-MAX_EXTENT, MAX_LAYERS = 2**12, 100
+MAX_EXTENT, MAX_AXES, MAX_LAYERS, MAX_WORDS = 2**12, 8, 100, 200
+INPUT_SHAPE = Where(
+    f"a tuple of at most {MAX_AXES} whole numbers from 1 to {MAX_EXTENT}",
+    lambda value: (
+        isinstance(value, tuple)
+        and len(value) <= MAX_AXES
+        and all(checks.is_whole(extent) and 1 <= extent <= MAX_EXTENT for extent in value)
+    ),
+)
+INPUT_DTYPE = Choice(("uint8", "int32", "float32"))
 
 
 @dataclasses.dataclass(frozen=True)
 class Classifier:
-    """A function from images to class probabilities: a trained model, or an ensemble of several.
+    """A function from inputs, such as images, to class probabilities: a trained model, or an ensemble of several.
 
     Attributes:
       model: a flax linen module, or anything else of which a `Model` can be made.
       params: M trees of parameters, one for each member of the ensemble.
-      image_shape: `(H, W, C)` of the images it was trained on.
+      input_shape: of one example that it was trained on, such as `(H, W, C)`.
       class_names: K names.
       model_states: M states, from `State.model_state`; none if the model has none.
+      input_dtype: the type of the numbers it was trained on, `"uint8"`, `"int32"` or `"float32"`.
 
     Raises:
       ValueError: an argument is not as described above.
@@ -69,9 +57,10 @@ class Classifier:
 
     model: ModelLike
     params: tuple[optax.Params, ...]
-    image_shape: tuple[int, int, int]
+    input_shape: tuple[int, ...]
     class_names: tuple[str, ...]
     model_states: tuple[Any, ...] = ()
+    input_dtype: str = "uint8"
 
     def __post_init__(self) -> None:
         MODEL.check("model", self.model)
@@ -79,54 +68,60 @@ class Classifier:
             raise_invalid("params", self.params, "a tuple of one tree of parameters for each member of the ensemble")
         if len(self.model_states) not in (0, len(self.params)):
             raise_invalid("model_states", self.model_states, f"a tuple of {len(self.params)} states, or of none,")
+        INPUT_SHAPE.check("input_shape", self.input_shape)
+        INPUT_DTYPE.check("input_dtype", self.input_dtype)
 
-    def __call__(self, images: np.ndarray) -> np.ndarray:
+    def __call__(self, inputs: np.ndarray) -> np.ndarray:
         """Returns class probabilities, the mean over the ensemble.
 
         Args:
-          images: `[N, H, W, C]` uint8, or `[N, H, W]` if there is one channel; N is at least 1.
+          inputs: `[N, *input_shape]` numbers that `input_dtype` holds, or without a last axis of 1; N is at least 1.
 
         Returns:
           `[N, K]` float32.
 
         Raises:
-          ValueError: the images have another shape or dtype.
+          ValueError: the inputs have another shape or dtype.
         """
-        return self.each(images).mean(axis=0)
+        return self.each(inputs).mean(axis=0)
 
-    def each(self, images: np.ndarray) -> np.ndarray:
+    def each(self, inputs: np.ndarray) -> np.ndarray:
         """Returns the probabilities of each member by itself, `[M, N, K]` float32; otherwise like `__call__`."""
-        images = np.asarray(images)
-        if images.ndim == 3:
-            images = images[..., None]
-        if images.shape[1:] != self.image_shape or images.dtype != np.uint8 or not len(images):
-            expected = ", ".join(map(str, self.image_shape))
+        inputs = np.asarray(inputs)
+        if self.input_shape[-1:] == (1,) and inputs.shape[1:] == self.input_shape[:-1]:
+            inputs = inputs[..., None]
+        # uint8 alone is scaled, so no other type stands for it, and it for no other.
+        is_of_type = np.can_cast(inputs.dtype, self.input_dtype, "same_kind") and (
+            (inputs.dtype == np.uint8) == (self.input_dtype == "uint8")
+        )
+        if inputs.shape[1:] != self.input_shape or not is_of_type or not len(inputs):
+            expected = ", ".join(map(str, ("N", *self.input_shape)))
             raise ValueError(
-                f"images are {images.dtype} of shape {images.shape}; expected uint8 [N, {expected}], N > 0"
+                f"inputs are {inputs.dtype} of shape {inputs.shape}; expected {self.input_dtype} [{expected}], N > 0"
             )
-        model = MODEL.convert(self.model)
+        model, inputs = MODEL.convert(self.model), inputs.astype(self.input_dtype)
         variables = zip(self.params, self.model_states or [{}] * len(self.params), strict=True)
-        return np.stack([np.asarray(_probabilities(model, each, images)) for each in variables])
+        return np.stack([np.asarray(_probabilities(model, each, inputs)) for each in variables])
 
 
-def probabilities(model: Model, variables: tuple[optax.Params, Any], images: jax.Array) -> jax.Array:
-    """Returns the class probabilities `[N, K]` float32 of images `[N, H, W, C]` uint8, in batches of a fixed size.
+def probabilities(model: Model, variables: tuple[optax.Params, Any], inputs: jax.Array) -> jax.Array:
+    """Returns the class probabilities `[N, K]` float32 of inputs `[N, ...]` of a split, in batches of a fixed size.
 
     Args:
       model: the model.
       variables: its parameters and state.
-      images: of one or more.
+      inputs: of one example or more.
     """
-    num_images = images.shape[0]
-    batch_size = min(training.EVALUATION_BATCH_SIZE, num_images)
+    num_examples = inputs.shape[0]
+    batch_size = min(training.EVALUATION_BATCH_SIZE, num_examples)
 
-    # `lax.map` with a `batch_size` would be a `vmap` over images, under which a convolution is slower.
+    # `lax.map` with a `batch_size` would be a `vmap` over examples, under which a convolution is slower.
     def batch_probabilities(start):
         rows = start + jnp.arange(batch_size, dtype=jnp.int32)
-        return jax.nn.softmax(training.predict(model, *variables, images.at[rows].get(mode="clip")))
+        return jax.nn.softmax(training.predict(model, *variables, inputs.at[rows].get(mode="clip")))
 
-    batches = jax.lax.map(batch_probabilities, jnp.arange(0, num_images, batch_size, dtype=jnp.int32))
-    return batches.reshape(-1, batches.shape[-1])[:num_images]
+    batches = jax.lax.map(batch_probabilities, jnp.arange(0, num_examples, batch_size, dtype=jnp.int32))
+    return batches.reshape(-1, batches.shape[-1])[:num_examples]
 
 
 _probabilities = jax.jit(probabilities, static_argnums=0)
@@ -188,34 +183,28 @@ def save_model(folder: str | Path, classifier: Classifier, seeds: Sequence[int])
     except Exception as error:  # if a disk is full, orbax raises many kinds of errors
         raise OSError(f"the model cannot be saved in {folder}: {checks.reason(error)}") from None
     description = _description(classifier, seeds)
-    description["crc32"] = _checksum(place, description)
+    description["crc32"] = checksum(place, description)
     # Written last: if it is there, the parameters are complete.
     write_text(place / DESCRIPTION, json.dumps(description, indent=2) + "\n")
 
 
 def _description(classifier: Classifier, seeds: Sequence[int]) -> dict:
     """Returns what `model.json` says; `_described` is the inverse."""
-    factory = model_factory(classifier.model)
     return {
         "format": FORMAT,
-        "model": factory.name,
-        "fields": factory.defaults if _is_ours(classifier.model) else described(factory.defaults),
+        "model": model_factory(classifier.model).name,
+        "fields": _fields(classifier.model),
         "seeds": [int(seed) for seed in seeds],
-        "image_shape": classifier.image_shape,
+        "image_shape": classifier.input_shape,
+        "input_dtype": classifier.input_dtype,
         "class_names": classifier.class_names,
     }
 
 
-def _checksum(place: Path, description: dict) -> int:
-    """Returns the CRC-32 of a description and of all files of the parameters that it names."""
-    crc = zlib.crc32(json.dumps(description).encode())
-    for seed in description["seeds"]:
-        folder = place / f"params_{int(seed)}"
-        names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
-        # Orbax does not notice damage to large arrays. What a file manager adds to a folder is none.
-        for name in filter(ORBAX_FILES.fullmatch, names):
-            crc = zlib.crc32((folder / name).read_bytes(), zlib.crc32(name.encode(), crc))
-    return crc
+def _fields(model: Any) -> Any:
+    """Returns the fields of a model: of one of ours by name, and of another in words."""
+    defaults = model_factory(model).defaults
+    return defaults if _is_ours(model) else described(defaults)
 
 
 def _is_ours(model: Any) -> bool:
@@ -226,45 +215,6 @@ def _is_ours(model: Any) -> bool:
 def _saved(is_ours: bool, params: optax.Params, state: Any) -> Any:
     """Returns what is saved of one member; of others' trees the arrays alone, since their nodes may be of any type."""
     return {"params": params} if is_ours else {"leaves": jax.tree.leaves((params, state))}
-
-
-def check_model(folder: Path, seeds: Iterable[int]) -> None:
-    """Raises ValueError if a model of these seeds cannot be saved, because something else has a name that it needs."""
-    place = folder / MODEL_FOLDER
-    check_folder(place)
-    check_ours(place / DESCRIPTION)
-    for saved in _params_folders(place, seeds):
-        if not _is_orbax(saved):
-            raise ValueError(f"{saved} holds what jaxmnist did not write: choose another folder, or move it out")
-
-
-def remove_model(folder: Path, seeds: Iterable[int] = ()) -> None:
-    """Removes the model that `save_model` wrote into a folder, and what it left behind for these seeds if killed."""
-    place = folder / MODEL_FOLDER
-    description = place / DESCRIPTION
-    named: list = []
-    if is_ours(description):
-        named = read_json(description).get("seeds", [])
-        # First, since it says that the parameters are complete.
-        description.unlink()
-    for saved in _params_folders(place, [*filter(checks.is_whole, named), *seeds]):
-        if _is_orbax(saved):
-            shutil.rmtree(saved)
-    remove_temporary_files(place)
-    remove_if_empty(place)
-
-
-def _params_folders(place: Path, seeds: Iterable[int]) -> list[Path]:
-    """Returns the existing paths with the names of these seeds' parameters, complete or still being written."""
-    names = [f"params_{seed}{suffix}" for seed in dict.fromkeys(seeds) for suffix in ("", ORBAX_TEMPORARY)]
-    return [place / name for name in names if os.path.lexists(place / name)]
-
-
-def _is_orbax(folder: Path) -> bool:
-    """Returns whether a folder holds only what orbax writes."""
-    paths = [folder, *folder.rglob("*")]
-    files = [path.relative_to(folder).as_posix() for path in paths if path.is_symlink() or not path.is_dir()]
-    return not any(path.is_symlink() for path in paths) and all(map(ORBAX_FILES.fullmatch, files))
 
 
 def _shapes(tree: Any) -> Any:
@@ -293,12 +243,13 @@ def load_model(folder: str | Path, model: Any = None) -> Classifier:
         check_format(description.get("format", FORMAT), place / DESCRIPTION)
         check_links(place)
         crc32 = description.pop("crc32", None)  # an earlier version wrote none
-        model, shape, class_names = _described(description, model)
-        variables = jax.eval_shape(MODEL.convert(model).init, random_key(0), jnp.zeros((1, *shape), jnp.float32))
+        model, shape, dtype, class_names = _described(description, model)
+        inputs = jax.eval_shape(to_unit_range, jax.ShapeDtypeStruct((1, *shape), dtype))
+        variables = jax.eval_shape(MODEL.convert(model).init, random_key(0), inputs)
         like = _saved(_is_ours(model), *variables)
         check_room(sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(like)), stored_bytes(place))
-        if crc32 not in (None, _checksum(place, description)):
-            raise ValueError("its checksum is that of another content")
+        if crc32 not in (None, checksum(place, description)):
+            raise ValueError("its content does not match its checksum")
         with ocp.StandardCheckpointer() as checkpointer:
             members = []
             for seed in description["seeds"]:
@@ -311,7 +262,7 @@ def load_model(folder: str | Path, model: Any = None) -> Classifier:
                 arrays = jax.tree.leaves(checkpointer.restore(saved, like))
                 members.append(jax.tree.unflatten(jax.tree.structure(variables), arrays))
         params, states = zip(*members, strict=True)
-        return Classifier(model, params, shape, class_names, states if jax.tree.leaves(states) else ())
+        return Classifier(model, params, shape, class_names, states if jax.tree.leaves(states) else (), dtype)
     except FileNotFoundError:
         raise ValueError(
             f"{folder} holds no trained model: the training has not ended, it diverged, or this is another folder"
@@ -320,22 +271,33 @@ def load_model(folder: str | Path, model: Any = None) -> Classifier:
         raise ValueError(f"the model in {folder} cannot be read: {checks.reason(error)}") from None
 
 
-def _described(description: dict, model: Any) -> tuple[Any, tuple[int, int, int], tuple[str, ...]]:
-    """Returns the model, the shape of its images and its class names; a stranger may have written anything."""
-    kind = MODELS.get(str(description["model"]))
-    if kind is None and model is None:
-        raise ValueError(
-            f"it names the model {shown(description['model'])}, which is not one of {', '.join(MODELS)}: give model="
-        )
+def _described(description: dict, model: Any) -> tuple[Any, tuple[int, ...], str, tuple[str, ...]]:
+    """Returns the model, shape and type of its inputs, and its class names; a stranger may have written anything."""
+    name, fields = str(description["model"]), description["fields"]
     shape, class_names = tuple(description["image_shape"]), tuple(description["class_names"])
-    if len(shape) != 3 or not all(checks.is_whole(extent) and 1 <= extent <= MAX_EXTENT for extent in shape):
-        raise ValueError(f"its image_shape is {shown(shape)}; three whole numbers up to {MAX_EXTENT} are needed")
-    if model is None and kind is not None:
-        fields = with_tuples(description["fields"])
-        if len(fields.get("features", ())) > MAX_LAYERS:
-            raise ValueError(f"it has {len(fields['features'])} layers; at most {MAX_LAYERS} are allowed")
-        model = kind(**fields)
+    INPUT_SHAPE.check("its image_shape", shape)
+    dtype = description.get("input_dtype", "uint8")
+    INPUT_DTYPE.check("its input_dtype", dtype)
+    if model is None:
+        model = _ours(name, fields)
         checks.Strings(model.num_classes).check("its class_names", class_names)
+    elif model_factory(model).name == name:
+        found = _fields(_ours(name, fields)) if isinstance(fields, dict) else fields
+        # By name alone, since a function may come from another module than in the program that saved it.
+        saved, given = (MODULES.sub("", str(each)) for each in (found, _fields(model)))
+        if saved != given:
+            raise ValueError(f"its {name} has the fields {saved[:MAX_WORDS]}, not {given[:MAX_WORDS]}")
     if not description["seeds"]:
         raise ValueError("it has no seeds")
-    return model, shape, class_names
+    return model, shape, dtype, class_names
+
+
+def _ours(name: str, fields: Any) -> Any:
+    """Returns the model of this package with these fields; those of a person's model of the same name are a string."""
+    if name not in MODELS or not isinstance(fields, dict):
+        raise ValueError(
+            f"it names the model {shown(name)}, which is not this package's {', '.join(MODELS)}: give model="
+        )
+    if len(fields.get("features", ())) > MAX_LAYERS:
+        raise ValueError(f"it has {len(fields['features'])} layers; at most {MAX_LAYERS} are allowed")
+    return MODELS[name](**with_tuples(fields))

@@ -29,7 +29,7 @@ from jaxmnist.host.files import (
 from jaxmnist.host.files import is_ours as is_ours
 from jaxmnist.host.lock import hold as hold
 from jaxmnist.networks import report
-from jaxmnist.networks.classifier import check_model, remove_model
+from jaxmnist.networks.model_files import check_model, remove_model
 from jaxmnist.sweeps.folder import SweepFolder, is_begun, is_unfinished
 from jaxmnist.values import with_tuples
 

@@ -16,7 +16,7 @@ from jaxmnist.checks import (
     is_number,
     is_whole,
 )
-from jaxmnist.core.arguments import AUGMENTATION, DTYPE, METRICS, MODEL
+from jaxmnist.core.arguments import AUGMENTATION, DTYPE, METRICS, UNCONFIGURED
 from jaxmnist.data.dataset import DATASET, SPLIT_NAMES
 
 RUNS = Where("a mapping of names to arrays, from grid, sample or union,", is_mapping)
@@ -35,11 +35,13 @@ def _is_shard(value: object) -> bool:
 
 
 SHARD = Optional(Where("two whole numbers (i, n), i from 1 to n,", _is_shard))
-# Its hyperparameters are set before it becomes a `Model`.
-UNCONFIGURED = Where(MODEL.words, MODEL.accepts)
+OPTIMIZER = Where(
+    "a function of hyperparameters that returns a gradient transformation, such as optax.sgd and not optax.sgd(0.1),",
+    callable,
+)
 # What every function that trains runs accepts.
 TRAINED: dict[str, Kind] = dict(
-    model=UNCONFIGURED, optimizer=FUNCTION, runs=RUNS, dataset=DATASET, num_steps=NUM_STEPS, loss=FUNCTION,
+    model=UNCONFIGURED, optimizer=OPTIMIZER, runs=RUNS, dataset=DATASET, num_steps=NUM_STEPS, loss=FUNCTION,
     metrics=METRICS, augment=AUGMENTATION, evaluation_params=FUNCTION, dtype=DTYPE,
 )  # fmt: skip
 RECORD = Optional(Choices(SPLIT_NAMES, least=0))

@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxmnist.analysis import results
 from jaxmnist.checks import shown
 from jaxmnist.data.order import SEEDS
 from jaxmnist.sweeps import planning
@@ -139,6 +138,8 @@ def _check_lengthened(job: Job, held: Held, what: str) -> None:
 
 def _known(job: Job, held: Held, source: np.ndarray) -> tuple[Outcome, np.ndarray]:
     """Returns what is known of runs, of which `source` says where the folder has them, and which are finished."""
+    from jaxmnist.analysis import results
+
     if held.result is None:
         return {}, np.zeros(len(source), bool)
     values = results.by_run(held.result, held.runs)

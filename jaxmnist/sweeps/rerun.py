@@ -14,7 +14,7 @@ from jaxmnist import checks
 from jaxmnist.analysis import arguments, results
 from jaxmnist.checks import FLAG, FUNCTION, Optional, checked_by
 from jaxmnist.core import optimizers
-from jaxmnist.core.arguments import AUGMENTATION, METRICS
+from jaxmnist.core.arguments import AUGMENTATION, METRICS, UNCONFIGURED
 from jaxmnist.core.losses import LOSSES, Loss
 from jaxmnist.core.model import ModelLike
 from jaxmnist.core.models import MODELS
@@ -23,7 +23,7 @@ from jaxmnist.core.training import Augmentation
 from jaxmnist.data import loading
 from jaxmnist.data.dataset import DATASET, DataError, Dataset
 from jaxmnist.sweeps import planning, programs
-from jaxmnist.sweeps.arguments import UNCONFIGURED
+from jaxmnist.sweeps.arguments import OPTIMIZER
 from jaxmnist.sweeps.configure import Setup, make_setup, precision
 from jaxmnist.sweeps.fingerprint import raise_if_different
 from jaxmnist.sweeps.job import Job, describe, make_job
@@ -59,7 +59,7 @@ class Run(NamedTuple):
 
 @checked_by(
     result=arguments.IsResult((), (*arguments.WORDS, "num_steps"), one_seed=False), dataset=Optional(DATASET),
-    model=Optional(UNCONFIGURED), optimizer=Optional(FUNCTION), loss=Optional(FUNCTION), metrics=METRICS,
+    model=Optional(UNCONFIGURED), optimizer=Optional(OPTIMIZER), loss=Optional(FUNCTION), metrics=METRICS,
     augment=AUGMENTATION, evaluation_params=FUNCTION, exact=FLAG,
 )  # fmt: skip
 def rerun(

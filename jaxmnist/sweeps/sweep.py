@@ -25,7 +25,7 @@ from jaxmnist.host.devices import DEFAULT_BYTES, MAX_CPU_DEVICES, available
 from jaxmnist.host.interrupts import defer_interrupt
 from jaxmnist.host.lock import hold
 from jaxmnist.host.progress import progress_bar
-from jaxmnist.sweeps import planning, programs, shards
+from jaxmnist.sweeps import planning, programs
 from jaxmnist.sweeps.arguments import CLUSTER, FOLDER, MEMORY, RECORD, SHARD, TRAINED, check_evaluations
 from jaxmnist.sweeps.capacity import capacity
 from jaxmnist.sweeps.carried import Carried
@@ -163,6 +163,8 @@ def train(job: Job, means: Means) -> "xr.Dataset":
     """Returns the results of a sweep, trained or read from its folder."""
     description, place = describe(job) | {"memory": float(means.memory)}, means.folder
     if means.shard is not None:
+        from jaxmnist.sweeps import shards
+
         description |= shards.described(plan(job, means.memory, portable=True), means.shard)
         place = None if place is None else shards.part_folder(place, means.shard, description)
     with hold(place, means.wait):

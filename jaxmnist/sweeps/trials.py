@@ -10,9 +10,11 @@ from jax.extend import core
 from jaxmnist import checks
 from jaxmnist.core import losses
 from jaxmnist.core.adapters.factory import ModelFactory
-from jaxmnist.core.influence import examples_interact, rows_interact
+from jaxmnist.core.arguments import check_measures
+from jaxmnist.core.influence import examples_interact, gives_numbers, rows_interact
 from jaxmnist.core.inputs import random_key, to_unit_range
-from jaxmnist.core.model import UnsupportedModel
+from jaxmnist.core.model import Model, UnsupportedModel
+from jaxmnist.core.training import predict
 from jaxmnist.data.dataset import SPLIT_NAMES, Dataset, Split, check_labels
 from jaxmnist.sweeps import fingerprint
 from jaxmnist.sweeps.configure import Configured, Setup, called, configure, parts
@@ -75,26 +77,80 @@ def check_static(setup: Setup, arrays: Runs, values: Static, dataset: Dataset) -
     except UnsupportedModel:
         raise
     except Exception as error:  # any error here is caused by these values
+        _check_measures(setup, fixed, dataset.train)
+        inputs = dataset.train.inputs
         given = ", ".join(f"{name}={value!r}" for name, value in fixed)
         raise ValueError(
-            f"model {setup.model.name} and optimizer {called(setup.optimizer)} cannot be built with {given}: "
-            f"{checks.reason(error.__cause__ or error)}"
+            f"model {setup.model.name} and optimizer {called(setup.optimizer)} cannot be built with {given} for inputs "
+            f"{inputs.dtype}{list(inputs.shape[1:])}: {checks.reason(error.__cause__ or error)}"
+            f"{_advice(setup, fixed, traced, dataset.train)}"
         ) from None
     for (name, _), found in zip(setup.measured, measured, strict=True):
         if found.shape != (1,):
             raise ValueError(f"{name} returns the shape {found.shape} for one example; one number for each is needed")
-    _check_independence(configure(setup, dict(fixed)), outputs, dataset.train)
-    num_classes = len(dataset.class_names)
-    uses_labels = losses.unwrapped(setup.loss) is losses.cross_entropy
-    if uses_labels and num_classes and outputs.shape != (1, num_classes):
+    run = configure(setup, dict(fixed))
+    _check_independence(run, outputs, dataset.train)
+    _check_whole_numbers(setup.model.name, run.model, dataset)
+    if losses.unwrapped(setup.loss) is losses.cross_entropy:
+        _check_classes(setup.model.name, outputs.shape, dataset)
+
+
+def _check_measures(setup: Setup, fixed: Static, train: Split) -> None:
+    """Raises ValueError if it is the loss or a metric that cannot be built, and not the model."""
+    inputs = shapes(train).inputs
+    try:
+        run = configure(setup, dict(fixed))
+        variables = jax.eval_shape(run.model.init, random_key(0), jax.eval_shape(to_unit_range, inputs))
+        jax.eval_shape(functools.partial(predict, run.model), *variables, inputs)
+    except Exception:  # it is the model
+        return
+    check_measures(run.model, variables, train, dict(run.measured), "dataset.train")
+
+
+def _advice(setup: Setup, fixed: Static, traced: tuple[str, ...], train: Split) -> str:
+    """Returns what to do if a model takes whole numbers and was given scaled ones."""
+    if train.inputs.dtype != np.uint8:
+        return ""
+    inputs, targets = shapes(train)
+    try:
+        trace(setup, fixed, traced, Split(inputs.update(dtype=jnp.int32), targets))
+    except Exception:  # it cannot be built with those either
+        return ""
+    return " (uint8 is scaled to [0, 1]; give whole numbers as int32)"
+
+
+def _check_whole_numbers(name: str, model: Model, dataset: Dataset) -> None:
+    """Raises ValueError if a model gives no numbers for the least and the largest of whole numbers, such as tokens."""
+    if dataset.train.inputs.dtype.kind not in "iu" or dataset.train.inputs.dtype == np.uint8:
+        return
+    extremes = []
+    for split in SPLIT_NAMES:
+        inputs = np.asarray(getattr(dataset, split).inputs)
+        values = inputs.reshape(len(inputs), -1)
+        extremes.append(inputs[[values.max(axis=1).argmax(), values.min(axis=1).argmin()]])
+    found = np.concatenate(extremes)
+    if not gives_numbers(model, found):
         raise ValueError(
-            f"model {setup.model.name} gives logits of shape {outputs.shape} for an example of {dataset.name}, which "
-            f"has {num_classes} classes: set num_classes={num_classes}"
+            f"model {name} gives nan or infinity for inputs that are whole numbers from {found.min()} to "
+            f"{found.max()}: an embedding needs a row for each of them"
         )
-    if uses_labels and not num_classes:
+
+
+def _check_classes(model_name: str, shape: tuple[int, ...], dataset: Dataset) -> None:
+    """Raises ValueError unless a model has one output for each class of the labels, which begin at 0."""
+    num_classes = len(dataset.class_names)
+    if num_classes and shape != (1, num_classes):
+        first = min(int(np.min(getattr(dataset, split).targets)) for split in SPLIT_NAMES)
+        advice = f"subtract {first} from them, or " if first else ""
+        raise ValueError(
+            f"model {model_name} gives logits of shape {list(shape[1:])} for an example of {dataset.name}, whose "
+            f"labels from {first} to {num_classes - 1} belong to {num_classes} classes: {advice}set "
+            f"num_classes={num_classes}, or whatever decides its outputs"
+        )
+    if not num_classes:
         for split in SPLIT_NAMES:
             targets = getattr(dataset, split).targets
-            check_labels(f"dataset.{split}.targets", targets, len(targets), outputs.shape[-1])
+            check_labels(f"dataset.{split}.targets", targets, len(targets), shape[-1])
 
 
 def _check_independence(run: Configured, outputs, train: Split) -> None:
@@ -148,8 +204,8 @@ def rows_interact_in(setup: Setup, arrays: Runs, values: Static, dataset: Datase
 
 @functools.lru_cache(maxsize=64)
 def _rows_interact(factory: ModelFactory, values: Static, example: jax.ShapeDtypeStruct) -> bool:
-    # Made without the fast operations, which take longer to compile.
-    found = rows_interact(factory.make(**dict(values)), example)
+    # Fast operations take longer to compile.
+    found = rows_interact(factory.as_written(**dict(values)), example)
     if found.in_evaluation:
         raise UnsupportedModel(
             f"model {factory.name} gives an example outputs that depend on the others of its batch in evaluation too, "

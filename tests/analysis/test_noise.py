@@ -59,6 +59,35 @@ def test_a_planted_noise_scale_is_found():
     assert trace / squared_norm == pytest.approx(0.4 * 0.6 / 0.1**2, rel=0.1)
 
 
+class Normalised(nn.Module):
+    @nn.compact
+    def __call__(self, inputs, train: bool = False):
+        return nn.Dense(1)(nn.BatchNorm(use_running_average=not train)(inputs))
+
+
+def twice_squared_error(outputs, targets):
+    return 2 * jm.losses.squared_error(outputs, targets)
+
+
+@pytest.mark.parametrize("model", [nn.Dense(1), Normalised()])
+def test_it_is_measured_with_any_loss(model):
+    inputs = np.random.default_rng(0).normal(size=(80, 3)).astype(np.float32)
+    data = jm.from_arrays(inputs, inputs @ np.arange(3.0, dtype=np.float32))
+    given = dict(batch_size=8, seed=0, steps=[0, 4])
+    squared = noise.noise_scale_along_training(model, optax.sgd(0.05), data, loss=jm.losses.squared_error, **given)
+    doubled = noise.noise_scale_along_training(
+        model,
+        optax.sgd(0.025),
+        data,
+        loss=lambda outputs, targets: 2 * jm.losses.squared_error(outputs, targets),
+        **given,
+    )
+    assert (squared["trace"] > 0).all()
+    np.testing.assert_allclose(doubled["trace"], 4 * squared["trace"], rtol=1e-3)
+    with pytest.raises(ValueError, match="targets"):
+        noise.noise_scale_along_training(model, optax.sgd(0.05), data, **given)
+
+
 def test_it_is_measured_along_one_run(tiny):
     table = noise.noise_scale_along_training(MODEL, optax.sgd(0.5), tiny, batch_size=5, seed=1, steps=[0, 3, 8])
     assert table["step"].tolist() == [0, 3, 8] and (table["trace"] > 0).all()

@@ -256,11 +256,10 @@ PAIRS |= {name: (make(jax.random.key(0)), make(key())) for name, make in NOISY.i
 
 # One or two of each kind: what they are told, what they carry, and what they evaluate with.
 FAST = (
-    "adam", "adamw", "adafactor", "lamb", "lion", "rprop", "sgd", "muon", "cocob", "prodigy", "schedule_free_sgd",
-    "scale_by_adam", "add_decayed_weights", "apply_if_finite", "conditionally_mask", "flatten", "inject_hyperparams",
-    "lbfgs", "lookahead", "masked", "multi_transform", "polyak_sgd", "scale_by_backtracking_linesearch",
-    "scale_by_sign", "stateless", "MultiSteps", "galore", "momo", "reduce_on_plateau", "sam", "sam, opaque",
-    "split_real_and_imaginary", "add_noise", "sophia",
+    "adam", "adafactor", "sgd", "muon", "prodigy", "schedule_free_sgd", "add_decayed_weights", "apply_if_finite",
+    "conditionally_mask", "flatten", "inject_hyperparams", "lbfgs", "lookahead", "masked", "multi_transform",
+    "polyak_sgd", "scale_by_backtracking_linesearch", "scale_by_sign", "MultiSteps", "momo", "reduce_on_plateau",
+    "sam", "sam, opaque", "add_noise", "sophia",
 )  # fmt: skip
 
 

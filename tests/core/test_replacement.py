@@ -114,9 +114,8 @@ def stacked(values):
 
 
 FAST = (
-    "patches", "tiles of 5", "tiles, cut off", "groups of tiles", "channels first", "any layout", "even kernel, valid",
-    "uneven strides", "patches side by side", "one weight, strides", "groups", "by channel, two each",
-    "dilated kernel, strides", "transposed", "one axis, channels first",
+    "patches", "tiles of 5", "groups of tiles", "any layout", "even kernel, valid", "uneven strides", "groups",
+    "one weight, strides", "by channel, two each", "dilated kernel, strides", "transposed", "one axis, channels first",
 )  # fmt: skip
 
 

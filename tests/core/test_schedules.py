@@ -53,6 +53,15 @@ def test_a_schedule_is_that_of_optax_traced_or_not(name):
     np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-7)
 
 
+@pytest.mark.parametrize("name", ["linear", "cosine", "one_cycle"])
+def test_a_warm_up_ends_before_the_schedule(name):
+    schedule = getattr(jm.schedules, name)
+    with pytest.raises(ValueError, match="warmup_steps is 20 and num_steps is 20; it is below that"):
+        schedule(PEAK, STEPS, warmup_steps=STEPS)
+    traced = jax.jit(lambda warmup_steps, step: schedule(PEAK, STEPS, warmup_steps=warmup_steps)(step))
+    assert np.isfinite(traced(STEPS - 1, STEPS)) and np.isnan(traced(STEPS, STEPS))
+
+
 @pytest.mark.parametrize("name", ["constant", "linear", "cosine", "one_cycle"])
 def test_peaks_and_warm_ups_are_one_program(tiny, name):
     lengths = () if name == "constant" else (8,)

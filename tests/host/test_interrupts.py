@@ -14,6 +14,7 @@ import numpy as np
 import optax
 import pytest
 import xarray as xr
+from conftest import mostly_slow
 from scripts_for_tests import EXPERIMENTS
 
 import jaxmnist as jm
@@ -98,7 +99,7 @@ def test_in_another_thread_nothing_changes(tiny, tmp_path):
     xr.testing.assert_identical(results[0], call())
 
 
-@pytest.mark.parametrize("at", [1, 5, 12, 13, 24])
+@pytest.mark.parametrize("at", mostly_slow((1, 5, 12, 13, 24), 5, 12))
 def test_a_sweep_saves_the_segment_and_goes_on(tiny, tmp_path, monkeypatch, two_programs, at):
     call = functools.partial(jm.sweep, MODEL, optax.sgd, RUNS, tiny, num_steps=12, num_evaluations=3, progress=False)
     whole = call()
@@ -157,8 +158,9 @@ SCRIPTS = {
 
 
 # A comparison trains its curves last.
-@pytest.mark.parametrize(("what", "at"), [(what, -1 if "comparing" in what else 2) for what in SCRIPTS])
-def test_scripts_say_how_to_go_on(no_home, monkeypatch, capsys, many_segments, what, at):
+@pytest.mark.parametrize("what", mostly_slow(SCRIPTS, "sweep_grid"))
+def test_scripts_say_how_to_go_on(no_home, monkeypatch, capsys, many_segments, what):
+    at = -1 if "comparing" in what else 2
     # In this process, since starting one takes seconds; others start the scripts as a person does.
     monkeypatch.syspath_prepend(EXPERIMENTS)
     monkeypatch.chdir(no_home)

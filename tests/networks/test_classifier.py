@@ -1,9 +1,13 @@
+import functools
 import json
+from collections.abc import Callable
 
+import flax.linen as nn
 import jax
 import numpy as np
 import optax
 import pytest
+from flax import nnx
 from models import MODELS
 
 import jaxmnist as jm
@@ -46,6 +50,28 @@ def test_an_ensemble_is_the_mean_of_its_members(tiny, tmp_path):
 def test_images_of_another_form_are_refused(tiny, tmp_path, images):
     with pytest.raises(ValueError, match=r"uint8 \[N, 6, 5, 1\]"):
         save(tiny, tmp_path)(images)
+
+
+class OfTokens(nn.Module):
+    @nn.compact
+    def __call__(self, tokens):
+        return nn.Dense(4)(nn.Embed(9, 3)(tokens).mean(axis=1))
+
+
+@pytest.mark.parametrize(
+    ("model", "dtype", "wrong"), [(nn.Dense(4), np.float32, np.uint8), (OfTokens(), np.int32, float)]
+)
+def test_inputs_of_any_shape_and_type_are_classified(tmp_path, model, dtype, wrong):
+    inputs = np.random.default_rng(0).integers(0, 9, (7, 3)).astype(dtype)
+    variables = model.init(jax.random.key(0), inputs)
+    classifier = jm.Classifier(model, (variables["params"],), (3,), NAMES, input_dtype=np.dtype(dtype).name)
+    jm.save_model(tmp_path, classifier, [0])
+    read = jm.load_model(tmp_path, model)
+    for each in (classifier, read):
+        np.testing.assert_allclose(each(inputs), jax.nn.softmax(model.apply(variables, inputs)), rtol=1e-5)
+        np.testing.assert_array_equal(each(inputs.astype(f"{inputs.dtype.kind}8")), each(inputs))
+        with pytest.raises(ValueError, match=rf"inputs are {np.dtype(wrong)} .*expected {np.dtype(dtype)} \[N, 3\]"):
+            each(inputs.astype(wrong))
 
 
 @pytest.mark.parametrize("num_images", [1, 7, 501, 1001])
@@ -112,7 +138,7 @@ def test_no_damaged_model_is_taken_for_another(tiny, tmp_path):
                 num_noticed += 1
                 assert str(error).startswith(f"the model in {tmp_path} cannot be read: ") and "\n" not in str(error)
             else:  # the name of the checksum
-                assert (found.model, found.image_shape, found.class_names) == (MODEL, (6, 5, 1), NAMES)
+                assert (found.model, found.input_shape, found.class_names) == (MODEL, (6, 5, 1), NAMES)
                 jax.tree.map(np.testing.assert_array_equal, found.params, saved.params)
         path.write_bytes(whole)
     assert num_broken > num_noticed > num_broken - 10
@@ -127,6 +153,55 @@ def test_a_model_with_files_of_a_file_manager_and_one_of_an_earlier_version_are_
     assert description.pop("crc32")
     path.write_text(json.dumps(description))
     jax.tree.map(np.testing.assert_array_equal, jm.load_model(tmp_path).params, saved.params)
+
+
+class MLP(nn.Module):
+    """A person's model with the name of one of ours."""
+
+    activation: Callable = nn.relu
+
+    @nn.compact
+    def __call__(self, x):
+        return nn.Dense(4)(self.activation(nn.Dense(5)(x.reshape(x.shape[0], -1))))
+
+
+class Net(nnx.Module):
+    def __init__(self, width, *, rngs):
+        self.hidden, self.last = nnx.Linear(30, width, rngs=rngs), nnx.Linear(width, 4, rngs=rngs)
+
+    def __call__(self, x):
+        return self.last(nnx.relu(self.hidden(x.reshape(x.shape[0], -1))))
+
+
+@pytest.mark.parametrize(
+    ("model", "other", "words"),
+    [
+        (MLP(), MLP(nn.tanh), "its MLP has the fields {'activation': relu}, not {'activation': tanh}"),
+        (MLP(), jm.MLP(5, 4), "its MLP has the fields {'activation': relu}, not {'hidden_size': 5"),
+        (MLP(), None, "it names the model 'MLP', which is not this package's .*: give model="),
+        (jm.MLP(5, 4), MLP(), "its MLP has the fields {'hidden_size': 5"),
+        (jm.MLP(5, 4), jm.MLP(5, 4, init_scale=2.0), "'init_scale': 1.0}, not .*'init_scale': 2.0}"),
+        (functools.partial(Net, 5), functools.partial(Net, 6), "params_0 does not have the shapes"),
+    ],
+)
+def test_a_model_is_read_as_what_it_was_saved_as(tiny, tmp_path, model, other, words):
+    params = jm.init_state(model, optax.sgd(0.1), 0, tiny.train.inputs).params
+    classifier = jm.Classifier(model, (params,), (6, 5, 1), NAMES)
+    jm.save_model(tmp_path, classifier, [0])
+    read = jm.load_model(tmp_path, model)
+    np.testing.assert_array_equal(read(tiny.test.inputs), classifier(tiny.test.inputs))
+    with pytest.raises(ValueError, match=words):
+        jm.load_model(tmp_path, other)
+
+
+def test_fields_that_an_earlier_version_did_not_have_are_those_by_default(tiny, tmp_path):
+    params = jm.init_state(jm.MLP(5, 4), optax.sgd(0.1), 0, tiny.train.inputs).params
+    jm.save_model(tmp_path, jm.Classifier(jm.MLP(5, 4), (params,), (6, 5, 1), NAMES), [0])
+    path = tmp_path / "model" / "model.json"
+    description = json.loads(path.read_text())
+    del description["fields"]["init_scale"], description["crc32"]
+    path.write_text(json.dumps(description))
+    assert jm.load_model(tmp_path).model == jm.load_model(tmp_path, jm.MLP(5, 4)).model == jm.MLP(5, 4)
 
 
 @pytest.mark.parametrize("name", MODELS)

@@ -2,11 +2,13 @@
 
 import itertools
 
+import equinox as eqx
 import jax
 import numpy as np
 import optax
 import pytest
 from conftest import mostly_slow
+from flax import nnx
 from models import MODELS, Plain, counting
 
 import jaxmnist as jm
@@ -49,7 +51,7 @@ def test_every_run_of_a_sweep_equals_the_run_alone(tiny, name):
 STATEFUL = ("linen", "nnx", "equinox with state", "haiku with state", "model")
 
 
-@pytest.mark.parametrize("name", mostly_slow(STATEFUL, "linen", "equinox with state", "haiku with state", "model"))
+@pytest.mark.parametrize("name", mostly_slow(STATEFUL, "equinox with state", "haiku with state", "model"))
 def test_what_is_not_trained_is_carried_and_returned_by_a_run_again(tiny, name):
     model, _ = MODELS[name]
     runs = jm.grid(learning_rate=0.1, batch_size=[5, 8], seed=range(2))
@@ -59,6 +61,20 @@ def test_what_is_not_trained_is_carried_and_returned_by_a_run_again(tiny, name):
     before = jm.init_state(model, optax.sgd(0.1), 1, tiny.train.inputs).model_state
     moved = jax.tree.map(lambda old, new: not np.array_equal(old, new), before, run.model_state)
     assert any(jax.tree.leaves(moved))
+
+
+@pytest.mark.parametrize(("module", "argument"), [(nnx.Dropout(0.5), "rngs"), (eqx.nn.Identity(), "key")])
+def test_a_module_in_place_of_its_class_is_named(tiny, module, argument):
+    words = f"model is an instance of {type(module).__name__}, .* a function with an argument {argument} that returns"
+    with pytest.raises(ValueError, match=words):
+        jm.sweep(module, optax.sgd, jm.grid(learning_rate=0.1, batch_size=4, seed=0), tiny, num_steps=1)
+    with pytest.raises(ValueError, match=words):
+        jm.init_state(module, optax.sgd(0.1), 0, tiny.train.inputs)
+
+
+def test_a_transformation_in_place_of_an_optimizer_is_told_what_is_needed(tiny):
+    with pytest.raises(ValueError, match=r"optimizer is .*; a function .* such as optax.sgd and not optax.sgd\(0.1\),"):
+        jm.sweep(jm.MLP(4, 4), optax.sgd(0.1), jm.grid(batch_size=4, seed=0), tiny, num_steps=1)
 
 
 def test_a_counter_counts_training_steps_alone(tiny):

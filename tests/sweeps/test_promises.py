@@ -141,7 +141,8 @@ print(json.dumps(sweep(sys.argv[1])["test_loss"].values.ravel().tolist()))
 """
 
 
-@pytest.mark.parametrize("kind", mostly_slow(FEW, "64 bits"))
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", FEW)
 def test_two_devices_give_the_numbers_of_one(kind):
     found = json.loads(run_on_devices(2, PROGRAM, kind).splitlines()[-1])
     np.testing.assert_allclose(found, swept(kind)["test_loss"].values.ravel(), rtol=2e-5)
@@ -156,7 +157,7 @@ def test_64_bits_leave_the_setting_of_jax_as_it_was():
     assert 0 < difference < 1e-5
 
 
-@pytest.mark.parametrize("kind", mostly_slow(FEW, "linen"))
+@pytest.mark.parametrize("kind", mostly_slow(FEW, "regression"))
 def test_memory_and_work_of_any_model_are_estimated(kind):
     model, dataset, given = KINDS[kind]
     runs = jm.grid(learning_rate=[0.05, 0.1], batch_size=[5, 8], seed=range(2))

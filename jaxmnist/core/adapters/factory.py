@@ -5,9 +5,11 @@ import functools
 import inspect
 import sys
 from collections.abc import Callable, Hashable
-from typing import Any
+from typing import Any, NamedTuple
 
 import flax.linen as nn
+import jax
+import jax.numpy as jnp
 
 from jaxmnist import checks
 from jaxmnist.core.adapters import linen
@@ -42,10 +44,14 @@ class ModelFactory:
     def __call__(self, **values: Any) -> Model:
         """Returns the model with these hyperparameters; a fault in it is reported in one sentence that names it."""
         try:
-            model = self.make(**values)
+            model = self.as_written(**values)
         except Exception as error:  # whatever a person's own function raises
             raise ValueError(f"model {self.name} cannot be made: {checks.reason(error)}") from error
         return _reported(self.name, model)
+
+    def as_written(self, **values: Any) -> Model:
+        """Returns the same model, with its own operations in place of fast ones and its own errors."""
+        return _with_integers_apart(self.make(**values))
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, ModelFactory) and self.identity == other.identity
@@ -95,6 +101,14 @@ def default_model(factory: ModelFactory) -> Model:
 def is_model(source: Any) -> bool:
     """Returns whether something can be trained, as far as can be told without calling it."""
     return isinstance(source, ModelFactory | nn.Module) or _without_values(source) is not None or callable(source)
+
+
+def argument_of_instance(source: Any) -> str:
+    """Returns the argument that makes an NNX or Equinox module if `source` is one (`rngs`, `key`), and else ""."""
+    for library, argument in (("flax.nnx", "rngs"), ("equinox", "key")):
+        if library in sys.modules and isinstance(source, sys.modules[library].Module):
+            return argument
+    return ""
 
 
 def _without_values(source: Any) -> Model | None:
@@ -151,6 +165,49 @@ def _from_function(source: Callable, identity: Hashable) -> ModelFactory:
 
 def _name(source: Any) -> str:
     return getattr(source, "__name__", None) or type(source).__name__
+
+
+class WithIntegers(NamedTuple):
+    """The state of a model that has whole numbers or booleans among its parameters, which are not trained.
+
+    Attributes:
+      integers: a tree like the parameters, with None in place of floats, as there in place of these.
+      state: the model's own.
+    """
+
+    integers: Any
+    state: Any
+
+
+def _with_integers_apart(model: Model) -> Model:
+    """Returns a model whose parameters are floats alone: whole numbers and booleans among them become state."""
+
+    def init(key, inputs):
+        params, state = model.init(key, inputs)
+        is_integer = jax.tree.map(_is_integer, params)
+        if not any(jax.tree.leaves(is_integer)):
+            return params, state
+        floats = jax.tree.map(lambda leaf, apart: None if apart else leaf, params, is_integer)
+        integers = jax.tree.map(lambda leaf, apart: leaf if apart else None, params, is_integer)
+        return floats, WithIntegers(integers, state)
+
+    def apply(params, state, inputs, *, training, key=None):
+        if not isinstance(state, WithIntegers):
+            return model.apply(params, state, inputs, training=training, key=key)
+        whole = jax.tree.map(_filled, params, state.integers, is_leaf=lambda leaf: leaf is None)
+        outputs, after = model.apply(whole, state.state, inputs, training=training, key=key)
+        return outputs, WithIntegers(state.integers, after)
+
+    return Model(init, apply)
+
+
+def _is_integer(leaf: Any) -> bool:
+    dtype = jnp.asarray(leaf).dtype
+    return jnp.issubdtype(dtype, jnp.integer) or dtype == jnp.bool_
+
+
+def _filled(leaf: Any, other: Any) -> Any:
+    return other if leaf is None else leaf
 
 
 def _reported(name: str, model: Model) -> Model:

@@ -1,5 +1,6 @@
 """The names under which libraries and people tell a module whether it is being trained."""
 
+import functools
 import inspect
 from collections.abc import Callable, Iterable, Mapping
 
@@ -34,7 +35,9 @@ def parameters(function: Callable) -> Mapping[str, inspect.Parameter]:
     except (TypeError, ValueError):  # some functions are written in C
         return {}
     # The metaclass of NNX modules hides what their `__init__` takes.
-    hidden = isinstance(function, type) and all(each.kind in VARIADIC for each in found.values())
-    if not hidden:
+    made = function if isinstance(function, functools.partial) else functools.partial(function)
+    if not isinstance(made.func, type) or not all(each.kind in VARIADIC for each in found.values()):
         return found
-    return {name: each for name, each in inspect.signature(function.__init__).parameters.items() if name != "self"}
+    unmade = None  # in the place of the object
+    initialised = functools.partial(made.func.__init__, unmade, *made.args, **made.keywords)  # type: ignore[misc]
+    return inspect.signature(initialised).parameters
