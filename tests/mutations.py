@@ -244,6 +244,13 @@ MUTATIONS = (
         "tests/sweeps/test_growth.py::test_more_steps_go_on_from_the_states_that_were_kept",
     ),
     Mutation(
+        "a rung begins again",
+        "sweeps/halving.py",
+        "keep_states=keeps, origin=origin, reached=reached",
+        "keep_states=keeps, origin=None, reached=reached",
+        "tests/sweeps/test_halving.py::test_a_rung_goes_on_from_the_states_of_the_one_before_bit_for_bit",
+    ),
+    Mutation(
         "sweeps of two problems are united",
         "sweeps/shards.py",
         "if not own or any(",

@@ -30,6 +30,7 @@ from jaxmnist.host.files import (
 )
 from jaxmnist.sweeps import planning
 from jaxmnist.sweeps.fingerprint import difference, raise_if_different
+from jaxmnist.values import as_scalar
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -112,7 +113,8 @@ class SweepFolder:
             if result is None:
                 return None
             runs = results.runs(result)
-            return Held(dict(result.attrs), runs, self._kept_programs(runs), result, "finished" not in result)
+            attrs = {name: as_scalar(value) for name, value in result.attrs.items() if name != "axes"}
+            return Held(attrs, runs, self._kept_programs(runs), result, "finished" not in result)
         try:
             saved = read_json(self._file)
             check_format(saved.get("format", FORMAT), self._file)

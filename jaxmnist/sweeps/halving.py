@@ -20,13 +20,15 @@ from jaxmnist.core.losses import Loss
 from jaxmnist.core.model import ModelLike
 from jaxmnist.core.training import Augmentation
 from jaxmnist.data.dataset import Dataset
+from jaxmnist.host.devices import available
 from jaxmnist.host.lock import hold
 from jaxmnist.sweeps.arguments import TRAINED
+from jaxmnist.sweeps.carried import Carried
 from jaxmnist.sweeps.configure import make_setup, precision
 from jaxmnist.sweeps.folder import SweepFolder, is_begun
-from jaxmnist.sweeps.job import describe, make_job
+from jaxmnist.sweeps.job import Job, describe, make_job
 from jaxmnist.sweeps.runs import Runs, hyperparameter_names
-from jaxmnist.sweeps.sweep import sweep
+from jaxmnist.sweeps.sweep import Means, sweep, train
 
 NUM_DEFAULT_RUNGS = 2
 
@@ -38,7 +40,7 @@ RUNGS = Optional(Where("a sequence of ascending numbers of steps", is_sequence))
 
 def _check_halving(given: SimpleNamespace) -> None:
     for name, value in given.options.items():
-        if name in ("num_evaluations", "record", "shard") and value is not None:
+        if name in ("num_evaluations", "record", "shard", "keep_states") and value is not None:
             raise ValueError(f"{name} is {value!r}; halve does not take it, since it evaluates all runs at its rungs")
         if name not in SWEEP_KINDS:
             raise TypeError(f"halve() has no argument {name!r}")
@@ -67,8 +69,8 @@ def halve(
 
     All settings train up to the first rung; the best one in `factor` of them, by mean validation accuracy over their
     seeds, train up to the next, and so on up to `num_steps`. A setting keeps all of its seeds, and ranks last if one of
-    its runs diverged. Each rung is a sweep of its own, with fewer runs, that begins at step 0. No states have to be
-    kept for it, and at most one part in `factor` of the work is repeated.
+    its runs diverged. Each rung goes on from the states of the rung before, whose numbers are those of runs that were
+    never stopped; on a cluster, it begins at step 0.
 
     Args:
       model: as `sweep`.
@@ -83,8 +85,8 @@ def halve(
       augment: as `sweep`.
       evaluation_params: as `sweep`.
       dtype: as `sweep`.
-      **options: further arguments of `sweep`, except `num_evaluations`, `record` and `shard`. Each rung has a folder
-        of its own in `folder`, which is in use until the last one has ended.
+      **options: further arguments of `sweep`, except `num_evaluations`, `record`, `shard` and `keep_states`. Each rung
+        has a folder of its own in `folder`, which is in use until the last one has ended.
 
     Returns:
       As `sweep`, with `pruned_step`: the step after which a run was pruned, nan if it was not. The other
@@ -93,37 +95,48 @@ def halve(
     Raises:
       ValueError: as `sweep`, or the factor or the rungs are not as described above.
     """
-    folder = options.pop("folder", None)
-    folder = Path(folder) if folder is not None else None
+    place = options.get("folder")
+    folder = Path(place) if place is not None else None
     setup = make_setup(model, optimizer, loss, metrics, augment, evaluation_params, dtype)
-    with precision(setup):
-        job = make_job(setup, runs, dataset, num_steps)
-        description = describe(job)
-    arrays = job.arrays
-    options |= {"loss": loss, "metrics": metrics, "augment": augment, "dtype": dtype}
-    options["evaluation_params"] = evaluation_params
     steps = default_rungs(num_steps, factor) if rungs is None else list(rungs)
     stops = [*steps, num_steps]
-    description |= {"rungs": " ".join(map(str, stops)), "factor": int(factor)}
-    with hold(folder, options.get("wait", False)):
+    with precision(setup), hold(folder, options.get("wait", False)):
+        job = make_job(setup, runs, dataset, num_steps)
+        description = describe(job) | {"rungs": " ".join(map(str, stops)), "factor": int(factor)}
         if folder is not None:
             finished = _finished_result(folder, stops, description)
             if finished is not None:
                 return finished
-        stages = []
-        rows = np.arange(len(arrays["seed"]))
-        for stage, stop in enumerate(stops):
-            stage_runs = {name: values[rows] for name, values in arrays.items()}
-            place = _rung_folder(folder, stop) if folder is not None else None
-            given = {name: np.asarray(values)[rows] for name, values in runs.items()}
-            result = sweep(model, optimizer, given, dataset, num_steps=stop, folder=place, **options)
-            stages.append((stop, rows, result))
-            if stage < len(steps):
-                rows = rows[survivors(stage_runs, result, factor)]
-        merged = _merge(arrays, stages, description)
+        means = Means(
+            options.get("memory") or available(), cluster=options.get("cluster"), progress=options.get("progress", True)
+        )
+        merged = _merge(job.arrays, _train_rungs(job, stops, factor, means, folder), description)
         if folder is not None:
             result_files.save(merged, folder)
+            for stop in stops:
+                SweepFolder(_rung_folder(folder, stop)).forget()
         return merged
+
+
+def _train_rungs(
+    job: Job, stops: Sequence[int], factor: int, means: Means, folder: Path | None
+) -> list[tuple[int, np.ndarray, xr.Dataset]]:
+    """Returns the steps of each rung, the rows of the runs that reached it, and their results there."""
+    stages = []
+    rows, origin = np.arange(len(job.arrays["seed"])), None
+    for stop in stops:
+        arrays = {name: values[rows] for name, values in job.arrays.items()}
+        # A cluster's workers keep no states.
+        reached = Carried(stop) if stop < stops[-1] and means.cluster is None else None
+        place = _rung_folder(folder, stop) if folder is not None else None
+        keeps = place is not None and reached is not None
+        rung = means._replace(folder=place, keep_states=keeps, origin=origin, reached=reached)
+        result = train(job._replace(arrays=arrays, num_steps=stop), rung)
+        stages.append((stop, rows, result))
+        if stop < stops[-1]:
+            staying = survivors(arrays, result, factor)
+            rows, origin = rows[staying], reached.only(staying.tolist()) if reached is not None else None
+    return stages
 
 
 def default_rungs(num_steps: int, factor: int) -> list[int]:

@@ -17,6 +17,7 @@ from jaxmnist.data.dataset import SPLIT_NAMES, Dataset, Split
 from jaxmnist.host.checkpoints import Checkpoints
 from jaxmnist.host.loop import run_segments
 from jaxmnist.sweeps import planning, programs
+from jaxmnist.sweeps.carried import Carried
 from jaxmnist.sweeps.folder import Outcome
 from jaxmnist.sweeps.job import Job
 from jaxmnist.sweeps.sizes import step_flops
@@ -59,6 +60,8 @@ class Watch(NamedTuple):
       kept: where the last states of an earlier, shorter training are, if there was one.
       curves: those of that training, name to `[G, P, E]`.
       keep_states: whether to keep the last states of this training, in the same place.
+      origin: the states that the training goes on from; None begins it.
+      reached: takes the last states as well; None takes none.
       is_interrupted: whether to save the states after this segment and to stop.
     """
 
@@ -67,6 +70,8 @@ class Watch(NamedTuple):
     kept: Checkpoints | None = None
     curves: Mapping[str, np.ndarray] = MappingProxyType({})
     keep_states: bool = False
+    origin: Carried | None = None
+    reached: Carried | None = None
     is_interrupted: Callable[[], bool] = lambda: False
 
 
@@ -91,10 +96,14 @@ def run_program(
     recorded_steps = planning.recorded_steps(job.num_steps, job.num_evaluations)
     spec = programs.ProgramSpec(job.setup, program.static, mesh)
     inputs = programs.make_inputs(spec, job.arrays, program)
-    states = programs.init(spec, inputs, data.train.inputs)
+    first = 0 if watch.origin is None else watch.origin.step
+    if watch.origin is None:
+        states = programs.init(spec, inputs, data.train.inputs)
+    else:
+        states = programs.per_group(mesh, watch.origin.of(program))
     shape = (*program.rows.shape, len(recorded_steps))
     curves = {name: np.full(shape, np.nan, job.setup.dtype) for name in _curve_names(job)}
-    first, states, curves = _restored(watch, states, curves)
+    begin, states, curves = _restored(watch, first, states, curves)
 
     def evaluate(step, reached):
         states = reached.states
@@ -109,8 +118,9 @@ def run_program(
         if watch.checkpoints is not None and (step < job.num_steps or watch.is_interrupted()):
             watch.checkpoints.save(step, {"states": reached.states, "curves": curves})
 
-    boundaries = planning.segments(job.num_steps, job.num_evaluations, step_flops(program, states))
-    segments = train(spec, inputs, program, data.train, states, [first, *(step for step in boundaries if step > first)])
+    lengths = planning.segments(job.num_steps - first, job.num_evaluations, step_flops(program, states))
+    boundaries = [begin, *(first + step for step in lengths if first + step > begin)]
+    segments = train(spec, inputs, program, data.train, states, boundaries)
     states, _ = run_segments(
         segments,
         evaluate=evaluate,
@@ -118,6 +128,8 @@ def run_program(
         save=save,
         is_interrupted=watch.is_interrupted,
     )
+    if watch.reached is not None:
+        watch.reached.keep(program, states)
     if watch.kept is not None and watch.keep_states:
         watch.kept.save(job.num_steps, {"states": states})
     outcome: Outcome = dict(curves)
@@ -128,15 +140,15 @@ def run_program(
     return {name: values[:num_groups] for name, values in outcome.items()}
 
 
-def _restored(watch: Watch, states: State, curves: Outcome) -> tuple[int, State, Outcome]:
-    """Returns step, states and curves of the newest states that were saved; the given ones, at step 0, if none were."""
+def _restored(watch: Watch, first: int, states: State, curves: Outcome) -> tuple[int, State, Outcome]:
+    """Returns step, states and curves of the newest states that were saved; the given ones if none were."""
     saved = watch.checkpoints.restore({"states": states, "curves": curves}) if watch.checkpoints is not None else None
     if saved is not None:
         step, tree, _ = saved
         return step, tree["states"], {name: np.array(curve) for name, curve in tree["curves"].items()}
     earlier = watch.kept.restore({"states": states}) if watch.kept is not None else None
     if earlier is None:
-        return 0, states, curves
+        return first, states, curves
     step, tree, _ = earlier
     for name, curve in watch.curves.items():
         curves[name][: len(curve)] = curve

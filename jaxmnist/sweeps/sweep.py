@@ -28,6 +28,7 @@ from jaxmnist.host.progress import progress_bar
 from jaxmnist.sweeps import planning, programs
 from jaxmnist.sweeps.arguments import CLUSTER, FOLDER, MEMORY, RECORD, SHARD, TRAINED, check_evaluations
 from jaxmnist.sweeps.capacity import capacity
+from jaxmnist.sweeps.carried import Carried
 from jaxmnist.sweeps.collector import ResultCollector
 from jaxmnist.sweeps.configure import make_setup, precision
 from jaxmnist.sweeps.fingerprint import raise_if_different
@@ -136,22 +137,29 @@ def sweep(
     place = Path(folder) if folder is not None else None
     with precision(setup):
         job = make_job(setup, runs, dataset, num_steps, num_evaluations, record)
-        return _train(job, Means(memory, place, keep_states, wait, cluster, shard, progress))
+        return train(job, Means(memory, place, keep_states, wait, cluster, shard, progress))
 
 
 class Means(NamedTuple):
-    """By what means a sweep is trained, which changes none of its numbers: some of the arguments of `sweep`."""
+    """By what means a sweep is trained: some of the arguments of `sweep`, and what else changes none of its numbers.
+
+    Attributes:
+      origin: the states that its runs go on from; None begins them.
+      reached: takes the states that its runs reach, whose programs are then gone through even if they have ended.
+    """
 
     memory: float
-    folder: Path | None
-    keep_states: bool
-    wait: bool
-    cluster: str | None
-    shard: tuple[int, int] | None
-    progress: bool
+    folder: Path | None = None
+    keep_states: bool = False
+    wait: bool = False
+    cluster: str | None = None
+    shard: tuple[int, int] | None = None
+    progress: bool = True
+    origin: Carried | None = None
+    reached: Carried | None = None
 
 
-def _train(job: Job, means: Means) -> "xr.Dataset":
+def train(job: Job, means: Means) -> "xr.Dataset":
     """Returns the results of a sweep, trained or read from its folder."""
     description, place = describe(job) | {"memory": float(means.memory)}, means.folder
     if means.shard is not None:
@@ -170,12 +178,12 @@ def _result(job: Job, means: Means, description: dict, place: Path | None) -> "x
     """Returns the results of a sweep or of a shard, whose folder nobody else writes into."""
     sweep_folder = SweepFolder(place) if place is not None else None
     held = sweep_folder.held() if sweep_folder is not None else None
-    finished = held.result_of(description) if held is not None else None
+    finished = held.result_of(description) if held is not None and means.reached is None else None
     if finished is not None:
         return finished
     begun = _begin(job, means, description, held, f"the sweep in {place}")
     collector = ResultCollector(begun, sweep_folder)
-    if held is None or not held.is_finished or not begun.finished.all():
+    if held is None or not held.is_finished or not begun.finished.all() or means.reached is not None:
         _train_programs(collector, means)
     has_others = len(begun.job.arrays["seed"]) > len(job.arrays["seed"])
     return collector.result_of(job, description) if has_others else collector.result()
@@ -187,11 +195,13 @@ def _begin(job: Job, means: Means, description: dict, held: Held | None, what: s
     def planned(job):
         return plan(job, means.memory, portable=means.shard is not None)
 
-    if held is not None and means.shard is None:
+    is_part = means.shard is not None or means.origin is not None or means.reached is not None
+    if held is not None and not is_part:
         return grow(job, held, description, what, planned)
     if held is not None:
         raise_if_different(what, held.description, description)
-        return begin(job, held.programs, held.description)
+        if held.programs:
+            return begin(job, held.programs, held.description)
     programs = planned(job) if means.shard is None else planning.shard(planned(job), *means.shard)
     # From these, `rerun` finds the program of a run again.
     return begin(job, programs, description | {"programs_crc32": planning.fingerprint(programs)})
@@ -206,14 +216,15 @@ def _train_programs(collector: ResultCollector, means: Means) -> None:
             sweep_folder.keep(begun.job.arrays, begun.programs)
     interruptible = defer_interrupt(enabled=sweep_folder is not None and means.cluster is None)
     with interruptible as is_interrupted, progress_bar("sweep", collector.total_work, means.progress) as show:
-        waiting, report = collector.waiting(), collector.reporter(show)
+        waiting = collector.waiting() if means.reached is None else list(enumerate(begun.programs))
+        report = collector.reporter(show)
         report()
         if means.cluster is not None:
             from jaxmnist.sweeps import cluster as ray_cluster
 
             outcomes = ray_cluster.run(begun.job, waiting, means.cluster)
         else:
-            outcomes = _run_here(collector, waiting, report, means.keep_states, is_interrupted)
+            outcomes = _run_here(collector, waiting, report, means, is_interrupted)
         for index, outcome in outcomes:
             if sweep_folder is not None:
                 sweep_folder.finish(index, outcome)
@@ -227,7 +238,7 @@ def _run_here(
     collector: ResultCollector,
     waiting: Iterable[tuple[int, planning.Program]],
     report: Callable[..., None],
-    keep_states: bool,
+    means: Means,
     is_interrupted: Callable[[], bool],
 ) -> Iterator[tuple[int, Outcome]]:
     """Yields the results of one program after another, trained on this process's devices."""
@@ -237,14 +248,16 @@ def _run_here(
     for index, program in waiting:
         if is_interrupted():
             raise KeyboardInterrupt
-        watch = Watch(functools.partial(report, index), is_interrupted=is_interrupted)
+        watch = Watch(
+            functools.partial(report, index), is_interrupted=is_interrupted, origin=means.origin, reached=means.reached
+        )
         with contextlib.ExitStack() as stack:
             if sweep_folder is not None:
                 watch = watch._replace(
                     checkpoints=stack.enter_context(sweep_folder.checkpoints(index)),
                     kept=stack.enter_context(sweep_folder.kept(index)),
                     curves=collector.curves(program),
-                    keep_states=keep_states,
+                    keep_states=means.keep_states,
                 )
             outcome = run_program(job, program, data, mesh, watch)
         yield index, outcome

@@ -5,7 +5,7 @@ import optax
 import pytest
 
 import jaxmnist as jm
-from jaxmnist.sweeps import halving
+from jaxmnist.sweeps import halving, programs
 
 MODEL = jm.SoftmaxRegression(4)
 RATES = [1e-4, 1e-3, 0.01, 0.05, 0.1, 0.3, 0.5, 1e6]
@@ -66,7 +66,26 @@ def test_an_interrupted_halving_goes_on(tiny, tmp_path, monkeypatch):
         halve(tiny, runs, folder=tmp_path / "parts")
     monkeypatch.setattr(halving, "survivors", survivors)
     assert halve(tiny, runs, folder=tmp_path / "parts").identical(whole)
+    assert not list(tmp_path.rglob("states"))
     assert (tmp_path / "parts" / "results.csv").read_bytes() == (tmp_path / "whole" / "results.csv").read_bytes()
+
+
+def test_a_rung_goes_on_from_the_states_of_the_one_before_bit_for_bit(tiny, monkeypatch):
+    runs = jm.grid(learning_rate=[0.05, 0.1], batch_size=[3, 16], seed=range(3), momentum=[0.0, 0.9])
+    whole = jm.sweep(MODEL, optax.sgd, runs, tiny, num_steps=32, progress=False)
+    steps = []
+
+    def advance(*arguments, real=programs.advance, segment):
+        steps.append(segment.num_steps)
+        return real(*arguments, segment=segment)
+
+    monkeypatch.setattr(programs, "advance", advance)
+    # All go on: the programs are those of the whole sweep, and so are the numbers.
+    monkeypatch.setattr(halving, "survivors", lambda runs, result, factor: np.arange(24))
+    stopped = halve(tiny, runs, factor=2, rungs=[5, 12])
+    assert sum(steps) == 32
+    for name in ("validation_loss", "test_loss", "test_accuracy"):
+        np.testing.assert_array_equal(stopped[name].values, whole[name].values)
 
 
 @pytest.mark.parametrize(
@@ -85,7 +104,7 @@ def test_a_finished_halving_is_returned_and_another_one_refused_before_training(
     runs = jm.grid(learning_rate=RATES[2:6], batch_size=[3], seed=range(2))
     whole = halve(tiny, runs, folder=tmp_path)
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
-    monkeypatch.setattr(halving, "sweep", lambda *arguments, **options: pytest.fail("trained"))
+    monkeypatch.setattr(halving, "train", lambda *arguments, **options: pytest.fail("trained"))
     call = functools.partial(halve, tiny, **dict(runs=runs, folder=tmp_path) | options)
     if words:
         with pytest.raises(ValueError, match=f"is another one: {words}"):
