@@ -442,8 +442,8 @@ MUTATIONS = (
     Mutation(
         "a halving holds its rungs alone",
         "sweeps/halving.py",
-        'with hold(folder, options.get("wait", False)):',
-        "with hold(None):",
+        'hold(folder, options.get("wait", False)):',
+        "hold(None):",
         "tests/test_foreign_files.py::test_what_trains_keeps_others_out_of_its_folder[halve]",
     ),
     Mutation(
