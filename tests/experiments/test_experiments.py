@@ -288,6 +288,7 @@ def test_the_cnn_in_a_sweep(tmp_path):
         assert result.attrs["model"].startswith("CNN") and result["test_loss"].notnull().all()
 
 
+@pytest.mark.slow
 def test_shards_of_a_sweep(tmp_path, monkeypatch):
     # More softmax regressions than one program holds: six of 784 x 10 weights and 10 biases.
     monkeypatch.setattr("jaxmnist.sweeps.capacity.MAX_STATE_BYTES", 6 * 4 * 7850)
