@@ -299,7 +299,7 @@ def test_a_script_may_be_started_again_and_replaces_nothing_else_unless_told_to(
     assert second["config.json"] != first["config.json"]
 
 
-@pytest.mark.parametrize("what", mostly_slow(SCRIPTS, "sweep_grid halving", "train_cnn"))
+@pytest.mark.parametrize("what", mostly_slow(SCRIPTS, "sweep_grid halving"))
 def test_what_was_interrupted_is_replaced_only_when_told_to(tmp_path, write, refusal, monkeypatch, what):
     class InterruptionError(Exception):
         pass
