@@ -1,5 +1,6 @@
 """What all tests share: strict numerics, and a data set small enough to sweep in a blink."""
 
+import gc
 import importlib.metadata
 import os
 import platform
@@ -35,6 +36,8 @@ import pytest
 
 import jaxmnist as jm
 
+# What traces and compiles makes many objects that stay: to look through all of them as often as usual takes long.
+gc.set_threshold(10_000)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 # A script whose `main` runs in this process must not choose its number of devices.
 jax.devices()

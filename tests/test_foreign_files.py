@@ -41,8 +41,7 @@ SCRIPTS = {
     "trainability_boundary": ("--resolution", 8, "--num-steps", 4, "--frames", 2),
     "train_cnn": (*NETWORK, "--num-steps", 12, "--evaluation-steps", 6, "--members", 2),
 }
-# Each of them once.
-EACH_ONCE = ("sweep_grid", "accuracy_vs_steps", "trainability_boundary", "train_cnn")
+FAST_SCRIPTS = ("sweep_grid", "accuracy_vs_steps", "trainability_boundary")
 # What draws, by module of `plots`.
 DRAWING = {
     "report": ("scatter", "heatmap", "budget_maps", "target_maps", "noise_curve"),
@@ -225,7 +224,7 @@ def test_files_of_other_names_stay_and_are_in_nobodys_way(tmp_path, write, what)
     assert all(files.is_ours(tmp_path / "shared" / name) for name in ours if "params_" not in name)
 
 
-@pytest.mark.parametrize("what", [*FUNCTIONS, *mostly_slow(SCRIPTS, *EACH_ONCE)])
+@pytest.mark.parametrize("what", [*FUNCTIONS, *mostly_slow(SCRIPTS, *FAST_SCRIPTS)])
 def test_a_file_in_the_place_of_ours_is_refused_before_training(tmp_path, written, refusal, what):
     paths = written(what, tmp_path / "clean")
     assert paths
@@ -323,7 +322,7 @@ def test_a_script_may_be_started_again_and_replaces_nothing_else_unless_told_to(
     assert second["config.json"] != first["config.json"]
 
 
-@pytest.mark.parametrize("what", mostly_slow(SCRIPTS, "sweep_grid halving", "train_cnn"))
+@pytest.mark.parametrize("what", mostly_slow(SCRIPTS, "sweep_grid halving"))
 def test_what_was_interrupted_is_replaced_only_when_told_to(tmp_path, write, refusal, monkeypatch, what):
     class InterruptionError(Exception):
         pass

@@ -1,0 +1,87 @@
+"""What the scripts refuse, in one sentence, before training and before any file."""
+
+import importlib
+import sys
+
+import pytest
+from scripts_for_tests import EXPERIMENTS
+
+SMALL = ("--dataset", "digits", "--num-seeds", "2", "--num-steps", "20")
+
+
+DEEP = ("--features", *"22222", "--kernel-sizes", *"11111", "--pool-after", *"12345")
+
+
+@pytest.mark.parametrize(
+    ("script", "arguments", "words"),
+    [
+        ("sweep_grid", ("--dataset", "x" * 300), "dataset 'xxx"),
+        ("sweep_grid", ("--dataset", "no_such_data"), "no_such_data"),
+        ("sweep_grid", ("--optimizer", "magic"), "magic"),
+        ("sweep_grid", ("--model", "transformer"), "transformer"),
+        ("sweep_grid", (*SMALL, "--batch-sizes", "0"), "batch_size 0"),
+        ("sweep_grid", (*SMALL, "--batch-sizes", "1258"), "batch_size 1258"),
+        ("sweep_grid", (*SMALL, "--learning-rates"), "learning_rate"),
+        ("sweep_grid", (*SMALL, "--learning-rates", "0.1", "0.1"), "twice"),
+        ("sweep_grid", (*SMALL, "--learning-rates", "nan"), "nan"),
+        ("sweep_grid", ("--dataset", "digits", "--num-steps", "-5"), "num_steps is -5"),
+        ("sweep_grid", ("--dataset", "digits", "--num-seeds", "0"), "num_seeds is 0"),
+        ("sweep_grid", (*SMALL, "--num-evaluations", "21"), "num_evaluations is 21"),
+        ("sweep_grid", (*SMALL, "--momentum", "0.5"), "only --optimizer momentum"),
+        ("sweep_grid", (*SMALL, "--output-dir", "/dev/null/out"), "/dev/null/out cannot be written"),
+        ("sweep_grid", ("--plot-only", "nowhere"), "nowhere has no results.nc"),
+        ("accuracy_vs_steps", (*SMALL, "--batch-size", "0"), "batch_size 0"),
+        ("train_cnn", ("--dataset", "digits", "--dropout-rate", "1"), "dropout_rate is 1.0"),
+        ("train_cnn", ("--dataset", "digits", "--hidden-size", "-1"), "hidden_size is -1"),
+        ("train_cnn", ("--dataset", "digits", "--batch-size", "0", "--num-epochs", "1"), "batch_size is 0"),
+        ("train_cnn", ("--dataset", "digits", "--batch-size", "1258"), "batch_size 1258"),
+        ("train_cnn", ("--dataset", "digits", "--kernel-sizes", "4", "4"), "kernel_sizes is (4, 4)"),
+        ("train_cnn", ("--dataset", "digits", "--kernel-sizes", "-1", "-1"), "kernel_sizes is (-1, -1)"),
+        ("train_cnn", ("--dataset", "digits", *DEEP), "images of 28 x 28 pixels have none left"),
+        ("train_cnn", ("--dataset", "digits", "--num-steps", "100000000000"), "num_steps is 100000000000"),
+        ("train_cnn", ("--dataset", "digits", "--num-epochs", "1e300"), "allowed: 2**31 - 1 steps"),
+        ("train_cnn", ("--dataset", "digits", "--learning-rate", "nan"), "learning_rate is nan"),
+        ("train_cnn", ("--dataset", "digits", "--init-bias", "inf"), "init_bias is inf"),
+        ("train_cnn", ("--dataset", "digits", "--momentum", "0.5"), "only --optimizer momentum uses it"),
+        ("train_cnn", ("--dataset", "digits", "--weight-decay", "0.1"), "weight_decay is 0.1"),
+        ("train_cnn", ("--resume", "nowhere"), "config.json cannot be read"),
+        ("train_cnn", ("--plot-only", "nowhere"), "nowhere holds no finished training"),
+        ("sweep_grid", ("--resume", "nowhere"), "config.json cannot be read"),
+        ("sweep_grid", (*SMALL, "--num-samples", "0"), "num_samples is 0"),
+        ("sweep_grid", (*SMALL, "--num-samples", "5", "--learning-rates", "0", "1"), "needs two above 0"),
+        ("sweep_grid", (*SMALL, "--memory", "0.01"), "memory is 10 MiB; this sweep needs at least"),
+        ("sweep_grid", (*SMALL, "--memory", "-1"), "memory is -1.0"),
+        ("sweep_grid", (*SMALL, "--shard", "3"), "shard is '3'"),
+        ("sweep_grid", (*SMALL, "--shard", "3/2"), "shard is '3/2'"),
+        ("sweep_grid", (*SMALL, "--shard", "2/2"), "shard 2/2 is empty"),
+        ("sweep_grid", (*SMALL, "--target", "90"), "target is 90.0"),
+        ("sweep_grid", (*SMALL, "--noise-scale"), "noise_scale needs"),
+        ("sweep_grid", (*SMALL, "--refine", "--num-samples", "3"), "refine needs a whole grid"),
+        ("sweep_grid", (*SMALL, "--halving", "1"), "halving is 1"),
+        ("sweep_grid", (*SMALL, "--rungs", "5"), "only --halving"),
+        ("sweep_grid", (*SMALL, "--halving", "2", "--rungs", "20"), "below num_steps, 20"),
+        ("sweep_grid", (*SMALL, "--halving", "2", "--num-evaluations", "2"), "neither num_evaluations nor shard"),
+        ("predict", ("nowhere", "a.png"), "nowhere holds no trained model"),
+        ("predict", ("nowhere",), "no pictures"),
+        ("predict", ("nowhere", "a.png", "--output", "x.xyz"), "output is x.xyz; its name must end with one of"),
+        ("accuracy_vs_steps", ("--plot-only", "nowhere"), "nowhere has no results.nc"),
+        ("accuracy_vs_steps", (*SMALL, "--compare"), "num_seeds is 2; --compare needs at least 6"),
+        ("accuracy_vs_steps", ("--compare", "--learning-rates", "1"), "--compare has its own"),
+        ("accuracy_vs_steps", ("--compare", "--optimizer", "adam"), "--compare has its own"),
+        ("accuracy_vs_steps", ("--compare", "--momentum", "1"), "momentum is 1.0"),
+        ("accuracy_vs_steps", ("--compare", "--dataset", "digits", "--adam-rates", "nan"), "nan"),
+        ("accuracy_vs_steps", (*SMALL, "--adam-rates", "1"), "only --compare uses it"),
+        ("accuracy_vs_steps", (*SMALL, "--learning-rates", "0.1", "0.1"), "twice"),
+    ],
+)
+def test_bad_input_ends_with_a_sentence_before_training(no_home, monkeypatch, capsys, script, arguments, words):
+    # In this process, since starting one takes seconds; the tests around this one start the scripts as a person does.
+    monkeypatch.syspath_prepend(EXPERIMENTS)
+    monkeypatch.chdir(no_home)
+    monkeypatch.setattr(sys, "argv", [f"{script}.py", *map(str, arguments)])
+    with pytest.raises(SystemExit) as ended:
+        importlib.import_module("common").main(importlib.import_module(script).main)
+    err = capsys.readouterr().err
+    assert ended.value.code == 2
+    assert words in err and "sweep:" not in err
+    assert not list(no_home.rglob("results.*"))
