@@ -181,6 +181,20 @@ MUTATIONS = (
         "tests/networks/test_classifier.py::test_inputs_of_any_shape_and_type_are_classified",
     ),
     Mutation(
+        "what differs within a window is added after max pooling",
+        "core/fast/replacement.py",
+        "extent == 1 or is_one for",
+        "extent or is_one for",
+        "tests/core/test_replacement.py::test_what_is_alike_within_windows_is_added_after_max_pooling",
+    ),
+    Mutation(
+        "a sum that is needed elsewhere is replaced by its maxima",
+        "core/fast/replacement.py",
+        "or uses[id(pool.invars[0])] > 1 or",
+        "or",
+        "tests/core/test_replacement.py::test_a_sum_that_is_used_elsewhere_is_pooled_where_it_is",
+    ),
+    Mutation(
         "a loss may mix the examples of a batch",
         "sweeps/trials.py",
         "and examples_interact(measure, (drawn, targets)):",

@@ -215,6 +215,47 @@ def test_pooling_of_any_kind_keeps_its_values_and_gradients(name, kind):
     assert_near(over_runs, expected, 1e-6)
 
 
+BIASES = {
+    "channels last": ((1, 1, 1, 3), (1, 2, 2, 1), "VALID", True),
+    "padded": ((1, 1, 1, 3), (1, 3, 3, 1), "SAME", True),
+    "channels first": ((4, 1, 1, 1), (1, 1, 2, 2), "VALID", True),
+    "within a window": ((1, 6, 6, 3), (1, 2, 2, 1), "VALID", False),
+    "other windows": ((1, 1, 6, 1), (1, 2, 1, 1), "VALID", True),
+}
+
+
+@pytest.mark.parametrize("name", BIASES)
+@pytest.mark.parametrize("is_first", [True, False])
+def test_what_is_alike_within_windows_is_added_after_max_pooling(name, is_first):
+    shape, window, padding, is_moved = BIASES[name]
+    generator = np.random.default_rng(0)
+    images, bias = (jnp.asarray(generator.normal(size=shape), jnp.float32) for shape in ((4, 6, 6, 3), shape))
+
+    def pooled(images, bias):
+        whole = lax.add(bias, images) if is_first else lax.add(images, bias)
+        return lax.reduce_window(whole, -jnp.inf, lax.max, window, window, padding)
+
+    fast = with_fast_operations(pooled)
+    np.testing.assert_array_equal(fast(images, bias), pooled(images, bias))
+    added = [each for each in jax.make_jaxpr(fast)(images, bias).eqns if each.primitive is lax.add_p]
+    assert (added[0].outvars[0].aval.shape == pooled(images, bias).shape) == is_moved
+    found, wanted = (
+        jax.grad(lambda *given, function=function: jnp.sum(jnp.sin(function(*given))), argnums=(0, 1))(images, bias)
+        for function in (fast, pooled)
+    )
+    jax.tree.map(lambda one, other: np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6), found, wanted)
+
+
+def test_a_sum_that_is_used_elsewhere_is_pooled_where_it_is():
+    def both(images, bias):
+        whole = images + bias
+        return lax.reduce_window(whole, -jnp.inf, lax.max, (1, 2, 2, 1), (1, 2, 2, 1), "VALID"), whole
+
+    images, bias = jnp.ones((2, 4, 4, 3)), jnp.arange(3.0)[None, None, None]
+    for one, other in zip(with_fast_operations(both)(images, bias), both(images, bias), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
 def test_a_dilated_window_and_a_nan_are_pooled_as_before():
     images = jax.random.normal(jax.random.key(0), (2, 9, 8, 3)).at[0, 4, 4, 1].set(jnp.nan)
     for size, strides, dilation in (((2, 3), (2, 1), (3, 2)), ((2, 2), (2, 2), (1, 1)), ((3, 3), (2, 2), (1, 1))):

@@ -4,6 +4,8 @@ The function is traced, and what was traced is evaluated anew, operation by oper
 """
 
 import functools
+import itertools
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -41,7 +43,7 @@ def _evaluate(jaxpr, constants, *inputs):
     def value(atom):
         return atom.val if isinstance(atom, core.Literal) else values[atom]
 
-    for equation in jaxpr.eqns:
+    for equation in _pooled_first(jaxpr):
         arguments, primitive = map(value, equation.invars), equation.primitive
         with equation.ctx.manager:
             if _is_slow(equation):
@@ -50,6 +52,36 @@ def _evaluate(jaxpr, constants, *inputs):
                 outputs = primitive.bind(*arguments, **primitive.get_bind_params(equation.params))
         values.update(zip(equation.outvars, outputs if primitive.multiple_results else [outputs], strict=True))
     return [value(atom) for atom in jaxpr.outvars]
+
+
+def _pooled_first(jaxpr) -> list:
+    """Returns the equations, with max pooling before what is added to its input, if that is alike within each window.
+
+    The maxima are the same, bit for bit, and there are fewer numbers to add to, and to sum gradients over.
+    """
+    equations = list(jaxpr.eqns)
+    uses = Counter(id(atom) for atom in itertools.chain(jaxpr.outvars, *(each.invars for each in equations)))
+    places = {id(each.outvars[0]): place for place, each in enumerate(equations) if each.primitive is primitives.add_p}
+    for place, pool in enumerate(jaxpr.eqns):
+        source = places.get(id(pool.invars[0])) if pool.primitive is primitives.reduce_window_max_p else None
+        if source is None or uses[id(pool.invars[0])] > 1 or not _is_slow(pool):
+            continue
+        add = equations[source]
+        for whole, added in (add.invars, add.invars[::-1]):
+            if whole.aval.shape == pool.invars[0].aval.shape and _is_alike_in_windows(added.aval.shape, **pool.params):
+                # The variable between them now holds the maxima.
+                equations[source] = pool.replace(invars=[whole], outvars=add.outvars)
+                equations[place] = add.replace(invars=[*add.outvars, added], outvars=pool.outvars)
+                break
+    return equations
+
+
+def _is_alike_in_windows(shape, *, window_dimensions, window_strides, padding, **_) -> bool:
+    """Returns whether an array that is broadcast against another is constant within each window of that one."""
+    windows_of_one = [each == (1, 1, (0, 0)) for each in zip(window_dimensions, window_strides, padding, strict=True)]
+    return len(shape) == len(windows_of_one) and all(
+        extent == 1 or is_one for extent, is_one in zip(shape, windows_of_one, strict=True)
+    )
 
 
 def _has_slow(jaxpr) -> bool:
