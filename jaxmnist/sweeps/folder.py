@@ -7,7 +7,8 @@ files in these folders stay as they are.
 
 import itertools
 import json
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
 
 FOLDER = "progress"
 DIGITS = "[0-9]" * 6
+# The numbers of the programs whose results a file holds.
+PROGRAMS = "programs"
 Outcome = dict[str, np.ndarray]
 
 
@@ -101,25 +104,26 @@ class SweepFolder:
             raise ValueError(f"the sweep in {self.folder} cannot be read: its plan is not one of these runs")
         return planned
 
-    def outcome(self, index: int, like: Mapping[str, tuple[int, ...]] | None = None) -> Outcome | None:
-        """Returns the results of a program, or None if it has not ended or its file is damaged.
+    def outcomes(self, shapes: Callable[[int], Mapping[str, tuple[int, ...]]]) -> Iterator[tuple[int, Outcome]]:
+        """Yields the number and the results of each program that has ended, except those in damaged files.
 
         Args:
-          index: number of the program.
-          like: the names and shapes that its results must have; None accepts any.
+          shapes: returns the names and shapes that the results of a program must have; KeyError for no such program.
         """
-        try:
-            found = read_arrays((self._progress / f"{index:06d}.npz").read_bytes())
-        except (OSError, ValueError):
-            return None
-        if like is not None and {name: array.shape for name, array in found.items()} != like:
-            return None
-        return found if all(array.dtype.kind == "f" for array in found.values()) else None
+        for path in sorted(self._progress.glob(f"{DIGITS}.npz")):
+            try:
+                outcomes = _split(read_arrays(path.read_bytes()), shapes)
+            except (OSError, ValueError, KeyError, TypeError):
+                continue
+            yield from outcomes.items()
 
-    def finish(self, index: int, outcome: Outcome) -> None:
-        """Saves the results of a program that has ended, and removes its states."""
-        write_arrays(self._progress / f"{index:06d}.npz", outcome)
-        remove_states(self._states(index))
+    def finish(self, finished: Mapping[int, Outcome]) -> None:
+        """Saves the results of programs that have ended, by their numbers, in one file, and removes their states."""
+        names = next(iter(finished.values()))
+        joined = {name: np.concatenate([each[name].ravel() for each in finished.values()]) for name in names}
+        write_arrays(self._progress / f"{min(finished):06d}.npz", {PROGRAMS: np.array([*finished])} | joined)
+        for index in finished:
+            remove_states(self._states(index))
 
     def checkpoints(self, index: int) -> Checkpoints:
         """Returns where the states of a program are kept while it is running."""
@@ -184,23 +188,51 @@ def is_unfinished(folder: Path) -> bool:
     return is_begun(folder) and any(saved)
 
 
+def _split(arrays: Outcome, shapes: Callable[[int], Mapping[str, tuple[int, ...]]]) -> dict[int, Outcome]:
+    """Returns the results of the programs in a file; ValueError or KeyError if these are others than expected."""
+    expected = {index: shapes(index) for index in arrays.pop(PROGRAMS).tolist()}
+    outcomes: dict[int, Outcome] = {index: {} for index in expected}
+    if set(arrays) != set(next(iter(expected.values()), ())):
+        raise ValueError("it holds other results")
+    for name, array in arrays.items():
+        if array.dtype.kind != "f":
+            raise ValueError(f"{name} holds other things than numbers")
+        shapes_of_it = [each[name] for each in expected.values()]
+        parts = _divide(array, np.array([math.prod(shape) for shape in shapes_of_it]))
+        for outcome, part, shape in zip(outcomes.values(), parts, shapes_of_it, strict=True):
+            outcome[name] = part.reshape(shape)
+    return outcomes
+
+
 def _pack(programs: list[planning.Program]) -> Outcome:
-    """Returns a plan as named arrays of numbers and strings, without objects."""
-    packed = {"num_programs": np.array(len(programs))}
-    for index, program in enumerate(programs):
-        packed |= {f"{index}/{field}": np.asarray(value) for field, value in program._asdict().items()}
-        packed[f"{index}/static"] = np.array(json.dumps(program.static))
-    return packed
+    """Returns a plan as named arrays of numbers and strings, without objects, each with the values of all programs."""
+    columns = planning.Program(*zip(*programs, strict=True))
+    packed = {field: np.concatenate([np.ravel(part) for part in column]) for field, column in columns._asdict().items()}
+    return packed | {
+        "static": np.array([json.dumps(static) for static in columns.static]),
+        "num_sizes": np.array([len(sizes) for sizes in columns.padded_batch_sizes]),
+        "num_groups": np.array([len(rows) for rows in columns.rows]),
+        "num_runs": np.array([rows.size for rows in columns.rows]),
+    }
 
 
 def _unpack(packed: Outcome) -> list[planning.Program]:
-    programs = []
-    for index in range(int(packed["num_programs"])):
-        missing = [field for field in planning.Program._fields if f"{index}/{field}" not in packed]
-        if missing:
-            raise ValueError(f"plan.npz has no {missing[0]}; another version of jaxmnist began it")
-        of = {field: packed[f"{index}/{field}"] for field in planning.Program._fields}
-        static = tuple((name, value) for name, value in json.loads(str(of["static"])))
-        sizes, at_once = tuple(map(int, of["padded_batch_sizes"])), int(of["at_once"])
-        programs.append(planning.Program(sizes, at_once, of["batch_size"], of["seed"], of["rows"], static))
-    return programs
+    lengths = dict(padded_batch_sizes="num_sizes", batch_size="num_groups", seed="num_groups", rows="num_runs")
+    missing = [name for name in (*planning.Program._fields, *lengths.values()) if name not in packed]
+    if missing:
+        raise ValueError(f"plan.npz has no {missing[0]}; another version of jaxmnist began it")
+    parts = {name: _divide(packed[name], packed[length]) for name, length in lengths.items()}
+    sizes = [tuple(part.tolist()) for part in parts["padded_batch_sizes"]]
+    rows = [part.reshape(number, -1) for part, number in zip(parts["rows"], packed["num_groups"], strict=True)]
+    static = [tuple((name, value) for name, value in json.loads(text)) for text in packed["static"].tolist()]
+    at_once = packed["at_once"].tolist()
+    columns = zip(sizes, at_once, parts["batch_size"], parts["seed"], rows, static, strict=True)
+    return [planning.Program(*values) for values in columns]
+
+
+def _divide(values: np.ndarray, lengths: np.ndarray) -> list[np.ndarray]:
+    """Returns parts of some lengths; ValueError if these are not lengths, or not together that of the values."""
+    ends = np.cumsum(lengths)
+    if not ends.size or values.ndim != 1 or ends[-1] != len(values) or (lengths < 1).any():
+        raise ValueError(f"{len(ends)} parts do not make up an array of shape {values.shape}")
+    return np.split(values, ends[:-1])

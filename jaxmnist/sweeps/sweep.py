@@ -4,12 +4,10 @@ Shapes: R runs, G groups of a program, P runs of a group, N images, L steps of a
 """
 
 import contextlib
-import functools
 import os
-import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from types import SimpleNamespace
+from types import MappingProxyType, SimpleNamespace
 from typing import TYPE_CHECKING, NamedTuple
 
 import jax
@@ -24,9 +22,9 @@ from jaxmnist.core.training import Augmentation
 from jaxmnist.data.dataset import Dataset
 from jaxmnist.host.devices import DEFAULT_BYTES, MAX_CPU_DEVICES, available
 from jaxmnist.host.interrupts import defer_interrupt
-from jaxmnist.host.progress import progress_bar
+from jaxmnist.host.progress import Pace, progress_bar
 from jaxmnist.sweeps import planning, programs
-from jaxmnist.sweeps.arguments import CLUSTER, FOLDER, MEMORY, RECORD, SHARD, TRAINED, check_evaluations
+from jaxmnist.sweeps.arguments import CLUSTER, FOLDER, MEMORY, RECORD, RESOURCES, SHARD, TRAINED, check_evaluations
 from jaxmnist.sweeps.capacity import capacity
 from jaxmnist.sweeps.configure import make_setup, precision
 from jaxmnist.sweeps.folder import Outcome, SweepFolder
@@ -44,6 +42,10 @@ SECONDS_PER_REFRESH = 10.0
 
 def _check_sweep(given: SimpleNamespace) -> None:
     check_evaluations(given)
+    if given.ray_resources is not None and given.cluster is None:
+        raise ValueError(
+            f"ray_resources are {given.ray_resources}, but cluster is None; only tasks of Ray ask for them"
+        )
     if given.cluster is not None:
         from jaxmnist.sweeps.cluster import check_installed
 
@@ -52,7 +54,7 @@ def _check_sweep(given: SimpleNamespace) -> None:
 
 @checked_by(
     _check_sweep, **TRAINED, num_evaluations=Whole(1), record=RECORD, progress=FLAG, folder=FOLDER, memory=MEMORY,
-    cluster=CLUSTER, shard=SHARD,
+    cluster=CLUSTER, ray_resources=RESOURCES, shard=SHARD,
 )  # fmt: skip
 def sweep(
     model: ModelLike,
@@ -72,6 +74,7 @@ def sweep(
     folder: str | os.PathLike | None = None,
     memory: float | None = None,
     cluster: str | None = None,
+    ray_resources: Mapping[str, float] | None = None,
     shard: tuple[int, int] | None = None,
 ) -> "xr.Dataset":
     """Trains all runs, as few compiled programs on all local devices, and returns their results by hyperparameter.
@@ -104,6 +107,8 @@ def sweep(
       memory: bytes for data, states and activations; default the smaller of 3 GiB and half of what is free (3 GiB with
         `shard`, so that all machines make the same plan).
       cluster: trains the programs as tasks of Ray: the address of a cluster, or `"local"` to start one here.
+      ray_resources: what each of these tasks asks of a node, such as `{"CPU": 4, "GPU": 1}`; default the devices of a
+        node, so that nodes with GPUs and nodes without train beside each other.
       shard: `(i, n)` trains the i-th of n parts of the programs, counted from 1; `jm.merge` unites them.
 
     Returns:
@@ -123,7 +128,7 @@ def sweep(
     place = Path(folder) if folder is not None else None
     with precision(setup):
         job = make_job(setup, runs, dataset, num_steps, num_evaluations, record)
-        return _train(job, Means(memory, place, cluster, shard, progress))
+        return _train(job, Means(memory, place, cluster, ray_resources, shard, progress))
 
 
 class Means(NamedTuple):
@@ -132,13 +137,14 @@ class Means(NamedTuple):
     memory: float
     folder: Path | None
     cluster: str | None
+    ray_resources: Mapping[str, float] | None
     shard: tuple[int, int] | None
     progress: bool
 
 
 def _train(job: Job, means: Means) -> "xr.Dataset":
     """Returns the results of a sweep, trained or read from its folder."""
-    memory, folder, cluster, shard, progress = means
+    memory, folder, cluster, _, shard, progress = means
     planned = plan(job, memory, portable=shard is not None)
     description = describe(job) | {"memory": float(memory)}
     if shard is not None:
@@ -155,7 +161,7 @@ def _train(job: Job, means: Means) -> "xr.Dataset":
     collector = ResultCollector(job, planned, description, sweep_folder)
     interruptible = defer_interrupt(enabled=sweep_folder is not None and cluster is None)
     with interruptible as is_interrupted, progress_bar("sweep", collector.total_work, progress) as show:
-        return _run_all(collector, collector.reporter(show), cluster, is_interrupted)
+        return _run_all(collector, collector.reporter(show), means, is_interrupted)
 
 
 def plan(job: Job, memory: float, portable: bool = False) -> list[planning.Program]:
@@ -183,22 +189,20 @@ def plan(job: Job, memory: float, portable: bool = False) -> list[planning.Progr
 
 
 def _run_all(
-    collector: "ResultCollector", report: Callable[..., None], cluster: str | None, is_interrupted: Callable[[], bool]
+    collector: "ResultCollector", report: Callable[..., None], means: Means, is_interrupted: Callable[[], bool]
 ) -> "xr.Dataset":
     """Returns the results of all programs; those whose results are in the folder are not trained again."""
     waiting = collector.waiting()
     report()
-    if cluster is not None:
-        from jaxmnist.sweeps import cluster as ray_cluster
+    if means.cluster is not None:
+        from jaxmnist.sweeps import cluster
 
-        outcomes = ray_cluster.run(collector.job, waiting, cluster)
+        place = cluster.Place(means.cluster, means.ray_resources)
+        outcomes = cluster.run(collector.job, waiting, place, report)
     else:
         outcomes = _run_here(collector.job, waiting, report, collector.folder, is_interrupted)
-    for index, outcome in outcomes:
-        if collector.folder is not None:
-            collector.folder.finish(index, outcome)
-        collector.add(index, outcome)
-        report()
+    for finished in outcomes:
+        collector.add(finished)
     result = collector.result()
     if collector.folder is not None:
         collector.folder.end(result)
@@ -207,12 +211,12 @@ def _run_all(
 
 def _run_here(
     job: Job,
-    waiting: Iterable[tuple[int, planning.Program]],
+    waiting: Sequence[tuple[int, planning.Program]],
     report: Callable[..., None],
     sweep_folder: SweepFolder | None,
     is_interrupted: Callable[[], bool],
-) -> Iterator[tuple[int, Outcome]]:
-    """Yields the results of one program after another, trained on this process's devices."""
+) -> Iterator[dict[int, Outcome]]:
+    """Yields the results of one program after another, by its number, trained on this process's devices."""
     mesh = programs.local_mesh()
     data = put(mesh, job.dataset)
     for index, program in waiting:
@@ -220,9 +224,10 @@ def _run_here(
             raise KeyboardInterrupt
         states = sweep_folder.checkpoints(index) if sweep_folder is not None else contextlib.nullcontext()
         with states as checkpoints:
-            watch = Watch(functools.partial(report, index), checkpoints, is_interrupted)
+            watch = Watch(lambda step, index=index: report({index: step}), checkpoints, is_interrupted)
             outcome = run_program(job, program, data, mesh, watch)
-        yield index, outcome
+        yield {index: outcome}
+        report()
 
 
 class ResultCollector:
@@ -236,45 +241,53 @@ class ResultCollector:
         self._work_done = 0.0
         # The sweep's runs, or its shard's.
         self._rows = np.unique(np.concatenate([program.rows.ravel() for program in planned]))
-        self._last_refresh = time.monotonic()
+        self._refresh = Pace(SECONDS_PER_REFRESH)
         self.total_work = sum(self._work)
 
     def waiting(self) -> list[tuple[int, planning.Program]]:
         """Returns the programs that have not ended, with their numbers; takes the results of the others."""
-        waiting = []
-        for index, program in enumerate(self._planned):
-            shapes = outcome_shapes(self.job, program)
-            outcome = self.folder.outcome(index, shapes) if self.folder is not None else None
-            if outcome is None:
-                waiting.append((index, program))
-            else:
-                self.add(index, outcome)
-        return waiting
+        programs = dict(enumerate(self._planned))
+        waiting = dict(programs)
+        if self.folder is not None:
+            for index, outcome in self.folder.outcomes(lambda index: outcome_shapes(self.job, programs[index])):
+                if waiting.pop(index, None) is not None:
+                    self._take(index, outcome)
+        return list(waiting.items())
 
-    def add(self, index: int, outcome: Outcome) -> None:
-        """Takes the results of a program that has ended; brings the folder's file up to date now and then."""
+    def add(self, finished: Mapping[int, Outcome]) -> None:
+        """Takes and saves results of programs; brings the folder's file up to date now and then."""
+        if self.folder is not None:
+            self.folder.finish(finished)
+        for index, outcome in finished.items():
+            self._take(index, outcome)
+        if self.folder is not None and self._refresh.is_due() and self._work_done < self.total_work:
+            with self._refresh.measured():
+                self.folder.refresh(self.result())
+
+    def _take(self, index: int, outcome: Outcome) -> None:
         rows = self._planned[index].rows
         for name, program_values in outcome.items():
-            shape = (len(self._finished), *program_values.shape[2:])
-            self._values.setdefault(name, np.full(shape, np.nan, program_values.dtype))[rows] = program_values
+            if name not in self._values:
+                shape = (len(self._finished), *program_values.shape[2:])
+                self._values[name] = np.full(shape, np.nan, program_values.dtype)
+            self._values[name][rows] = program_values
         self._finished[rows] = True
         self._work_done += self._work[index]
-        due = time.monotonic() - self._last_refresh > SECONDS_PER_REFRESH
-        if self.folder is not None and due and self._work_done < self.total_work:
-            self.folder.refresh(self.result())
-            self._last_refresh = time.monotonic()
 
     def reporter(self, show) -> Callable[..., None]:
-        """Returns a function that shows how far the sweep is, given how far the running program is."""
+        """Returns a function that shows how far the sweep is, given the step that each running program has reached.
 
-        def report(index: int | None = None, step: int = 0) -> None:
-            num_programs = len(self._planned)
+        Where they run can be given in words; without these, at most one program is running, here.
+        """
+
+        def report(steps: Mapping[int, int] = MappingProxyType({}), where: str = "") -> None:
             text = f"{self._finished.sum()}/{len(self._rows)} runs"
-            running = 0.0
-            if index is not None:
-                text += f", program {index + 1}/{num_programs}, step {step}/{self.job.num_steps}"
-                running = TRAINING_SHARE * self._work[index] * step / self.job.num_steps
-            show(self._work_done + running, text, self.result if index is None and self._values else None)
+            for index, step in steps.items() if not where else ():
+                text += f", program {index + 1}/{len(self._planned)}, step {step}/{self.job.num_steps}"
+            running = sum(self._work[index] * step for index, step in steps.items()) / self.job.num_steps
+            has_news = self._values and (where or not steps)
+            text += f", {where}" if where else ""
+            show(self._work_done + TRAINING_SHARE * running, text, self.result if has_news else None)
 
         return report
 
