@@ -111,11 +111,6 @@ class FakeCluster:
             self.waiting[self._tasks[reference].demand].append(reference)
             self.num_retried += 1
 
-    def where(self, index: int) -> str:
-        """Returns the name of the node that a program runs on; empty if it waits."""
-        (reference,) = [each for each, task in self._tasks.items() if task.index == index]
-        return self._places.get(reference, ("",))[0]
-
     @not_the_driver
     def nodes(self) -> Sequence[Node]:
         return list(self.machines.values())
@@ -182,7 +177,7 @@ class FakeCluster:
                         free[kind] -= amount
                     end = self.now + self._seconds(self._tasks[reference])
                     self._places[reference] = name, end
-                    self._news[self._tasks[reference].index] = self.machines[name]["NodeID"], 0
+                    self._news[self._tasks[reference].number] = self.machines[name]["NodeID"], 0
                     heapq.heappush(self._ends, (end, reference))
         self._roomy -= {name for name in self._roomy if not any(self._free[name].get(each) for each in ("CPU", "GPU"))}
 

@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -50,7 +51,9 @@ class LocalCluster:
         # A token for this cluster alone: newer versions of Ray demand one, and else take it from a person's home.
         self._token = secrets.token_hex(32)
         letting_in = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": self._token, "RAY_USAGE_STATS_ENABLED": "0"}
-        self.environment = {**os.environ, **letting_in}
+        # A folder of its own, since Ray leaves the address of the newest cluster in its folder.
+        self._folder = tempfile.TemporaryDirectory(prefix="ray", ignore_cleanup_errors=True)
+        self.environment = {**os.environ, **letting_in, "RAY_TMPDIR": self._folder.name}
         self._path, self._names = path, ["head"]
         self._start("head", "--head", f"--port={port}", "--num-cpus=0", "--num-gpus=0", "--include-dashboard=false")
 
@@ -90,6 +93,7 @@ class LocalCluster:
         """Kills the nodes."""
         for name in self._names:
             self.kill(name)
+        self._folder.cleanup()
 
 
 @contextlib.contextmanager

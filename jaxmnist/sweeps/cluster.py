@@ -118,7 +118,7 @@ class RayCluster:
         if key not in self._functions:
             self._functions[key] = _remote(*key)
         with self._noticing_loss():
-            return self._functions[key].remote(self._shared, task.index, tuple(task.program))
+            return self._functions[key].remote(self._shared, task.number, tuple(task.program))
 
     def replies(self, references: Sequence[Any], seconds: float) -> Mapping[Any, worker.Reply]:
         """Returns all replies that are there, after a wait for the first one that lasts at most some seconds."""

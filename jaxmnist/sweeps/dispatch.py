@@ -34,12 +34,12 @@ class Task(NamedTuple):
     """A program that was given to a cluster.
 
     Attributes:
-      index: its number.
+      number: that of the program.
       program: the program.
       demand: what it asks of a node.
     """
 
-    index: int
+    number: int
     program: planning.Program
     demand: Demand
 
@@ -101,10 +101,7 @@ class Dispatcher:
             finished: dict[int, Outcome] = {}
             saved = -math.inf
             while self._queue or self._tasks:
-                if self._clock() - self._looked >= SECONDS_PER_LOOK:
-                    self._look()
-                self._submit()
-                problem = self._take(self._cluster.replies(list(self._tasks), SECONDS_PER_WAIT), finished)
+                problem = self._advance(finished)
                 is_last = problem is not None or not (self._queue or self._tasks)
                 if is_last or self._clock() - saved >= SECONDS_PER_SAVE:
                     if finished:
@@ -116,6 +113,30 @@ class Dispatcher:
         finally:
             self._cluster.withdraw(list(self._tasks))
 
+    def _advance(self, finished: dict[int, Outcome]) -> ClusterError | None:
+        """Gives out programs, and adds the results that come in; returns the first problem, if there is one."""
+        try:
+            if self._clock() - self._looked >= SECONDS_PER_LOOK:
+                self._look()
+            self._submit()
+            replies = self._cluster.replies(list(self._tasks), SECONDS_PER_WAIT)
+        except ClusterError as error:
+            return error
+        problems = [self._take(reference, reply, finished) for reference, reply in replies.items()]
+        return next(filter(None, problems), None)
+
+    def _take(self, reference: Any, reply: Reply, finished: dict[int, Outcome]) -> ClusterError | None:
+        """Adds the results of a task; returns what is wrong if there are none."""
+        node, outcome, problem = reply
+        place, _ = self._places.get(self._tasks[reference].number, (node, 0))
+        task = self._remove(reference)
+        if outcome is not None:
+            finished[task.number] = outcome
+            return None
+        kind = PackageMissingError if problem == LACKS_PACKAGE else ClusterError
+        name = self._names.get(node or place, node or place or "unknown")
+        return kind(f"program {task.number + 1} failed on node {name}: {problem}")
+
     def _look(self) -> None:
         """Finds out what nodes there are, and how far the programs on them."""
         nodes = self._cluster.nodes()
@@ -124,7 +145,7 @@ class Dispatcher:
         if most:
             self._running, self._most = running, most
         self._names = {node["NodeID"]: node["NodeName"] for node in cluster_nodes.alive(nodes)}
-        given = {task.index for task in self._tasks.values()}
+        given = {task.number for task in self._tasks.values()}
         self._places |= {index: place for index, place in self._cluster.news().items() if index in given}
         self._where = cluster_nodes.in_words((node for node, _ in self._places.values()), nodes)
         if self._resources is None:
@@ -137,7 +158,7 @@ class Dispatcher:
         lost = [reference for reference, task in self._tasks.items() if task.demand in demands]
         self._cluster.withdraw(lost)
         for task in map(self._remove, lost):
-            self._queue.append((task.index, task.program))
+            self._queue.append((task.number, task.program))
 
     def _submit(self) -> None:
         # Only when every node has work do programs wait for one kind of them.
@@ -147,24 +168,10 @@ class Dispatcher:
                 self._tasks[self._cluster.submit(task)] = task
                 self._num_tasks[demand] += 1
 
-    def _take(self, replies: Mapping[Any, Reply], finished: dict[int, Outcome]) -> ClusterError | None:
-        """Adds the results that have come in; returns the first problem, if there is one."""
-        problems: list[ClusterError] = []
-        for reference, (node, outcome, problem) in replies.items():
-            place, _ = self._places.get(self._tasks[reference].index, (node, 0))
-            task = self._remove(reference)
-            if outcome is not None:
-                finished[task.index] = outcome
-            else:
-                name = self._names.get(node or place, node or place or "unknown")
-                kind = PackageMissingError if problem == LACKS_PACKAGE else ClusterError
-                problems.append(kind(f"program {task.index + 1} failed on node {name}: {problem}"))
-        return problems[0] if problems else None
-
     def _remove(self, reference: Any) -> Task:
         task = self._tasks.pop(reference)
         self._num_tasks[task.demand] -= 1
-        self._places.pop(task.index, None)
+        self._places.pop(task.number, None)
         if not self._num_tasks[task.demand]:
             del self._num_tasks[task.demand]
         return task

@@ -206,13 +206,13 @@ def _split(arrays: Outcome, shapes: Callable[[int], Mapping[str, tuple[int, ...]
 
 def _pack(programs: list[planning.Program]) -> Outcome:
     """Returns a plan as named arrays of numbers and strings, without objects, each with the values of all programs."""
-    columns = planning.Program(*zip(*programs, strict=True))
-    packed = {field: np.concatenate([np.ravel(part) for part in column]) for field, column in columns._asdict().items()}
+    numbers = [field for field in planning.Program._fields if field != "static"]
+    packed = {field: np.concatenate([np.ravel(getattr(each, field)) for each in programs]) for field in numbers}
     return packed | {
-        "static": np.array([json.dumps(static) for static in columns.static]),
-        "num_sizes": np.array([len(sizes) for sizes in columns.padded_batch_sizes]),
-        "num_groups": np.array([len(rows) for rows in columns.rows]),
-        "num_runs": np.array([rows.size for rows in columns.rows]),
+        "static": np.array([json.dumps(program.static) for program in programs]),
+        "num_sizes": np.array([len(program.padded_batch_sizes) for program in programs]),
+        "num_groups": np.array([len(program.rows) for program in programs]),
+        "num_runs": np.array([program.rows.size for program in programs]),
     }
 
 

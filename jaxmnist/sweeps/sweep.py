@@ -4,6 +4,7 @@ Shapes: R runs, G groups of a program, P runs of a group, N images, L steps of a
 """
 
 import contextlib
+import functools
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -224,10 +225,14 @@ def _run_here(
             raise KeyboardInterrupt
         states = sweep_folder.checkpoints(index) if sweep_folder is not None else contextlib.nullcontext()
         with states as checkpoints:
-            watch = Watch(lambda step, index=index: report({index: step}), checkpoints, is_interrupted)
+            watch = Watch(functools.partial(_report_step, report, index), checkpoints, is_interrupted)
             outcome = run_program(job, program, data, mesh, watch)
         yield {index: outcome}
         report()
+
+
+def _report_step(report: Callable[[Mapping[int, int]], None], index: int, step: int) -> None:
+    report({index: step})
 
 
 class ResultCollector:

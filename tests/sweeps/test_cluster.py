@@ -121,7 +121,7 @@ def numbered(count):
 
 
 def outcome_of(task, place):
-    return place, {"loss": np.full((1, 1), float(task.index))}, ""
+    return place, {"loss": np.full((1, 1), float(task.number))}, ""
 
 
 def collect(fake, count, resources=None, report=lambda steps, where: None):
@@ -206,7 +206,7 @@ def test_a_cluster_without_devices_is_one_sentence(machines):
 
 def test_an_error_of_a_task_is_one_sentence_with_its_node_and_loses_no_result():
     def reply(task, place):
-        return (place, None, "ValueError: broken") if task.index == 7 else outcome_of(task, place)
+        return (place, None, "ValueError: broken") if task.number == 7 else outcome_of(task, place)
 
     fake = FakeCluster([node("first", CPU=1.0), node("second", CPU=1.0)], lambda task: 1.0, reply)
     found = {}
@@ -216,6 +216,18 @@ def test_an_error_of_a_task_is_one_sentence_with_its_node_and_loses_no_result():
     assert set(range(7)) <= set(found) and 7 not in found
     # Nothing is left running for nobody.
     assert not fake.waiting[nodes.demand(ONE)] and fake.num_submitted == len(found) + 1 + fake.num_withdrawn
+
+
+def test_results_that_had_come_in_are_handed_on_where_the_cluster_is_lost():
+    def happen(fake):
+        if fake.now >= 4.7:
+            raise dispatch.ClusterError("it was lost")
+
+    fake, found = FakeCluster([node(CPU=1.0)], lambda task: 0.2, outcome_of, happen), {}
+    with pytest.raises(dispatch.ClusterError, match=r"^it was lost$"):
+        for finished in dispatch.Dispatcher(fake, numbered(60), clock=fake.clock).results():
+            found |= finished
+    assert found.keys() == set(range(24))
 
 
 @pytest.mark.parametrize("lacking", [set(), {"id of second"}, {"id of first", "id of second"}])

@@ -10,7 +10,7 @@ import xarray as xr
 import jaxmnist as jm
 from jaxmnist.host import files
 from jaxmnist.host import loop as host_loop
-from jaxmnist.sweeps.folder import is_begun, is_unfinished
+from jaxmnist.sweeps.folder import SweepFolder, is_begun, is_unfinished
 
 # The package's attribute of that name is the function.
 sweep_module = importlib.import_module("jaxmnist.sweeps.sweep")
@@ -278,3 +278,23 @@ def test_shards_unite_to_the_whole(tiny, tmp_path):
     sweep(tiny, tmp_path / "whole")
     with pytest.raises(ValueError, match="is not a shard"):
         jm.merge([tmp_path / "whole"])
+
+
+def test_programs_that_end_together_are_one_file(tmp_path):
+    generator = np.random.default_rng(0)
+    shapes = {number: {"loss": (1, number), "curve": (1, number, 3)} for number in (7, 2, 5)}
+    expected = {
+        number: {name: generator.random(shape) for name, shape in each.items()} for number, each in shapes.items()
+    }
+    kept = SweepFolder(tmp_path)
+    (tmp_path / "progress").mkdir()
+    kept.finish(expected)
+    found = dict(kept.outcomes(shapes.__getitem__))
+    assert len(list((tmp_path / "progress").iterdir())) == 1
+    assert found.keys() == expected.keys()
+    for number, outcome in expected.items():
+        assert found[number].keys() == outcome.keys()
+        for name, values in outcome.items():
+            np.testing.assert_array_equal(found[number][name], values)
+    # A file whose programs are unknown counts for nothing.
+    assert not dict(kept.outcomes({7: shapes[7]}.__getitem__))
