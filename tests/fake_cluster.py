@@ -130,10 +130,10 @@ class FakeCluster:
             self.now += self.driver_seconds - self._counted
             self._counted = self.driver_seconds
         self._events(self)
-        self._place()
         done: dict[int, Reply] = {}
         until = self.now + seconds
-        while self._ends and self._ends[0][0] <= (self.now if done else until):
+        self._place()
+        while self._tasks and self._ends and self._ends[0][0] <= until:
             end, reference = heapq.heappop(self._ends)
             # A task that was given to another node has another end.
             if reference in self._places and self._places[reference][1] == end:
@@ -142,7 +142,8 @@ class FakeCluster:
                 task = self._tasks.pop(reference)
                 self._release(name, task.demand)
                 done[reference] = self._reply(task, self.machines[name]["NodeID"])
-        if not done:
+                self._place()
+        if self._tasks:
             self.now = until
         return done
 
@@ -254,6 +255,10 @@ def simulate(num_programs: int, num_nodes: int, seconds_per_program: float, fold
         for finished in dispatch.Dispatcher(cluster, waiting, report=report, clock=cluster.clock).results():
             collector.add(finished)
         start = time.perf_counter()
+        again = sweep_folder.begin(description, planned)
+        assert not sweep_room.ResultCollector(job, again, description, sweep_folder).waiting()
+        resumed = time.perf_counter() - start
+        start = time.perf_counter()
         sweep_folder.end(collector.result())
         ended = time.perf_counter() - start
     finally:
@@ -267,6 +272,7 @@ def simulate(num_programs: int, num_nodes: int, seconds_per_program: float, fold
         "programs per second of the driver's": num_programs / cluster.driver_seconds,
         "seconds to begin": begun,
         "seconds to end": ended,
+        "seconds to resume at the end": resumed,
         "tasks at once": cluster.most_at_once,
         "tasks tried again": cluster.num_retried,
         "files written": len(written),

@@ -121,14 +121,12 @@ class RayCluster:
             return self._functions[key].remote(self._shared, task.number, tuple(task.program))
 
     def replies(self, references: Sequence[Any], seconds: float) -> Mapping[Any, worker.Reply]:
-        """Returns all replies that are there, after a wait for the first one that lasts at most some seconds."""
+        """Returns all replies that come in within some seconds, or sooner if that is all of them."""
         import ray
 
         with self._noticing_loss():
             self._check_head()
-            ready, _ = ray.wait(references, timeout=seconds)
-            if ready:
-                ready, _ = ray.wait(references, num_returns=len(references), timeout=0)
+            ready, _ = ray.wait(references, num_returns=len(references), timeout=seconds)
             return {reference: _reply(reference) for reference in ready}
 
     def withdraw(self, references: Sequence[Any]) -> None:

@@ -14,8 +14,8 @@ from jaxmnist.sweeps.worker import LACKS_PACKAGE, Reply
 
 # How often the cluster is looked at: its nodes, and how far its tasks are.
 SECONDS_PER_LOOK = 5.0
-# If nothing finishes, this soon it is noticed that the cluster is lost.
-SECONDS_PER_WAIT = 1.0
+# Replies are taken together, since Ray looks at all tasks for each wait; nodes have work for longer than this.
+SECONDS_PER_WAIT = 0.2
 # Results are handed on together, and progress is reported, this often: each file costs several milliseconds.
 SECONDS_PER_SAVE = 1.0
 # How far programs are: by number, the step that each has reached; and where they run, in words.
@@ -54,7 +54,7 @@ class Cluster(Protocol):
         """Returns a reference to the reply of a task, which begins when a node has what it asks for."""
 
     def replies(self, references: Sequence[Any], seconds: float) -> Mapping[Any, Reply]:
-        """Returns all replies that are there, after a wait for the first one that lasts at most some seconds."""
+        """Returns all replies that come in within some seconds, or sooner if that is all of them."""
 
     def withdraw(self, references: Sequence[Any]) -> None:
         """Ends tasks whose replies are not needed."""
