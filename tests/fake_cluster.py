@@ -254,6 +254,7 @@ def simulate(num_programs: int, num_nodes: int, seconds_per_program: float, fold
         report = collector.reporter(lambda done, text, result: None)
         for finished in dispatch.Dispatcher(cluster, waiting, report=report, clock=cluster.clock).results():
             collector.add(finished)
+        most_memory = resident_mib()
         start = time.perf_counter()
         again = sweep_folder.begin(description, planned)
         assert not sweep_room.ResultCollector(job, again, description, sweep_folder).waiting()
@@ -279,7 +280,7 @@ def simulate(num_programs: int, num_nodes: int, seconds_per_program: float, fold
         "of these, results so far": len([suffix for suffix, _ in written if suffix == ".nc"]) - 1,
         "MiB written": sum(size for _, size in written) / 2**20,
         "MiB of programs' results and plan": sum(parts) / 2**20,
-        "MiB of memory": resident_mib(),
+        "MiB of memory": most_memory,
         "MiB of memory before": before,
     }
 
