@@ -54,8 +54,12 @@ class LocalCluster:
         # A folder of its own, since Ray leaves the address of the newest cluster in its folder.
         self._folder = tempfile.TemporaryDirectory(prefix="ray", ignore_cleanup_errors=True)
         self.environment = {**os.environ, **letting_in, "RAY_TMPDIR": self._folder.name}
-        self._path, self._names = path, ["head"]
-        self._start("head", "--head", f"--port={port}", "--num-cpus=0", "--num-gpus=0", "--include-dashboard=false")
+        self._path, self._port, self._names = path, port, ["head"]
+
+    def begin(self) -> None:
+        """Starts the head."""
+        port = f"--port={self._port}"
+        self._start("head", "--head", port, "--num-cpus=0", "--num-gpus=0", "--include-dashboard=false")
 
     def add(self, name: str, cpus: int, gpus: int = 0) -> None:
         """Starts a node; GPUs need not be there."""
@@ -103,10 +107,9 @@ def local_cluster(path: str = PATH) -> Iterator[LocalCluster]:
     Args:
       path: where its nodes look for modules.
     """
-    clusters = []
+    cluster = LocalCluster(path)
     try:
-        clusters.append(LocalCluster(path))
-        yield clusters[0]
+        cluster.begin()
+        yield cluster
     finally:
-        for cluster in clusters:
-            cluster.stop()
+        cluster.stop()

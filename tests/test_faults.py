@@ -40,6 +40,7 @@ def saving_always(monkeypatch):
     """States after each segment, results after each program."""
     monkeypatch.setattr(host_loop, "SECONDS_PER_CHECKPOINT", 0.0)
     monkeypatch.setattr(sweep_module, "SECONDS_PER_REFRESH", 0.0)
+    monkeypatch.setattr("jaxmnist.host.progress.MAX_SHARE", 1e9)
     monkeypatch.setattr(host_loop, "SECONDS_PER_CHECKPOINT", 0.0)
 
 

@@ -25,7 +25,7 @@ from jaxmnist.sweeps.configure import make_setup, precision
 from jaxmnist.sweeps.folder import SweepFolder, is_begun
 from jaxmnist.sweeps.job import describe, make_job
 from jaxmnist.sweeps.runs import Runs, hyperparameter_names
-from jaxmnist.sweeps.sweep import sweep
+from jaxmnist.sweeps.sweep import check_cluster, sweep
 
 NUM_DEFAULT_RUNGS = 2
 
@@ -42,6 +42,7 @@ def _check_halving(given: SimpleNamespace) -> None:
         if name not in SWEEP_KINDS:
             raise TypeError(f"halve() has no argument {name!r}")
         SWEEP_KINDS[name].check(name, value)
+    check_cluster(given.options.get("cluster"), given.options.get("ray_resources"))
     check_rungs(given.num_steps, given.rungs)
 
 

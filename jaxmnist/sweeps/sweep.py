@@ -43,14 +43,17 @@ SECONDS_PER_REFRESH = 10.0
 
 def _check_sweep(given: SimpleNamespace) -> None:
     check_evaluations(given)
-    if given.ray_resources is not None and given.cluster is None:
-        raise ValueError(
-            f"ray_resources are {given.ray_resources}, but cluster is None; only tasks of Ray ask for them"
-        )
-    if given.cluster is not None:
+    check_cluster(given.cluster, given.ray_resources)
+
+
+def check_cluster(cluster: str | None, ray_resources: Mapping[str, float] | None) -> None:
+    """Raises ValueError if tasks of Ray are given resources where there are none, or if Ray is not installed."""
+    if cluster is not None:
         from jaxmnist.sweeps.cluster import check_installed
 
         check_installed()
+    elif ray_resources is not None:
+        raise ValueError(f"ray_resources are {ray_resources}, but cluster is None; only tasks of Ray ask for them")
 
 
 @checked_by(

@@ -1,5 +1,6 @@
 """What the driver of a cluster does, with clusters that are not there; `test_real_clusters.py` starts real ones."""
 
+import functools
 import importlib.util
 import pickle
 import sys
@@ -47,8 +48,9 @@ def test_without_ray_a_sentence_says_what_to_install(tiny, monkeypatch):
 
 def test_resources_without_a_cluster_are_one_sentence(tiny):
     runs = jm.grid(learning_rate=0.1, batch_size=3, seed=0)
-    with pytest.raises(ValueError, match=r"ray_resources are \{'CPU': 1\}, but cluster is None"):
-        jm.sweep(MODEL, optax.sgd, runs, tiny, num_steps=1, ray_resources={"CPU": 1})
+    for train in (jm.sweep, functools.partial(jm.halve, factor=2)):
+        with pytest.raises(ValueError, match=r"ray_resources are \{'CPU': 1\}, but cluster is None"):
+            train(MODEL, optax.sgd, runs, tiny, num_steps=4, ray_resources={"CPU": 1})
 
 
 @pytest.mark.parametrize(

@@ -30,6 +30,7 @@ def small_programs(monkeypatch, many_segments):
     """Programs of at most 4 runs, in many segments."""
     monkeypatch.setattr("jaxmnist.sweeps.capacity.MAX_STATE_BYTES", 4 * 1100)
     monkeypatch.setattr(sweep_module, "SECONDS_PER_REFRESH", 0.0)
+    monkeypatch.setattr("jaxmnist.host.progress.MAX_SHARE", 1e9)
 
 
 def sweep(tiny, folder, **options):
