@@ -81,9 +81,8 @@ def begin(options: Options, dataset: jm.Dataset) -> None:
 def sweep(options: Options, runs: dict, dataset: jm.Dataset, folder: Path):
     """Returns the result of the sweep, or of its shard."""
     model, optimizer = options.build(dataset)
-    shared: dict = dict(
-        memory=common.memory_bytes(options.memory), folder=folder, wait=options.wait, cluster=options.ray
-    )
+    shared: dict = dict(memory=common.memory_bytes(options.memory), folder=folder, wait=options.wait)
+    shared |= dict(cluster=options.ray, ray_resources=options.resources())
     # Only now does it turn out if there is too little memory, or if a cluster cannot be reached.
     with common.usage_errors((ValueError,)):
         if options.halving is None:

@@ -21,6 +21,7 @@ import importlib, os, runpy, sys
 for name in ("host.loop",):
     importlib.import_module(f"jaxmnist.{name}").SECONDS_PER_CHECKPOINT = 0.0
 importlib.import_module("jaxmnist.sweeps.collector").SECONDS_PER_REFRESH = 0.0
+importlib.import_module("jaxmnist.host.progress").MAX_SHARE = 1e9
 sys.argv = sys.argv[1:]
 sys.path.insert(0, os.path.dirname(sys.argv[0]))
 runpy.run_path(sys.argv[0], run_name="__main__")

@@ -157,6 +157,9 @@ NOT_MEMORY = one_of(things_but(None), [True, math.nan, math.inf, 0, -1, 1e4])
 NOT_A_SHARD = one_of(things_but(None), [(0, 2), (3, 2), (1, 2, 3), [1, 2], (1.0, 2), 3])
 NOT_RECORD = one_of(things_but([], ()), [("all",), ("test", "test"), 3, ["test", 3]])
 NOT_A_CLUSTER = one_of(things_but(None, "x"), [3, True])
+NOT_RESOURCES = one_of(
+    things_but(None, {"a": 1}), [3, {"CPU": -1}, {"CPU": math.inf}, {"CPU": "1"}, {"CPU": 0}, {1: 1}]
+)
 
 
 NOT_RUNGS = NOT_SIZES.filter(lambda value: value is not None)
@@ -187,6 +190,7 @@ register(noise.ASCENDING_STEPS, NOT_SIZES | st.just([2**31]))
 
 register(sweeps.RUNS, NOT_RUNS)
 register(sweeps.CLUSTER.kind, NOT_A_CLUSTER)
+register(sweeps.RESOURCES.kind, NOT_RESOURCES)
 register(sweeps.SHARD.kind, NOT_A_SHARD)
 register(sweeps.LIMIT, NOT_A_NUMBER.filter(lambda value: value is not math.inf) | one_of([0, 0.5, -1]))
 register(jm.halve.kinds["rungs"].kind, NOT_RUNGS)

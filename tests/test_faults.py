@@ -45,6 +45,7 @@ def saving_always(monkeypatch):
     """States after each segment, results after each program."""
     monkeypatch.setattr(host_loop, "SECONDS_PER_CHECKPOINT", 0.0)
     monkeypatch.setattr("jaxmnist.sweeps.collector.SECONDS_PER_REFRESH", 0.0)
+    monkeypatch.setattr("jaxmnist.host.progress.MAX_SHARE", 1e9)
     monkeypatch.setattr(host_loop, "SECONDS_PER_CHECKPOINT", 0.0)
 
 
@@ -188,12 +189,13 @@ def test_no_damaged_result_of_a_program_is_taken_for_another(tmp_path):
     outcome = {"test_loss": np.arange(6, dtype=np.float32).reshape(2, 3), "diverged_step": np.full((2, 3), np.nan)}
     kept = SweepFolder(tmp_path)
     (tmp_path / "progress").mkdir()
-    kept.finish(0, outcome)
+    shapes = {name: array.shape for name, array in outcome.items()}
+    kept.finish({0: outcome})
     path = tmp_path / "progress" / "000000.npz"
     num_noticed = 0
     for broken in flipped(path.read_bytes()):
         path.write_bytes(broken)
-        found = kept.outcome(0)
+        found = dict(kept.outcomes({0: shapes}.__getitem__)).get(0)
         num_noticed += found is None
         if found is not None:
             assert set(found) == set(outcome)

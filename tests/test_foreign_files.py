@@ -95,6 +95,7 @@ def write(tiny, monkeypatch, capsys, many_segments):
     """A function that lets one of `FUNCTIONS` or `SCRIPTS` write into a folder, saving its states all the time."""
     monkeypatch.setattr(host_loop, "SECONDS_PER_CHECKPOINT", 0.0)
     monkeypatch.setattr("jaxmnist.sweeps.collector.SECONDS_PER_REFRESH", 0.0)
+    monkeypatch.setattr("jaxmnist.host.progress.MAX_SHARE", 1e9)
     monkeypatch.setattr(host_loop, "SECONDS_PER_CHECKPOINT", 0.0)
     monkeypatch.syspath_prepend(EXPERIMENTS)
     monkeypatch.setattr(importlib.import_module("common").DataOptions, "load", lambda options: DATASET)

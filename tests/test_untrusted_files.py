@@ -19,7 +19,7 @@ from test_report import predictions
 import jaxmnist as jm
 from jaxmnist.host import files
 from jaxmnist.networks import report
-from jaxmnist.sweeps import folder
+from jaxmnist.sweeps import folder, planning
 
 MODEL = jm.MLP(3, 4)
 
@@ -274,7 +274,7 @@ class InterruptionError(Exception):
 def interrupted(tiny, tmp_path, monkeypatch):
     """A function that goes on with an interrupted sweep, and its folder."""
 
-    def interrupt(self, index, outcome):
+    def interrupt(self, finished):
         raise InterruptionError
 
     def sweep():
@@ -289,12 +289,13 @@ def interrupted(tiny, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "name", ["0/seed", "0/batch_size", "0/rows", "0/padded_batch_sizes", "0/at_once", "num_programs", "0/static"]
+    "name",
+    [*planning.Program._fields, "num_sizes", "num_groups", "num_runs"],
 )
 def test_a_plan_that_trains_other_runs_is_refused(interrupted, name):
     sweep, folder = interrupted
     arrays = files.read_arrays((folder / "plan.npz").read_bytes())
-    wrong = np.array('[["x", 1]]') if name == "0/static" else arrays[name] * 0
+    wrong = np.array(['[["x", 1]]']) if name == "static" else arrays[name] * 0
     files.write_arrays(folder / "plan.npz", arrays | {name: wrong})
     assert_refused(sweep, "cannot be read")
 
@@ -302,17 +303,19 @@ def test_a_plan_that_trains_other_runs_is_refused(interrupted, name):
 def test_outcomes_and_plans_from_strangers_hold_numbers_alone(interrupted):
     sweep, folder = interrupted
     trace = folder / "trace"
-    names = {files.NAMES: np.array(["validation_loss"])}
+    names = {files.NAMES: np.array(["programs", "validation_loss"]), "programs": np.zeros(1, int)}
     np.savez(folder / "000000.npz", allow_pickle=True, **names, validation_loss=pickled(trace))
     whole = sweep()
     assert np.isfinite(whole["validation_loss"]).all() and not trace.exists()
 
 
-@pytest.mark.parametrize("shape", [(1, 1), (7, 7)])
-def test_an_outcome_of_another_shape_is_trained_again(interrupted, shape):
+@pytest.mark.parametrize("shape", [(1, 1), (7, 7), (5,)])
+@pytest.mark.parametrize("programs", [np.array([0]), np.array([-1]), np.array([0, 0]), np.array("x"), np.zeros((1, 1))])
+def test_an_outcome_of_another_shape_or_program_is_trained_again(interrupted, shape, programs):
     sweep, folder = interrupted
     names = ("validation_accuracy", "validation_loss", "test_accuracy", "test_loss", "diverged_step")
-    files.write_arrays(folder / "000000.npz", dict.fromkeys(names, np.zeros(shape, np.float32)))
+    given = {"programs": programs} | dict.fromkeys(names, np.zeros(shape, np.float32))
+    files.write_arrays(folder / "000000.npz", given)
     assert (sweep()["validation_loss"] > 0).all()
 
 

@@ -10,6 +10,7 @@ import tyro
 
 import jaxmnist as jm
 from jaxmnist.checks import Whole
+from jaxmnist.sweeps.arguments import RESOURCES
 from jaxmnist.sweeps.cluster import check_installed
 from jaxmnist.sweeps.halving import check_rungs
 from jaxmnist.sweeps.runs import MAX_RUNS
@@ -57,6 +58,9 @@ class Options(TrainingOptions):
     ray: Annotated[str | None, tyro.conf.arg(metavar="[ADDRESS]")] = None
     """Train on the Ray cluster with this address; without an address, start one on this machine (needs the extra
     distributed)."""
+    ray_resources: Annotated[tuple[str, ...] | None, tyro.conf.arg(metavar="NAME=NUMBER...")] = None
+    """What each task of Ray asks of a node, such as CPU=4 GPU=1. By default the devices of a node, so that nodes with
+    GPUs and nodes without train beside each other."""
     shard: Annotated[str | None, tyro.conf.arg(metavar="I/N")] = None
     """Train part I of N of the sweep. All parts can have the same output folder, at the same time: each has a subfolder
     of its own there, and the last one to end writes the results of all."""
@@ -90,6 +94,19 @@ class Options(TrainingOptions):
             raise ValueError(f"shard is {self.shard!r}; I/N, such as 3/16, with I from 1 to N is needed")
         return int(found[1]), int(found[2])
 
+    def resources(self) -> dict[str, float] | None:
+        """Returns what each task of Ray asks of a node."""
+        if self.ray_resources is None:
+            return None
+        found = {}
+        for text in self.ray_resources:
+            name, _, amount = text.partition("=")
+            try:
+                found[name] = float(amount)
+            except ValueError:
+                raise ValueError(f"ray_resources has {text!r}; NAME=NUMBER, such as CPU=4, is needed") from None
+        return found
+
     def budget(self) -> dict:
         """Returns the numbers of steps and evaluations."""
         return dict(num_steps=self.num_steps, num_evaluations=self.num_evaluations)
@@ -113,6 +130,9 @@ class Options(TrainingOptions):
         part = self.part()
         if self.ray is not None:
             check_installed()
+        elif self.ray_resources is not None:
+            raise ValueError(f"ray_resources are {self.ray_resources}, but only the tasks of --ray ask for them")
+        RESOURCES.check("ray_resources", self.resources())
         memory_bytes(self.memory)
         if self.halving is not None:
             if self.num_evaluations != 1 or part is not None:

@@ -9,9 +9,36 @@ if TYPE_CHECKING:
     import xarray as xr
 
 LINE_INTERVAL_S = 10.0
+# Of the time, at most this share is spent on results and maps of what is not yet complete.
+MAX_SHARE = 0.03
 MAX_MAP_ROWS, MAX_MAP_COLUMNS = 24, 32
 # A few points of matplotlib's viridis, whose import would take longer than many a sweep.
 COLORS = ((68, 1, 84), (59, 82, 139), (33, 145, 140), (94, 201, 98), (253, 231, 37))
+
+
+class Pace:
+    """Says when work along the way is due: not too often, and so seldom that it takes a small share of the time.
+
+    Args:
+      seconds: at least this long between its end and its next beginning.
+      clock: returns the time in seconds.
+    """
+
+    def __init__(self, seconds: float, clock: Callable[[], float] = time.monotonic):
+        self._seconds, self._clock = seconds, clock
+        self._due = clock() + seconds
+
+    def is_due(self) -> bool:
+        """Returns whether to do the work now."""
+        return self._clock() >= self._due
+
+    @contextlib.contextmanager
+    def measured(self) -> Iterator[None]:
+        """Measures how long the block, which does the work, takes."""
+        start = self._clock()
+        yield
+        end = self._clock()
+        self._due = end + max(self._seconds, (end - start) / MAX_SHARE)
 
 
 @contextlib.contextmanager
@@ -43,13 +70,17 @@ def progress_bar(title: str, total: float, enabled: bool = True) -> Iterator[Cal
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[text]}"))
     bar = Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=console)
     task = bar.add_task(title, total=total, text="")
+    pace = Pace(0.0)
     with Live(bar, console=console, refresh_per_second=8) as live:
 
         def show(done, text, result=None):
             bar.update(task, completed=done, text=text)
-            drawn = accuracy_map(result()) if result is not None else None
-            if drawn is not None:
-                live.update(Group(bar, drawn))
+            if result is None or not (pace.is_due() or done >= total):
+                return
+            with pace.measured():
+                drawn = accuracy_map(result())
+                if drawn is not None:
+                    live.update(Group(bar, drawn))
 
         yield show
 

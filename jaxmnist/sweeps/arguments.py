@@ -23,6 +23,16 @@ RUNS = Where("a mapping of names to arrays, from grid, sample or union,", is_map
 NUM_STEPS = Whole(1, MAX_STEPS, "2**31 - 1")
 MEMORY = Optional(Number("a number of bytes above 0", lambda value: value > 0))
 CLUSTER = Optional(Where("the address of a cluster, or 'local',", lambda value: isinstance(value, str) and bool(value)))
+
+
+def _are_resources(value: object) -> bool:
+    amounts = value.values() if is_mapping(value) else ()
+    return any(amounts) and all(is_number(each) and 0 <= each < math.inf for each in amounts)
+
+
+RESOURCES = Optional(
+    Where("a mapping of resources to amounts from 0 on, such as {'CPU': 4, 'GPU': 1}, not all 0,", _are_resources)
+)
 # At least 1, perhaps infinite.
 LIMIT = Where(
     "a number from 1 on",

@@ -3,12 +3,13 @@
 Shapes: R runs.
 """
 
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from jaxmnist.host.progress import Pace
 from jaxmnist.sweeps import planning
 from jaxmnist.sweeps.folder import Outcome, SweepFolder
 from jaxmnist.sweeps.growth import PLAN, Begun
@@ -19,8 +20,6 @@ if TYPE_CHECKING:
     import xarray as xr
 
 SECONDS_PER_REFRESH = 10.0
-# The share of the time that may go into bringing the file of results up to date.
-REFRESH_SHARE = 0.02
 
 
 class ResultCollector:
@@ -41,52 +40,58 @@ class ResultCollector:
         # The sweep's runs, or its shard's.
         planned = [program.rows.ravel() for program in begun.programs]
         self._rows = np.unique(np.concatenate([*planned, np.flatnonzero(begun.finished)]))
-        self._next_refresh = time.monotonic() + SECONDS_PER_REFRESH
+        self._refresh = Pace(SECONDS_PER_REFRESH)
 
     def waiting(self) -> list[tuple[int, planning.Program]]:
         """Returns the programs that have not ended, with their numbers; takes the results of the others."""
-        waiting = []
-        for index, program in enumerate(self.begun.programs):
-            if self._finished[program.rows].all():
-                self._work_done += self._work[index]
-                continue
-            shapes = outcome_shapes(self.begun.job, program)
-            outcome = self.folder.outcome(index, shapes) if self.folder is not None else None
-            if outcome is None:
-                waiting.append((index, program))
-            else:
-                self.add(index, outcome)
-        return waiting
+        job, programs = self.begun.job, dict(enumerate(self.begun.programs))
+        waiting = {index: program for index, program in programs.items() if not self._finished[program.rows].all()}
+        self._work_done += sum(self._work[index] for index in programs if index not in waiting)
+        if self.folder is not None:
+            for index, outcome in self.folder.outcomes(lambda index: outcome_shapes(job, programs[index])):
+                if waiting.pop(index, None) is not None:
+                    self._take(index, outcome)
+        return list(waiting.items())
 
-    def add(self, index: int, outcome: Outcome) -> None:
-        """Takes the results of a program that has ended; brings the folder's file up to date now and then."""
+    def add(self, finished: Mapping[int, Outcome]) -> None:
+        """Takes and saves results of programs; brings the folder's file up to date now and then."""
+        if self.folder is not None:
+            self.folder.finish(finished)
+        for index, outcome in finished.items():
+            self._take(index, outcome)
+        if self.folder is not None and self._refresh.is_due() and self._work_done < self.total_work:
+            with self._refresh.measured():
+                self.folder.refresh(self.result())
+
+    def _take(self, index: int, outcome: Outcome) -> None:
         rows = self.begun.programs[index].rows
         for name, program_values in outcome.items():
-            shape = (len(self._finished), *program_values.shape[2:])
-            self._values.setdefault(name, np.full(shape, np.nan, program_values.dtype))[rows] = program_values
+            if name not in self._values:
+                shape = (len(self._finished), *program_values.shape[2:])
+                self._values[name] = np.full(shape, np.nan, program_values.dtype)
+            self._values[name][rows] = program_values
         self._finished[rows] = True
         self._work_done += self._work[index]
-        begin = time.monotonic()
-        if self.folder is not None and begin > self._next_refresh and self._work_done < self.total_work:
-            self.folder.refresh(self.result())
-            end = time.monotonic()
-            self._next_refresh = end + max(SECONDS_PER_REFRESH, (end - begin) / REFRESH_SHARE)
 
     def curves(self, program: planning.Program) -> Outcome:
         """Returns what is known of the curves of a program's runs, name to `[G, P, E]`."""
         return {name: self._values[name][program.rows] for name in self._values if name.startswith("recorded_")}
 
     def reporter(self, show) -> Callable[..., None]:
-        """Returns a function that shows how far the sweep is, given how far the running program is."""
+        """Returns a function that shows how far the sweep is, given the step that each running program has reached.
 
-        def report(index: int | None = None, step: int = 0) -> None:
-            num_programs, num_steps = len(self.begun.programs), self.begun.job.num_steps
+        Where they run can be given in words; without these, at most one program is running, here.
+        """
+        num_programs, num_steps = len(self.begun.programs), self.begun.job.num_steps
+
+        def report(steps: Mapping[int, int] = MappingProxyType({}), where: str = "") -> None:
             text = f"{self._finished.sum()}/{len(self._rows)} runs"
-            running = 0.0
-            if index is not None:
+            for index, step in steps.items() if not where else ():
                 text += f", program {index + 1}/{num_programs}, step {step}/{num_steps}"
-                running = TRAINING_SHARE * self._work[index] * step / num_steps
-            show(self._work_done + running, text, self.result if index is None and self._finished.any() else None)
+            running = sum(self._work[index] * step for index, step in steps.items()) / num_steps
+            has_news = self._finished.any() and (where or not steps)
+            text += f", {where}" if where else ""
+            show(self._work_done + TRAINING_SHARE * running, text, self.result if has_news else None)
 
         return report
 

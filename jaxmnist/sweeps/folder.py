@@ -8,7 +8,7 @@ Other files in these folders stay as they are.
 
 import itertools
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -30,14 +30,14 @@ from jaxmnist.host.files import (
 )
 from jaxmnist.sweeps import planning
 from jaxmnist.sweeps.fingerprint import difference, raise_if_different
+from jaxmnist.sweeps.plan_files import PLAN, Outcome, join_outcomes, pack_plan, run_columns, split_outcomes, unpack_plan
 from jaxmnist.values import as_scalar
 
 if TYPE_CHECKING:
     import xarray as xr
 
-FOLDER, KEPT, PLAN = "progress", "states", "plan.npz"
+FOLDER, KEPT = "progress", "states"
 DIGITS = "[0-9]" * 6
-Outcome = dict[str, np.ndarray]
 
 
 class Held(NamedTuple):
@@ -119,7 +119,7 @@ class SweepFolder:
             saved = read_json(self._file)
             check_format(saved.get("format", FORMAT), self._file)
             int(saved["num_steps"])
-            runs, programs = _unpack(read_arrays((self._progress / PLAN).read_bytes(), PLAN))
+            runs, programs = unpack_plan(read_arrays((self._progress / PLAN).read_bytes(), PLAN))
         except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
             raise ValueError(f"the sweep in {self.folder} cannot be read: {error}") from None
         return Held(saved, runs, programs, result, False)
@@ -136,14 +136,14 @@ class SweepFolder:
             # A sweep that was killed while it cleaned up may have left files here.
             self._clear_progress()
         self._progress.mkdir(parents=True, exist_ok=True)
-        write_arrays(self._progress / PLAN, _pack(runs, programs))
+        write_arrays(self._progress / PLAN, pack_plan(runs, programs))
         # Written last: if this file exists, the plan is complete.
         write_text(self._file, json.dumps(description, indent=2) + "\n")
 
     def keep(self, runs: Mapping[str, np.ndarray], programs: list[planning.Program]) -> None:
         """Prepares the folder to keep the states that the runs of these programs reach."""
         self._kept.mkdir(parents=True, exist_ok=True)
-        write_arrays(self._kept / PLAN, _pack(runs, programs))
+        write_arrays(self._kept / PLAN, pack_plan(runs, programs))
 
     def forget(self) -> None:
         """Removes the states that were kept."""
@@ -159,34 +159,33 @@ class SweepFolder:
         if not any(self._kept.glob(DIGITS)):
             return []
         try:
-            kept, programs = _unpack(read_arrays((self._kept / PLAN).read_bytes(), PLAN))
-            places = {run: place for place, run in enumerate(_columns(runs, list(kept)))}
-            rows = np.array([places[run] for run in _columns(kept, list(kept))])
+            kept, programs = unpack_plan(read_arrays((self._kept / PLAN).read_bytes(), PLAN))
+            places = {run: place for place, run in enumerate(run_columns(runs, list(kept)))}
+            rows = np.array([places[run] for run in run_columns(kept, list(kept))])
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise ValueError(
                 f"the states in {self._kept} cannot be read: {error}; remove that folder to go on without them"
             ) from None
         return [program._replace(rows=rows[program.rows]) for program in programs]
 
-    def outcome(self, index: int, like: Mapping[str, tuple[int, ...]] | None = None) -> Outcome | None:
-        """Returns the results of a program, or None if it has not ended or its file is damaged.
+    def outcomes(self, shapes: Callable[[int], Mapping[str, tuple[int, ...]]]) -> Iterator[tuple[int, Outcome]]:
+        """Yields the number and the results of each program that has ended, except those in damaged files.
 
         Args:
-          index: number of the program.
-          like: the names and shapes that its results must have; None accepts any.
+          shapes: returns the names and shapes that the results of a program must have; KeyError for no such program.
         """
-        try:
-            found = read_arrays((self._progress / f"{index:06d}.npz").read_bytes())
-        except (OSError, ValueError):
-            return None
-        if like is not None and {name: array.shape for name, array in found.items()} != like:
-            return None
-        return found if all(array.dtype.kind == "f" for array in found.values()) else None
+        for path in sorted(self._progress.glob(f"{DIGITS}.npz")):
+            try:
+                outcomes = split_outcomes(read_arrays(path.read_bytes()), shapes)
+            except (OSError, ValueError, KeyError, TypeError):
+                continue
+            yield from outcomes.items()
 
-    def finish(self, index: int, outcome: Outcome) -> None:
-        """Saves the results of a program that has ended, and removes its states."""
-        write_arrays(self._progress / f"{index:06d}.npz", outcome)
-        remove_states(self._states(index))
+    def finish(self, finished: Mapping[int, Outcome]) -> None:
+        """Saves the results of programs that have ended, by their numbers, in one file, and removes their states."""
+        write_arrays(self._progress / f"{min(finished):06d}.npz", join_outcomes(finished))
+        for index in finished:
+            remove_states(self._states(index))
 
     def checkpoints(self, index: int) -> Checkpoints:
         """Returns where the states of a program are kept while it is running."""
@@ -259,39 +258,3 @@ def is_unfinished(folder: Path) -> bool:
     progress = folder / FOLDER
     saved = itertools.chain(progress.glob(f"{DIGITS}.npz"), progress.glob(f"states_{DIGITS}"))
     return is_begun(folder) and any(saved)
-
-
-def _columns(runs: Mapping[str, np.ndarray], names: list[str]) -> list[tuple]:
-    return list(zip(*(runs[name].tolist() for name in names), strict=True))
-
-
-def _pack(runs: Mapping[str, np.ndarray], programs: list[planning.Program]) -> Outcome:
-    """Returns runs and the plan of them as named arrays of numbers and strings, without objects."""
-    packed = {f"run/{name}": column for name, column in runs.items()} | {"num_programs": np.array(len(programs))}
-    for index, program in enumerate(programs):
-        packed |= {f"{index}/{field}": np.asarray(value) for field, value in program._asdict().items()}
-        packed[f"{index}/static"] = np.array(json.dumps(program.static))
-    return packed
-
-
-def _unpack(packed: Outcome) -> tuple[dict[str, np.ndarray], list[planning.Program]]:
-    """Returns what `_pack` was given.
-
-    Raises:
-      ValueError: it is not a plan, or not one of these runs.
-    """
-    runs = {name.removeprefix("run/"): column for name, column in packed.items() if name.startswith("run/")}
-    programs = []
-    for index in range(int(packed["num_programs"])):
-        missing = [field for field in planning.Program._fields if f"{index}/{field}" not in packed]
-        if missing:
-            raise ValueError(f"{PLAN} has no {missing[0]}; another version of jaxmnist began it")
-        of = {field: packed[f"{index}/{field}"] for field in planning.Program._fields}
-        static = tuple((name, value) for name, value in json.loads(str(of["static"])))
-        sizes, at_once = tuple(map(int, of["padded_batch_sizes"])), int(of["at_once"])
-        programs.append(planning.Program(sizes, at_once, of["batch_size"], of["seed"], of["rows"], static))
-    if "seed" not in runs:
-        raise ValueError(f"{PLAN} does not hold its runs; another version of jaxmnist began it")
-    if not planning.is_plan_of(programs, runs):
-        raise ValueError("its plan is not one of its runs")
-    return runs, programs

@@ -28,7 +28,7 @@ from jaxmnist.sweeps.configure import make_setup, precision
 from jaxmnist.sweeps.folder import SweepFolder, is_begun
 from jaxmnist.sweeps.job import Job, describe, make_job
 from jaxmnist.sweeps.runs import Runs, hyperparameter_names
-from jaxmnist.sweeps.sweep import Means, sweep, train
+from jaxmnist.sweeps.sweep import Means, check_cluster, sweep, train
 
 NUM_DEFAULT_RUNGS = 2
 
@@ -45,6 +45,7 @@ def _check_halving(given: SimpleNamespace) -> None:
         if name not in SWEEP_KINDS:
             raise TypeError(f"halve() has no argument {name!r}")
         SWEEP_KINDS[name].check(name, value)
+    check_cluster(given.options.get("cluster"), given.options.get("ray_resources"))
     check_rungs(given.num_steps, given.rungs)
 
 
@@ -108,7 +109,10 @@ def halve(
             if finished is not None:
                 return finished
         means = Means(
-            options.get("memory") or available(), cluster=options.get("cluster"), progress=options.get("progress", True)
+            options.get("memory") or available(),
+            cluster=options.get("cluster"),
+            ray_resources=options.get("ray_resources"),
+            progress=options.get("progress", True),
         )
         merged = _merge(job.arrays, _train_rungs(job, stops, factor, means, folder), description)
         if folder is not None:

@@ -6,7 +6,7 @@ Shapes: R runs, G groups of a program, P runs of a group, N images, L steps of a
 import contextlib
 import functools
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, NamedTuple
@@ -26,7 +26,7 @@ from jaxmnist.host.interrupts import defer_interrupt
 from jaxmnist.host.lock import hold
 from jaxmnist.host.progress import progress_bar
 from jaxmnist.sweeps import planning, programs
-from jaxmnist.sweeps.arguments import CLUSTER, FOLDER, MEMORY, RECORD, SHARD, TRAINED, check_evaluations
+from jaxmnist.sweeps.arguments import CLUSTER, FOLDER, MEMORY, RECORD, RESOURCES, SHARD, TRAINED, check_evaluations
 from jaxmnist.sweeps.capacity import capacity
 from jaxmnist.sweeps.carried import Carried
 from jaxmnist.sweeps.collector import ResultCollector
@@ -47,17 +47,24 @@ LARGE_FLOPS, LITTLE_PADDING = 1e12, 1.25
 
 def _check_sweep(given: SimpleNamespace) -> None:
     check_evaluations(given)
-    if given.cluster is not None:
+    check_cluster(given.cluster, given.ray_resources)
+    if given.cluster is not None and given.keep_states:
+        raise ValueError("keep_states is True, but the runs of a cluster end elsewhere; give one of the two")
+
+
+def check_cluster(cluster: str | None, ray_resources: Mapping[str, float] | None) -> None:
+    """Raises ValueError if a cluster is asked for and Ray is missing, or only its resources are."""
+    if cluster is not None:
         from jaxmnist.sweeps.cluster import check_installed
 
         check_installed()
-        if given.keep_states:
-            raise ValueError("keep_states is True, but the runs of a cluster end elsewhere; give one of the two")
+    elif ray_resources is not None:
+        raise ValueError(f"ray_resources are {ray_resources}, but cluster is None; only tasks of Ray ask for them")
 
 
 @checked_by(
     _check_sweep, **TRAINED, num_evaluations=Whole(1), record=RECORD, progress=FLAG, folder=FOLDER, keep_states=FLAG,
-    wait=FLAG, memory=MEMORY, cluster=CLUSTER, shard=SHARD,
+    wait=FLAG, memory=MEMORY, cluster=CLUSTER, ray_resources=RESOURCES, shard=SHARD,
 )  # fmt: skip
 def sweep(
     model: ModelLike,
@@ -79,6 +86,7 @@ def sweep(
     wait: bool = False,
     memory: float | None = None,
     cluster: str | None = None,
+    ray_resources: Mapping[str, float] | None = None,
     shard: tuple[int, int] | None = None,
 ) -> "xr.Dataset":
     """Trains all runs, as few compiled programs on all local devices, and returns their results by hyperparameter.
@@ -117,6 +125,8 @@ def sweep(
       memory: bytes for data, states and activations; default the smaller of 3 GiB and half of what is free (3 GiB with
         `shard`, so that all machines make the same plan).
       cluster: trains the programs as tasks of Ray: the address of a cluster, or `"local"` to start one here.
+      ray_resources: what each of these tasks asks of a node, such as `{"CPU": 4, "GPU": 1}`; default the devices of a
+        node, so that nodes with GPUs and nodes without train beside each other.
       shard: `(i, n)` trains the i-th of n parts of the programs, counted from 1. All parts may have the same folder, in
         which each writes into a subfolder of its own, and the last one to end unites them; so does `jm.merge`.
 
@@ -137,7 +147,7 @@ def sweep(
     place = Path(folder) if folder is not None else None
     with precision(setup):
         job = make_job(setup, runs, dataset, num_steps, num_evaluations, record)
-        return train(job, Means(memory, place, keep_states, wait, cluster, shard, progress))
+        return train(job, Means(memory, place, keep_states, wait, cluster, ray_resources, shard, progress))
 
 
 class Means(NamedTuple):
@@ -153,6 +163,7 @@ class Means(NamedTuple):
     keep_states: bool = False
     wait: bool = False
     cluster: str | None = None
+    ray_resources: Mapping[str, float] | None = None
     shard: tuple[int, int] | None = None
     progress: bool = True
     origin: Carried | None = None
@@ -220,28 +231,26 @@ def _train_programs(collector: ResultCollector, means: Means) -> None:
         report = collector.reporter(show)
         report()
         if means.cluster is not None:
-            from jaxmnist.sweeps import cluster as ray_cluster
+            from jaxmnist.sweeps import cluster
 
-            outcomes = ray_cluster.run(begun.job, waiting, means.cluster)
+            place = cluster.Place(means.cluster, means.ray_resources)
+            outcomes = cluster.run(begun.job, waiting, place, report)
         else:
             outcomes = _run_here(collector, waiting, report, means, is_interrupted)
-        for index, outcome in outcomes:
-            if sweep_folder is not None:
-                sweep_folder.finish(index, outcome)
-            collector.add(index, outcome)
-            report()
+        for finished in outcomes:
+            collector.add(finished)
     if sweep_folder is not None:
         sweep_folder.end(collector.result())
 
 
 def _run_here(
     collector: ResultCollector,
-    waiting: Iterable[tuple[int, planning.Program]],
+    waiting: Sequence[tuple[int, planning.Program]],
     report: Callable[..., None],
     means: Means,
     is_interrupted: Callable[[], bool],
-) -> Iterator[tuple[int, Outcome]]:
-    """Yields the results of one program after another, trained on this process's devices."""
+) -> Iterator[dict[int, Outcome]]:
+    """Yields the results of one program after another, by its number, trained on this process's devices."""
     job, sweep_folder = collector.begun.job, collector.folder
     mesh = programs.local_mesh()
     data = put(mesh, job.dataset)
@@ -249,7 +258,10 @@ def _run_here(
         if is_interrupted():
             raise KeyboardInterrupt
         watch = Watch(
-            functools.partial(report, index), is_interrupted=is_interrupted, origin=means.origin, reached=means.reached
+            functools.partial(_report_step, report, index),
+            is_interrupted=is_interrupted,
+            origin=means.origin,
+            reached=means.reached,
         )
         with contextlib.ExitStack() as stack:
             if sweep_folder is not None:
@@ -260,7 +272,12 @@ def _run_here(
                     keep_states=means.keep_states,
                 )
             outcome = run_program(job, program, data, mesh, watch)
-        yield index, outcome
+        yield {index: outcome}
+        report()
+
+
+def _report_step(report: Callable[[Mapping[int, int]], None], index: int, step: int) -> None:
+    report({index: step})
 
 
 def plan(job: Job, memory: float, portable: bool = False) -> list[planning.Program]:

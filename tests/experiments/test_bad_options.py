@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import re
 import sys
 import typing
 
@@ -79,6 +80,25 @@ def test_bad_numbers_end_with_a_sentence_before_training(no_home, monkeypatch, c
         assert not [path for path in no_home.rglob("*") if path.is_file()]
 
     refuses()
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (dict(ray_resources=("CPU=4",)), "only the tasks of --ray ask for them"),
+        (dict(ray="local", ray_resources=("CPU",)), "ray_resources has 'CPU'; NAME=NUMBER, such as CPU=4, is needed"),
+        (dict(ray="local", ray_resources=("CPU=four",)), "ray_resources has 'CPU=four'"),
+        (dict(ray="local", ray_resources=("CPU=-1",)), "ray_resources is {'CPU': -1.0}"),
+    ],
+)
+def test_what_tasks_ask_for_are_names_with_numbers(monkeypatch, given, message):
+    _, module = load("sweep_grid")
+    monkeypatch.setattr(sys.modules["common.sweep_options"], "check_installed", lambda: None)
+    with pytest.raises(ValueError, match=re.escape(message)):
+        module.Options(**given).check()
+    options = module.Options(ray="local", ray_resources=("CPU=4", "GPU=0.5"))
+    options.check()
+    assert options.resources() == {"CPU": 4, "GPU": 0.5}
 
 
 @pytest.mark.parametrize("script", [*SCRIPTS, "predict"])

@@ -57,3 +57,17 @@ def test_large_maps_fit_a_terminal():
     result = make_result(np.linspace(0, 1, 10_000), np.zeros(10_000), learning_rate=rates, batch_size=sizes, seed=0)
     lines = progress.accuracy_map(result).plain.splitlines()
     assert len(lines) <= progress.MAX_MAP_ROWS + 1 and max(map(len, lines)) <= 80
+
+
+def test_what_takes_long_is_done_seldom():
+    now, done = 0.0, []
+    pace = progress.Pace(10.0, lambda: now)
+    while now < 1000:
+        now += 1
+        if pace.is_due():
+            with pace.measured():
+                done.append(now)
+                now += 0.1 if now < 100 else 6.0
+    # Every ten seconds while it is quick; then it takes 3 % of the time.
+    assert [round(time) for time in done[:3]] == [10, 20, 30]
+    assert 0.02 < 6 * len([time for time in done if time > 100]) / 900 < 0.04

@@ -30,6 +30,7 @@ def small_programs(monkeypatch, many_segments):
     """Programs of at most 4 runs, in many segments."""
     monkeypatch.setattr("jaxmnist.sweeps.capacity.MAX_STATE_BYTES", 4 * 1100)
     monkeypatch.setattr("jaxmnist.sweeps.collector.SECONDS_PER_REFRESH", 0.0)
+    monkeypatch.setattr("jaxmnist.host.progress.MAX_SHARE", 1e9)
 
 
 def sweep(tiny, folder, **options):
@@ -235,7 +236,6 @@ def test_a_damaged_plan_and_a_damaged_program_are_noticed(tiny, tmp_path, monkey
     whole = functools.partial(sweep, tiny, tmp_path)
     (finished, *_) = sorted((tmp_path / "progress").glob("[0-9]*.npz"))
     finished.write_bytes(finished.read_bytes()[:50])
-    assert SweepFolder(tmp_path).outcome(int(finished.stem)) is None
     plan = tmp_path / "progress" / "plan.npz"
     content = plan.read_bytes()
     plan.write_bytes(content[:-30])
@@ -278,3 +278,23 @@ def test_shards_unite_to_the_whole(tiny, tmp_path):
         jm.merge([*files, tmp_path / "again"])
     with pytest.raises(ValueError, match="is not a shard, as others of the files are"):
         jm.merge([*files, tmp_path])
+
+
+def test_programs_that_end_together_are_one_file(tmp_path):
+    generator = np.random.default_rng(0)
+    shapes = {number: {"loss": (1, number), "curve": (1, number, 3)} for number in (7, 2, 5)}
+    expected = {
+        number: {name: generator.random(shape) for name, shape in each.items()} for number, each in shapes.items()
+    }
+    kept = SweepFolder(tmp_path)
+    (tmp_path / "progress").mkdir()
+    kept.finish(expected)
+    found = dict(kept.outcomes(shapes.__getitem__))
+    assert len(list((tmp_path / "progress").iterdir())) == 1
+    assert found.keys() == expected.keys()
+    for number, outcome in expected.items():
+        assert found[number].keys() == outcome.keys()
+        for name, values in outcome.items():
+            np.testing.assert_array_equal(found[number][name], values)
+    # A file whose programs are unknown counts for nothing.
+    assert not dict(kept.outcomes({7: shapes[7]}.__getitem__))
