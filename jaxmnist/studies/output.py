@@ -30,7 +30,7 @@ from jaxmnist.host.files import is_ours as is_ours
 from jaxmnist.host.lock import hold as hold
 from jaxmnist.networks import report
 from jaxmnist.networks.model_files import check_model, remove_model
-from jaxmnist.sweeps.folder import SweepFolder, is_begun, is_unfinished
+from jaxmnist.sweeps.folder import SweepFolder, has_kept_states, is_begun, is_unfinished
 from jaxmnist.values import with_tuples
 
 if TYPE_CHECKING:
@@ -65,8 +65,8 @@ class SavedSweeps:
         return any(map(is_begun, self._folders))
 
     def is_interrupted(self) -> bool:
-        """Returns whether there is a sweep that has saved something and not ended."""
-        return any(map(is_unfinished, self._folders))
+        """Returns whether there is a sweep that has saved something and not ended, or goes on from kept states."""
+        return any(map(is_unfinished, self._folders)) or (self.is_begun() and any(map(has_kept_states, self._folders)))
 
     def clear(self) -> None:
         """Removes what the sweeps need to resume; their results stay."""

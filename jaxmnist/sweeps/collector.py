@@ -11,8 +11,9 @@ import numpy as np
 
 from jaxmnist.host.progress import Pace
 from jaxmnist.sweeps import planning
+from jaxmnist.sweeps.fingerprint import PLAN, without
 from jaxmnist.sweeps.folder import Outcome, SweepFolder
-from jaxmnist.sweeps.growth import PLAN, Begun
+from jaxmnist.sweeps.growth import Begun
 from jaxmnist.sweeps.job import Job
 from jaxmnist.sweeps.running import TRAINING_SHARE, outcome_shapes
 
@@ -101,8 +102,8 @@ class ResultCollector:
 
     def result_of(self, job: Job, description: dict) -> "xr.Dataset":
         """Returns the results of a job whose runs are the first ones of the sweep."""
-        own = {name: value for name, value in description.items() if name not in PLAN}
-        return self._labelled(np.arange(len(job.arrays["seed"])), own, tuple(job.arrays))
+        rows = np.arange(len(job.arrays["seed"]))
+        return self._labelled(rows, without(PLAN, description), tuple(job.arrays))
 
     def _labelled(self, rows: np.ndarray, description: dict, names: tuple[str, ...] = ()) -> "xr.Dataset":
         from jaxmnist.analysis import results

@@ -3,7 +3,7 @@
 import hashlib
 import re
 import zlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -20,6 +20,11 @@ from jaxmnist.sweeps.configure import Configured
 # Names and places of functions change no result, and rules of differentiation are either applied already or not used.
 IGNORED = re.compile(r"name|.*debug_info|.*source_info|.*_thunk|.*_fun|fwd|bwd|.*jvp")
 
+# What sweeps of one problem may differ in, what tells their programs, and what a longer one may differ in besides.
+RUNS = frozenset({"runs", "num_runs"})
+PLAN = frozenset({"memory", "programs_crc32"})
+LENGTH = frozenset({"budget", "num_steps", "num_evaluations"})
+COMPUTATION = "computation_sha256"
 # These are recorded as numbers that mean nothing to a reader; messages use these words instead.
 CHECKSUMS = {
     "inputs_crc32": "inputs differ",
@@ -148,6 +153,11 @@ def _add_program(write: Callable[[str | bytes], None], program: core.Jaxpr) -> N
         _add(write, {name: given for name, given in equation.params.items() if not IGNORED.fullmatch(name)})
         define(equation.outvars)
     use(program.outvars)
+
+
+def without(names: Collection[str], description: Mapping) -> dict:
+    """Returns a description without some of its names."""
+    return {name: value for name, value in description.items() if name not in names}
 
 
 def difference(saved: Mapping, given: Mapping) -> str | None:

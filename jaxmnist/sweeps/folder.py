@@ -29,7 +29,7 @@ from jaxmnist.host.files import (
     write_text,
 )
 from jaxmnist.sweeps import planning
-from jaxmnist.sweeps.fingerprint import difference, raise_if_different
+from jaxmnist.sweeps.fingerprint import COMPUTATION, LENGTH, RUNS, difference, raise_if_different, without
 from jaxmnist.sweeps.plan_files import PLAN, Outcome, join_outcomes, pack_plan, run_columns, split_outcomes, unpack_plan
 from jaxmnist.values import as_scalar
 
@@ -122,6 +122,11 @@ class SweepFolder:
             runs, programs = unpack_plan(read_arrays((self._progress / PLAN).read_bytes(), PLAN))
         except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
             raise ValueError(f"the sweep in {self.folder} cannot be read: {error}") from None
+        if result is not None:
+            # A user may have saved the result of another sweep here in the meantime.
+            ignored = RUNS | LENGTH | {COMPUTATION}
+            what = f"the result beside the unfinished sweep in {self.folder}"
+            raise_if_different(what, without(ignored, result.attrs), without(ignored, saved))
         return Held(saved, runs, programs, result, False)
 
     def begin(self, description: dict, runs: Mapping[str, np.ndarray], programs: list[planning.Program]) -> None:
@@ -251,6 +256,11 @@ class SweepFolder:
 def is_begun(folder: Path) -> bool:
     """Returns whether a folder holds a sweep that has begun and not ended."""
     return is_ours(folder / FOLDER / "sweep.json")
+
+
+def has_kept_states(folder: Path) -> bool:
+    """Returns whether a folder holds the states that runs have reached."""
+    return is_ours(folder / KEPT / PLAN)
 
 
 def is_unfinished(folder: Path) -> bool:

@@ -14,17 +14,21 @@ from jaxmnist.checks import shown
 from jaxmnist.data.order import SEEDS
 from jaxmnist.sweeps import planning
 from jaxmnist.sweeps.configure import Setup, owners
-from jaxmnist.sweeps.fingerprint import combined, difference, raise_if_different
+from jaxmnist.sweeps.fingerprint import (
+    COMPUTATION,
+    LENGTH,
+    PLAN,
+    RUNS,
+    combined,
+    difference,
+    raise_if_different,
+    without,
+)
 from jaxmnist.sweeps.folder import Held, Outcome
 from jaxmnist.sweeps.job import Job, describe, digests, make_job
 from jaxmnist.sweeps.runs import with_objects
 from jaxmnist.values import described
 
-# What sweeps of one problem may differ in, and what a longer one may differ in besides.
-RUNS = frozenset({"runs", "num_runs"})
-PLAN = frozenset({"memory", "programs_crc32"})
-LENGTH = frozenset({"budget", "num_steps", "num_evaluations"})
-COMPUTATION = "computation_sha256"
 NONE = inspect.Parameter.empty
 
 
@@ -92,7 +96,7 @@ def grow(job: Job, held: Held, description: dict, what: str, plan: Callable[[Job
     if difference(held.description, description) is None:
         return Begun(whole, planned, held.description, known, finished)
     # No plan of all of its runs has these programs.
-    grown = {name: value for name, value in describe(whole).items() if name not in PLAN}
+    grown = without(PLAN, describe(whole))
     return Begun(whole, planned, grown, known, finished)
 
 
@@ -100,10 +104,7 @@ def _check_problem(job: Job, held: Held, description: Mapping, what: str) -> Non
     """Raises ValueError if a folder holds a sweep of another model, optimizer, loss, data or kind of curves."""
     is_longer = held.is_finished and held.num_steps != job.num_steps
     ignored = RUNS | {COMPUTATION} | (LENGTH if is_longer else frozenset())
-    saved, given = (
-        {name: value for name, value in each.items() if name not in ignored} for each in (held.description, description)
-    )
-    raise_if_different(what, saved, given)
+    raise_if_different(what, without(ignored, held.description), without(ignored, description))
     runs = with_objects(held.runs, _objects(job, held))
     same = make_job(job.setup, runs, job.dataset, job.num_steps, job.num_evaluations, job.record)
     names = (COMPUTATION, "versions")

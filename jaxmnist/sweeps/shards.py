@@ -15,9 +15,8 @@ from jaxmnist.analysis.files import load_results
 from jaxmnist.checks import PATH, Where, checked_by, is_sequence, shown
 from jaxmnist.host.files import NOT_COMPARED
 from jaxmnist.sweeps import planning
-from jaxmnist.sweeps.fingerprint import combined, raise_if_different
+from jaxmnist.sweeps.fingerprint import COMPUTATION, PLAN, RUNS, combined, raise_if_different, without
 from jaxmnist.sweeps.folder import SweepFolder
-from jaxmnist.sweeps.growth import PLAN, RUNS
 from jaxmnist.sweeps.job import runs_in_words
 from jaxmnist.sweeps.trials import static_values
 
@@ -38,7 +37,7 @@ def part_folder(folder: Path, shard: tuple[int, int], description: Mapping) -> P
     """
     whole = SweepFolder(folder).held()
     if whole is not None:
-        own = {name: value for name, value in description.items() if name not in OF_SHARDS}
+        own = without(OF_SHARDS, description)
         raise_if_different(f"the sweep in {folder}", whole.description, own)
     return folder / PART.format(*shard)
 
@@ -106,7 +105,7 @@ def _of_sweeps(paths: list[Path], parts: list[xr.Dataset]) -> xr.Dataset:
     static = tuple(json.loads(next(iter(computations))))
     digests = [computations.get(json.dumps(dict(each)), "") for each in static_values(whole, static)]
     first = parts[0]
-    attrs = {name: value for name, value in first.attrs.items() if name not in PLAN | {"axes"}} | {
+    attrs = without(PLAN | {"axes"}, first.attrs) | {
         "num_runs": len(rows),
         "runs": runs_in_words(whole),
         "computation_sha256": combined(digests),
@@ -126,17 +125,14 @@ def _computations(paths: list[Path], parts: list[xr.Dataset]) -> dict[str, str]:
     first_path, first = paths[0], parts[0]
     found: dict[str, str] = {}
     names = results.hyperparameters(first)
-    ignored = RUNS | PLAN | {"computation_sha256"}
+    ignored = RUNS | PLAN | {COMPUTATION}
     for path, part in zip(paths, parts, strict=True):
         if set(results.hyperparameters(part)) != set(names):
             raise ValueError(
                 f"{path} and {first_path} have different hyperparameters: {', '.join(results.hyperparameters(part))}, "
                 f"and {', '.join(names)}"
             )
-        saved, given = (
-            {name: value for name, value in each.attrs.items() if name not in ignored} for each in (first, part)
-        )
-        raise_if_different(f"the sweep in {path}", given, saved)
+        raise_if_different(f"the sweep in {path}", without(ignored, part.attrs), without(ignored, first.attrs))
         own = json.loads(part.attrs.get("computations", "{}"))
         if not own or any(own[values] != found[values] for values in set(own) & set(found)):
             raise ValueError(
@@ -171,7 +167,7 @@ def _of_shards(paths: list[Path], parts: list[xr.Dataset]) -> xr.Dataset:
     runs = {name: whole[name].values for name in results.hyperparameters(parts[0])}
     values = {str(name): array.values for name, array in whole.data_vars.items()}
     steps = whole["step"].values.tolist() if "step" in whole else ()
-    attrs = {name: value for name, value in first.items() if name not in {*OF_SHARDS, *PLAN, "axes"}}
+    attrs = without({*OF_SHARDS, *PLAN, "axes"}, first)
     return results.label(runs, values, steps, attrs)
 
 

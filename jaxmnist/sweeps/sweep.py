@@ -138,6 +138,7 @@ def sweep(
     Raises:
       ValueError: an argument is not as described above, the runs do not fit the model, the optimizer or the memory, or
         the folder is in use or holds a sweep of something else.
+      OSError: a cluster was lost, or one of its tasks failed; what had finished is in the folder.
     """
     if record is None:
         record = ("validation",) if num_evaluations != 1 else ()

@@ -128,8 +128,8 @@ def test_shards_unite_to_the_whole(tmp_path, kind, monkeypatch):
     monkeypatch.setattr("jaxmnist.sweeps.sweep.MAX_CPU_DEVICES", 1)
     whole = sweep(kind, memory=2**30)
     for part in (1, 2):
-        sweep(kind, memory=2**30, shard=(part, 2), folder=tmp_path / str(part))
-    merged = jm.merge([tmp_path / str(part) / "results.nc" for part in (1, 2)])
+        sweep(kind, memory=2**30, shard=(part, 2), folder=tmp_path)
+    merged = jm.load_results(tmp_path)
     for name in ("validation_loss", "test_loss"):
         np.testing.assert_allclose(merged[name], whole[name], rtol=2e-5)
 
