@@ -24,7 +24,6 @@ import jaxmnist as jm
 from jaxmnist.core.state import NEVER
 from jaxmnist.host.progress import progress_bar
 from jaxmnist.networks import report
-from jaxmnist.networks.run import train_run
 from jaxmnist.studies.output import SavedRuns
 
 FIGURES = common.figure_names("curves", "confusion", "mistakes", "filters")
@@ -82,7 +81,7 @@ def train(options: Options, saved: SavedRuns, model, optimizer, num_steps: int, 
             show_steps = functools.partial(show_after, show, index * num_steps)
             # Only now does it turn out if the states belong to another training.
             with common.usage_errors((ValueError,)):
-                state, _ = train_run(
+                state, _ = jm.train_run(
                     model, optimizer, dataset, seed,
                     batch_size=options.batch_size, num_steps=num_steps, evaluation_steps=options.evaluation_steps,
                     folder=saved.states(seed), augment=augment,

@@ -243,6 +243,13 @@ CASES = [
         memory=NOT_MEMORY, num_evaluations=st.just(2), shard=st.just((1, 2)), record=st.just(("test",)),
         rungs=NOT_RUNGS,
     ),
+    *declared(
+        jm.train_run,
+        lambda: dict(
+            model=MODEL, optimizer=OPTIMIZER, dataset=TINY, seed=0, batch_size=4, num_steps=2, evaluation_steps=1,
+            folder="never",
+        ),
+    ),
     *declared(jm.plan, lambda: dict(runs=RUNS), static=NOT_RECORD),
     *cases(
         jm.grid, dict, learning_rate=NOT_AN_AXIS, batch_size=NOT_AN_AXIS | NOT_OBJECTS | one_of([True, "8"]),

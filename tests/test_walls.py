@@ -27,7 +27,7 @@ MANY_ARGUMENTS = {
 # What scripts import besides public names and studies: limits, optimizers by name, and one long run.
 INTERNALS_OF_SCRIPTS = {
     "checks", "core.models", "core.optimizers", "core.state", "host.progress", "networks.classifier", "networks.report",
-    "networks.run", "sweeps.arguments", "sweeps.cluster", "sweeps.halving", "sweeps.runs",
+    "sweeps.arguments", "sweeps.cluster", "sweeps.halving", "sweeps.runs",
 }  # fmt: skip
 OTHER_PACKAGES = ("jax", "flax", "optax", "numpy", "xarray", "pandas", "scipy", "matplotlib", "orbax", "sklearn", "PIL")
 WITHOUT_CHECKS = ("core/training.py", "core/losses.py", "core/models.py")
