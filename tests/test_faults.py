@@ -37,7 +37,6 @@ HERE = Path(__file__).resolve().parent
 MODEL = jm.SoftmaxRegression(4)
 ADAM = optax.adam(0.01)
 RUNS = jm.grid(learning_rate=[0.1, 0.5], batch_size=[1, 2, 40], seed=range(2))
-sweep_module = importlib.import_module("jaxmnist.sweeps.sweep")
 
 
 @pytest.fixture
@@ -46,7 +45,6 @@ def saving_always(monkeypatch):
     monkeypatch.setattr(host_loop, "SECONDS_PER_CHECKPOINT", 0.0)
     monkeypatch.setattr("jaxmnist.sweeps.collector.SECONDS_PER_REFRESH", 0.0)
     monkeypatch.setattr("jaxmnist.host.progress.MAX_SHARE", 1e9)
-    monkeypatch.setattr(host_loop, "SECONDS_PER_CHECKPOINT", 0.0)
 
 
 def sweep(tiny, folder=None):

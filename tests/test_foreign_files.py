@@ -26,7 +26,6 @@ from jaxmnist.host.checkpoints import Checkpoints, saved_states
 from jaxmnist.networks import run, spreading
 from jaxmnist.sweeps import folder, programs
 
-sweep_module = importlib.import_module("jaxmnist.sweeps.sweep")
 MODEL = jm.SoftmaxRegression(4)
 SGD = optax.sgd(0.1)
 RUNS = jm.grid(learning_rate=[0.1, 0.5], batch_size=[1, 2, 40], seed=range(2))
@@ -96,7 +95,6 @@ def write(tiny, monkeypatch, capsys, many_segments):
     monkeypatch.setattr(host_loop, "SECONDS_PER_CHECKPOINT", 0.0)
     monkeypatch.setattr("jaxmnist.sweeps.collector.SECONDS_PER_REFRESH", 0.0)
     monkeypatch.setattr("jaxmnist.host.progress.MAX_SHARE", 1e9)
-    monkeypatch.setattr(host_loop, "SECONDS_PER_CHECKPOINT", 0.0)
     monkeypatch.syspath_prepend(EXPERIMENTS)
     monkeypatch.setattr(importlib.import_module("common").DataOptions, "load", lambda options: DATASET)
     # Drawing takes most of the time, and other tests look at figures.
