@@ -542,14 +542,14 @@ MUTATIONS = (
         "sweeps/worker.py",
         "@functools.lru_cache(maxsize=1)",
         "@functools.lru_cache(maxsize=0)",
-        "tests/sweeps/test_cluster.py::test_a_process_receives_a_job_once_and_compiles_it_once",
+        "tests/sweeps/test_worker.py::test_a_process_receives_a_job_once_and_compiles_it_once",
     ),
     Mutation(
         "nodes of other versions take part",
         "sweeps/worker.py",
         "if name in found and found[name] != expected[name]]",
         "if name not in found]",
-        "tests/sweeps/test_cluster.py::test_versions_that_decide_numbers_are_compared",
+        "tests/sweeps/test_worker.py::test_versions_that_decide_numbers_are_compared",
     ),
     Mutation(
         "the results of two programs in a file are mixed up",

@@ -1,11 +1,8 @@
-"""What may go wrong with files while something trains: a full disk, damage, kills, versions."""
+"""What may go wrong with files while something trains: a full disk, damage, kills."""
 
 import contextlib
 import errno
-import functools
-import importlib
 import itertools
-import json
 import os
 import re
 import shutil
@@ -24,7 +21,6 @@ from scripts_for_tests import EXPERIMENTS
 from test_report import predictions
 
 import jaxmnist as jm
-from jaxmnist.analysis import files as result_files
 from jaxmnist.data import loading
 from jaxmnist.host import files
 from jaxmnist.host import loop as host_loop
@@ -33,11 +29,9 @@ from jaxmnist.networks import report, run
 from jaxmnist.sweeps import programs
 from jaxmnist.sweeps.folder import SweepFolder, is_unfinished
 
-HERE = Path(__file__).resolve().parent
 MODEL = jm.SoftmaxRegression(4)
 ADAM = optax.adam(0.01)
 RUNS = jm.grid(learning_rate=[0.1, 0.5], batch_size=[1, 2, 40], seed=range(2))
-sweep_module = importlib.import_module("jaxmnist.sweeps.sweep")
 
 
 @pytest.fixture
@@ -46,7 +40,6 @@ def saving_always(monkeypatch):
     monkeypatch.setattr(host_loop, "SECONDS_PER_CHECKPOINT", 0.0)
     monkeypatch.setattr("jaxmnist.sweeps.collector.SECONDS_PER_REFRESH", 0.0)
     monkeypatch.setattr("jaxmnist.host.progress.MAX_SHARE", 1e9)
-    monkeypatch.setattr(host_loop, "SECONDS_PER_CHECKPOINT", 0.0)
 
 
 def sweep(tiny, folder=None):
@@ -309,51 +302,3 @@ def test_half_written_files_of_a_kill_go_away(tiny, tmp_path):
     (tmp_path / ".jaxmnist-abcd_123.csv").write_text("half")
     sweep(tiny, tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["results.csv", "results.nc"]
-
-
-def test_results_of_the_first_format_are_read(tmp_path):
-    result = jm.load_results(HERE / "format_1")
-    assert result.attrs["format"] == 1 and dict(result.sizes) == dict(learning_rate=2, batch_size=1, seed=2, step=3)
-    assert jm.best(result).setting == {"learning_rate": 0.5, "batch_size": 5}
-    jm.save(result, tmp_path)
-    assert (tmp_path / "results.csv").read_bytes() == (HERE / "format_1" / "results.csv").read_bytes()
-    del result.attrs["format"]  # as it was before there was a number
-    jm.save(result, tmp_path)
-    xr.testing.assert_identical(jm.load_results(tmp_path), result)
-
-
-LATER = "was written by a later version of jaxmnist, in format 2; this one reads formats up to 1: update jaxmnist"
-
-
-def test_what_a_later_version_wrote_is_refused(tiny, tmp_path, monkeypatch):
-    result = sweep(tiny)
-    with monkeypatch.context() as context:
-        for module in ("sweeps.job", "networks.classifier"):
-            context.setattr(f"jaxmnist.{module}.FORMAT", 2)
-        sweep(tiny, tmp_path)
-        params = jm.init_state(MODEL, optax.sgd(0.1), 0, tiny.test.inputs).params
-        classifier = jm.Classifier(MODEL, (params,), (6, 5, 1), tiny.class_names)
-        jm.save_model(tmp_path, classifier, [0])
-        context.setattr(programs, "advance", None)
-        with pytest.raises(TypeError):
-            sweep(tiny, tmp_path / "begun")
-    for read in (jm.load_results, jm.load_model, functools.partial(sweep, tiny)):
-        with pytest.raises(ValueError, match=LATER):
-            read(tmp_path)
-    with pytest.raises(ValueError, match=LATER):
-        sweep(tiny, tmp_path / "begun")
-    # Whatever it holds.
-    (tmp_path / "other").mkdir()
-    result_files.write(result.drop_attrs().assign_attrs(format=2), tmp_path / "other")
-    with pytest.raises(ValueError, match=LATER):
-        jm.load_results(tmp_path / "other")
-
-
-def test_options_of_a_later_version_are_refused(tmp_path, monkeypatch):
-    monkeypatch.syspath_prepend(EXPERIMENTS)
-    common, script = importlib.import_module("common"), importlib.import_module("sweep_grid")
-    unreadable = "cannot be read"
-    for config, words in (({"format": 2, "new": 1}, LATER), ([1], unreadable), ({"format": "x"}, unreadable)):
-        (tmp_path / "config.json").write_text(json.dumps(config))
-        with pytest.raises(ValueError, match=words):
-            common.load_config(script.Options, tmp_path)

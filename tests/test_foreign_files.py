@@ -1,134 +1,44 @@
 """A person's files in our folders: what writes there works or refuses by a sentence, and leaves them as they are."""
 
 import contextlib
-import functools
 import importlib
-import io
 import os
 import sys
 from pathlib import Path
 
-import matplotlib.figure
 import numpy as np
 import optax
 import pytest
 import xarray as xr
 from conftest import mostly_slow
+from foreign_files_for_tests import (
+    CONTENTS,
+    FUNCTIONS,
+    OTHER_NAMES,
+    OUR_NAMES,
+    PLACES,
+    SCRIPTS,
+    files_below,
+    make_write,
+    put,
+    sweep,
+)
 from locks_for_tests import held_elsewhere, is_held
 from PIL import Image
-from results_for_tests import make_result
-from scripts_for_tests import DATASET, EXPERIMENTS
+from scripts_for_tests import DATASET
 
 import jaxmnist as jm
 from jaxmnist.host import files, lock
-from jaxmnist.host import loop as host_loop
-from jaxmnist.host.checkpoints import Checkpoints, saved_states
-from jaxmnist.networks import run, spreading
+from jaxmnist.networks import spreading
 from jaxmnist.sweeps import folder, programs
 
-sweep_module = importlib.import_module("jaxmnist.sweeps.sweep")
-MODEL = jm.SoftmaxRegression(4)
-SGD = optax.sgd(0.1)
-RUNS = jm.grid(learning_rate=[0.1, 0.5], batch_size=[1, 2, 40], seed=range(2))
-FEW = ("--num-seeds", 2, "--num-steps", 4, "--learning-rates", 0.1, 0.2, "--batch-sizes", 4, 8)
-RATES = (word for name in ("sgd", "momentum", "adam", "adamw") for word in (f"--{name}-rates", 0.01))
-NETWORK = ("--features", 2, "--kernel-sizes", 3, "--pool-after", 1, "--hidden-size", 4, "--batch-size", 5)
-SCRIPTS = {
-    "sweep_grid": (*FEW, "--num-evaluations", 2, "--noise-scale", "--refine", "--target", 0.99),
-    "sweep_grid halving": (*FEW, "--halving", 2),
-    "accuracy_vs_steps": ("--num-seeds", 2, "--num-steps", 4, "--batch-size", 4),
-    "accuracy_vs_steps comparing": ("--compare", "--num-seeds", 6, "--num-steps", 4, "--batch-size", 4, *RATES),
-    "trainability_boundary": ("--resolution", 8, "--num-steps", 4, "--frames", 2),
-    "train_cnn": (*NETWORK, "--num-steps", 12, "--evaluation-steps", 6, "--members", 2),
-}
 FAST_SCRIPTS = ("sweep_grid", "accuracy_vs_steps", "trainability_boundary")
-# What draws, by module of `plots`.
-DRAWING = {
-    "report": ("scatter", "heatmap", "budget_maps", "target_maps", "noise_curve"),
-    "networks": ("training_curves", "confusion", "mistakes", "filters"),
-}
-FUNCTIONS = ("sweep", "halve", "save", "save_model", "train_run")
-# Names that nothing of ours has, hidden ones and near ones among them.
-OTHER_NAMES = (
-    "diary.md", "notes.npz", ".abcdefgh.nc", ".abcd_123.npz", ".results.nc", "results.nc.bak", "5.npy", "x5.npz",
-    "\u00b2.npz", "0000000.npz.old", "results2.csv", ".jaxmnist-notes", "model.json~", "heatmap.pdf", "07.txt",
-)  # fmt: skip
-OUR_NAMES = (
-    "results.nc", "results.csv", "config.json", "sweep.json", "plan.npz", "000000.npz", "000001.npz", "2.npz", "12.npz",
-    "model.json", "heatmap.png", "scatter.svg", "boundary.png", "frames.gif", "00.png", "01.svg", "metrics.csv",
-    "predictions.npz", "curves.png", "noise_scale.csv", "comparison.csv", "accuracy_vs_steps.csv", "_METADATA",
-)  # fmt: skip
-PLACES = (
-    "", "progress", "progress/states_000000", "checkpoints", "checkpoints/seed_0", "checkpoints/seed_1", "model",
-    "model/params_7", "rung_00000001", "rung_00000004", "refined", "refined/progress", "learning_rates", "frames",
-    "frames/01",
-)  # fmt: skip
-
-
-def content_of(suffix: str) -> bytes:
-    """Returns a whole file of another origin, of the kind that its name tells."""
-    file = io.BytesIO()
-    if suffix == ".npz":
-        np.savez(file, mine=np.arange(3))
-    elif suffix == ".nc":
-        return bytes(xr.Dataset({"mine": 3.0}).to_netcdf(engine="h5netcdf"))
-    elif suffix in (".png", ".gif"):
-        Image.new("L", (3, 3)).save(file, suffix[1:])
-    return file.getvalue() or {".json": b'{"mine": 1}', ".csv": b"day,seed\n1,2\n", ".svg": b"<svg/>"}.get(suffix, b"")
-
-
-CONTENTS = (lambda suffix: b"mine" + suffix.encode(), content_of, lambda suffix: b"")
-
-
-def sweep(tiny, folder, optimizer=optax.sgd):
-    return jm.sweep(MODEL, optimizer, RUNS, tiny, num_steps=4, progress=False, folder=folder)
-
-
-@functools.cache
-def make_classifier():
-    params = jm.init_state(MODEL, SGD, 0, np.zeros((1, 6, 5, 1), np.uint8)).params
-    return jm.Classifier(MODEL, (params,), (6, 5, 1), tuple("abcd"))
 
 
 @pytest.fixture
 def write(tiny, monkeypatch, capsys, many_segments):
     """A function that lets one of `FUNCTIONS` or `SCRIPTS` write into a folder, saving its states all the time."""
-    monkeypatch.setattr(host_loop, "SECONDS_PER_CHECKPOINT", 0.0)
-    monkeypatch.setattr("jaxmnist.sweeps.collector.SECONDS_PER_REFRESH", 0.0)
-    monkeypatch.setattr("jaxmnist.host.progress.MAX_SHARE", 1e9)
-    monkeypatch.setattr(host_loop, "SECONDS_PER_CHECKPOINT", 0.0)
-    monkeypatch.syspath_prepend(EXPERIMENTS)
-    monkeypatch.setattr(importlib.import_module("common").DataOptions, "load", lambda options: DATASET)
-    # Drawing takes most of the time, and other tests look at figures.
-    blank = matplotlib.figure.Figure(figsize=(1, 1))
-    draw = blank.savefig
-    monkeypatch.setattr(matplotlib.figure.Figure, "savefig", lambda self, *args, **kwargs: draw(*args, **kwargs))
-    for module, names in DRAWING.items():
-        for name in names:
-            monkeypatch.setattr(f"jaxmnist.plots.{module}.{name}", lambda *args, **kwargs: blank)
-
-    def write(what, folder, *further):
-        if what == "sweep":
-            sweep(tiny, folder)
-        elif what == "halve":
-            jm.halve(MODEL, optax.sgd, RUNS, tiny, factor=2, num_steps=4, progress=False, folder=folder)
-        elif what == "save":
-            jm.save(make_result(), folder)
-        elif what == "save_model":
-            jm.save_model(folder, make_classifier(), [0])
-        elif what == "train_run":
-            place = folder / "checkpoints" / "seed_0"
-            numbers = dict(batch_size=5, num_steps=12, evaluation_steps=6)
-            run.train_run(MODEL, SGD, tiny, 0, **numbers, folder=place)
-        else:
-            script = what.split()[0]
-            # What is resumed has its options.
-            arguments = further if "--resume" in further else [*SCRIPTS[what], "--output-dir", folder, *further]
-            monkeypatch.setattr(sys, "argv", [f"{script}.py", *map(str, arguments)])
-            capsys.readouterr()
-            importlib.import_module(script).main()
-
-    return write
+    return make_write(tiny, monkeypatch, capsys)
 
 
 @pytest.fixture
@@ -170,19 +80,6 @@ def written(write, monkeypatch):
         return sorted(set(paths))
 
     return written
-
-
-def put(path: Path, content: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(content)
-
-
-def files_below(folder: Path) -> dict[str, bytes]:
-    return {
-        path.relative_to(folder).as_posix(): path.read_bytes()
-        for path in sorted(folder.rglob("*"))
-        if path.is_file() or path.is_symlink()
-    }
 
 
 TRAINING = ("sweep", "halve", "train_run", *SCRIPTS)
@@ -392,73 +289,6 @@ def test_programs_of_an_earlier_sweep_are_not_taken_for_this_ones(tiny, tmp_path
     assert not (tmp_path / "progress").exists()
 
 
-def test_a_model_replaces_the_older_one_and_nothing_else(tmp_path):
-    one = make_classifier()
-    three = jm.Classifier(one.model, one.params * 3, one.input_shape, one.class_names)
-    jm.save_model(tmp_path, three, [2, 3, 4])
-    kept = {"model/notes.npz": b"mine", "model/params_4/notes.md": b"mine", "notes.md": b"mine"}
-    for path, content in kept.items():
-        put(tmp_path / path, content)
-    jm.save_model(tmp_path, one, [3])
-    found = files_below(tmp_path)
-    assert {path: found[path] for path in kept} == kept
-    assert jm.load_model(tmp_path).params and not (tmp_path / "model" / "params_2").exists()
-    assert len(jm.load_model(tmp_path).params) == 1
-
-
-def test_a_model_that_is_half_replaced_is_none(tmp_path, monkeypatch):
-    import orbax.checkpoint as ocp
-
-    jm.save_model(tmp_path, make_classifier(), [0])
-
-    def save(self, place, params, real=ocp.StandardCheckpointer.save):
-        assert not (tmp_path / "model" / "model.json").exists()
-        raise RuntimeError("no room")
-
-    with monkeypatch.context() as context, pytest.raises(OSError, match="cannot be saved"):
-        context.setattr(ocp.StandardCheckpointer, "save", save)
-        jm.save_model(tmp_path, make_classifier(), [0])
-    with pytest.raises(ValueError, match="holds no trained model"):
-        jm.load_model(tmp_path)
-    # What a kill leaves of parameters is replaced.
-    for name in ("params_0", "params_0.orbax-checkpoint-tmp"):
-        put(tmp_path / "model" / name / "d" / ("0" * 32), b"half")
-    jm.save_model(tmp_path, make_classifier(), [0])
-    assert len(jm.load_model(tmp_path).params) == 1
-
-
-def test_a_model_folder_names_nothing_outside_to_be_removed(tmp_path):
-    put(tmp_path / "out" / "model" / "model.json", b'{"format": 1, "seeds": ["0/../../../mine", true]}')
-    # What the parameters of a seed may be made of: here, a person's.
-    put(tmp_path / "mine" / "d" / ("0" * 32), b"mine")
-    (tmp_path / "out" / "model" / "params_0").mkdir()
-    jm.save_model(tmp_path / "out", make_classifier(), [0])
-    assert (tmp_path / "mine" / "d" / ("0" * 32)).read_bytes() == b"mine"
-
-
-def test_older_states_of_a_person_are_not_counted_as_ours(tmp_path):
-    with Checkpoints(tmp_path) as checkpoints:
-        for step in (10, 20):
-            checkpoints.save(step, {"x": np.ones(3)})
-    for name in ("3.npz", "30.npz"):
-        put(tmp_path / name, content_of(".npz"))
-        assert [path.name for path in saved_states(tmp_path)] == ["20.npz", "10.npz"]
-        with Checkpoints(tmp_path) as checkpoints, pytest.raises(ValueError, match=name):
-            checkpoints.restore({"x": np.ones(3)})
-        with Checkpoints(tmp_path) as checkpoints:
-            checkpoints.save(40, {"x": np.ones(3)})
-        assert (tmp_path / name).read_bytes() == content_of(".npz")
-        for path in (tmp_path / "40.npz", tmp_path / name):
-            path.unlink()
-        with Checkpoints(tmp_path) as checkpoints:
-            checkpoints.save(10, {"x": np.ones(3)})
-
-
-def test_a_saved_result_makes_its_folder(tmp_path):
-    jm.save(make_result(), tmp_path / "new" / "folder")
-    assert jm.load_results(tmp_path / "new" / "folder").identical(make_result())
-
-
 @pytest.mark.parametrize("suffix", [".png", ".svg", ".pdf", ".jpg"])
 def test_predictions_replace_no_picture_of_a_person(tmp_path, write, monkeypatch, capsys, suffix):
     params = jm.init_state(jm.MLP(3, 10), optax.sgd(0.1), 0, np.zeros((1, 28, 28, 1), np.uint8)).params
@@ -489,18 +319,3 @@ def test_predictions_replace_no_picture_of_a_person(tmp_path, write, monkeypatch
     assert new.read_bytes() == first
     call(mine, "--overwrite")
     assert mine.read_bytes() != b"mine"
-
-
-def test_a_benchmark_replaces_no_measurement(tmp_path, monkeypatch, capsys):
-    monkeypatch.syspath_prepend(EXPERIMENTS)
-    benchmark = importlib.import_module("benchmark.compare")
-    monkeypatch.setattr(benchmark.common.DataOptions, "load", lambda options: pytest.fail("began"))
-    for name in ("benchmark.json", "benchmark.png", "benchmark.svg"):
-        folder = tmp_path / name
-        put(folder / name, b"measured")
-        monkeypatch.setattr(sys, "argv", ["benchmark", "--output-dir", str(folder)])
-        with pytest.raises(SystemExit):
-            benchmark.main()
-        err = capsys.readouterr().err
-        assert name in err and "--overwrite" in err and "another --output-dir" in err
-        assert files_below(folder) == {name: b"measured"}
