@@ -32,7 +32,7 @@ from jaxmnist.host import files, lock
 from jaxmnist.networks import spreading
 from jaxmnist.sweeps import folder, programs
 
-FAST_SCRIPTS = ("sweep_grid", "accuracy_vs_steps", "trainability_boundary")
+FAST_SCRIPTS = ("sweep_grid", "accuracy_vs_steps")
 
 
 @pytest.fixture
@@ -177,7 +177,7 @@ def test_files_of_any_names_survive_whatever_is_called(tmp_path, write, capsys, 
     assert refused < 6
 
 
-@pytest.mark.parametrize("what", mostly_slow(SCRIPTS, "sweep_grid", "accuracy_vs_steps"))
+@pytest.mark.parametrize("what", mostly_slow(SCRIPTS, "sweep_grid"))
 def test_a_script_may_be_started_again_and_replaces_nothing_else_unless_told_to(
     tmp_path, write, refusal, monkeypatch, capsys, what
 ):

@@ -15,6 +15,7 @@ import jaxmnist as jm
 SMALL = ("--dataset", "digits", "--num-seeds", "2", "--num-steps", "20")
 
 
+@pytest.mark.slow
 def test_without_network_and_mnist_the_digits_are_used_and_named(tmp_path):
     (tmp_path / "offline").mkdir()
     (tmp_path / "offline" / "sitecustomize.py").write_text(
@@ -69,6 +70,7 @@ def test_accuracy_vs_steps(tmp_path):
     assert min(min(picture_size(path)) for path in figures) > 500
 
 
+@pytest.mark.slow
 def test_accuracy_vs_steps_at_several_learning_rates(tmp_path):
     arguments = ("--learning-rates", 0.5, 0.1, 1e6, "--log-log", "--output-dir", "out")
     out, err = run("accuracy_vs_steps", *SMALL, *arguments, cwd=tmp_path)
@@ -87,6 +89,7 @@ def test_accuracy_vs_steps_at_several_learning_rates(tmp_path):
     assert {row["num_diverged"] for row in rows[:6]} == {"0"} and rows[-1]["num_diverged"] == "2"
 
 
+@pytest.mark.slow
 def test_the_comparison_of_optimizers(tmp_path):
     rates = ("--sgd-rates", 0.01, 0.1, "--momentum-rates", 1e6, "--adam-rates", 1e-4, 0.01, 3)
     arguments = ("--num-seeds", 6, *rates, "--adamw-rates", 0.01, "--output-dir", "out")

@@ -141,6 +141,7 @@ def test_pretty_is_the_finer_setting(tmp_path):
         assert f"(default: {steps})" in out and "(default: 0.5)" in out and "(default: 100)" in out
 
 
+@pytest.mark.slow
 def test_every_option_together(tmp_path):
     run(
         "sweep_grid", *SMALL, "--optimizer", "momentum", "--momentum", 0.5, "--model", "mlp", "--num-evaluations", 4,
@@ -333,7 +334,7 @@ def test_benchmark_works_to_its_end(tmp_path, mnist_dir):
 BACKENDS = ("module://matplotlib_inline.backend_inline_that_is_missing", "nonsense")
 
 
-@pytest.mark.parametrize("backend", mostly_slow(BACKENDS, "nonsense"))
+@pytest.mark.parametrize("backend", mostly_slow(BACKENDS))
 def test_scripts_draw_the_same_whatever_the_settings_of_matplotlib(swept, tmp_path, backend):
     folder, _, _ = swept
     shutil.copytree(folder / "out", tmp_path / "out")

@@ -30,6 +30,7 @@ def test_a_larger_grid_trains_only_what_is_new(tmp_path):
     assert jm.load_results(tmp_path / "out" / "refined").attrs["num_steps"] == 20
 
 
+@pytest.mark.slow
 def test_a_grid_is_widened_until_the_best_is_on_no_edge(tmp_path):
     out, _ = run("sweep_grid", *GRID, "--learning-rates", 0.001, 0.01, *SIZES, "--widen", cwd=tmp_path)
     assert "widening: learning_rate 0.001 to 0.1" in out

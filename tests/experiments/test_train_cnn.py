@@ -35,6 +35,7 @@ SMALL_CNN = (
 )
 
 
+@pytest.mark.slow
 def test_train_cnn_its_figures_and_predictions_for_pictures(tmp_path, monkeypatch):
     arguments = (*SMALL_CNN, "--num-steps", 110, "--output-dir", "out")
     out, err = run("train_cnn", *arguments, cwd=tmp_path)

@@ -67,6 +67,7 @@ def test_resuming_what_is_finished_trains_nothing(drawn):
     assert again == out and "sweep:" not in err
 
 
+@pytest.mark.slow
 def test_a_killed_sequence_goes_on_to_the_same_results(drawn, tmp_path):
     whole, _, _ = drawn
     # States are saved after each segment, so that the kill falls into a picture.

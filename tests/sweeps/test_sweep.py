@@ -279,6 +279,7 @@ def random_losses() -> list[list[float]]:
     return [result["test_loss"].values.ravel().tolist(), alone]
 
 
+@pytest.mark.slow
 def test_numbers_do_not_depend_on_jaxs_default_random_numbers(monkeypatch):
     swept, alone = random_losses()
     assert swept[0] != swept[1]
