@@ -32,7 +32,7 @@ from jaxmnist.host import files, lock
 from jaxmnist.networks import spreading
 from jaxmnist.sweeps import folder, programs
 
-FAST_SCRIPTS = ("sweep_grid", "accuracy_vs_steps")
+FAST_SCRIPTS = ("sweep_grid",)
 
 
 @pytest.fixture
@@ -85,7 +85,7 @@ def written(write, monkeypatch):
 TRAINING = ("sweep", "halve", "train_run", *SCRIPTS)
 
 
-@pytest.mark.parametrize("what", mostly_slow(TRAINING, "sweep", "halve", "train_run", "sweep_grid"))
+@pytest.mark.parametrize("what", mostly_slow(TRAINING, "sweep", "halve", "train_run"))
 def test_what_trains_keeps_others_out_of_its_folder(tmp_path, write, refusal, monkeypatch, what):
     place = tmp_path / "checkpoints" / "seed_0" if what == "train_run" else tmp_path
     mine = [] if what in FUNCTIONS else ["--overwrite"]

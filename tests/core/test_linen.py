@@ -241,6 +241,7 @@ def test_examples_that_influence_each_other_in_evaluation_are_refused(tiny):
 
 
 @pytest.mark.parametrize("first", mostly_slow(("layer", "batch"), "layer"))
+@pytest.mark.slow
 def test_whether_examples_interact_may_depend_on_a_swept_field(tiny, first):
     class Chosen(nn.Module):
         norm: str = "layer"

@@ -256,10 +256,8 @@ PAIRS |= {name: (make(jax.random.key(0)), make(key())) for name, make in NOISY.i
 
 # One or two of each kind: what they are told, what they carry, and what they evaluate with.
 FAST = (
-    "adam", "adafactor", "sgd", "muon", "prodigy", "schedule_free_sgd", "add_decayed_weights", "apply_if_finite",
-    "conditionally_mask", "flatten", "inject_hyperparams", "lbfgs", "lookahead", "masked", "multi_transform",
-    "polyak_sgd", "scale_by_backtracking_linesearch", "scale_by_sign", "MultiSteps", "momo", "reduce_on_plateau",
-    "sam", "sam, opaque", "add_noise", "sophia",
+    "adam", "muon", "schedule_free_sgd", "add_decayed_weights", "lbfgs", "lookahead", "multi_transform", "polyak_sgd",
+    "MultiSteps", "reduce_on_plateau", "sam, opaque", "add_noise",
 )  # fmt: skip
 
 

@@ -40,7 +40,7 @@ def test_a_grid_is_widened_until_the_best_is_on_no_edge(tmp_path):
     assert again.splitlines()[-1] == out.splitlines()[-1] and "sweep:" not in err
 
 
-@pytest.mark.parametrize("last", [1, 2])
+@pytest.mark.parametrize("last", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_shards_share_a_folder(tmp_path, monkeypatch, last):
     monkeypatch.setattr("jaxmnist.sweeps.capacity.MAX_STATE_BYTES", 1)
     arguments = ("--dataset", "digits", "--num-seeds", 9, "--num-steps", 10, "--output-dir", "out", *RATES, *SIZES)

@@ -130,18 +130,25 @@ def not_finite(ink):
         pytest.param(white_ink(three()), "png", id="white ink on nothing"),
         pytest.param(coloured(three(), [255, 0, 0], [0, 130, 0]), "png", id="red on green of the same luminance"),
         pytest.param(with_specks(three(112)), "png", id="specks"),
-        pytest.param(in_falling_light(three(), 0.35), "jpg", id="light falls by 35 %"),
+        pytest.param(in_falling_light(three(), 0.35), "jpg", id="light falls by 35 %", marks=pytest.mark.slow),
         pytest.param(in_falling_light(three(), 0.55), "jpg", id="light falls by 55 %"),
         pytest.param(in_falling_light(three(), 0.55, radial=True), "jpg", id="light falls around a lamp"),
         pytest.param(on_a_table(three(), 0), "jpg", id="table"),
-        pytest.param(on_a_table(three(), 8, table=0.1), "jpg", id="dark table"),
-        pytest.param(on_a_table(three(), 8, pen=0.6), "jpg", id="table and pencil"),
+        pytest.param(on_a_table(three(), 8, table=0.1), "jpg", id="dark table", marks=pytest.mark.slow),
+        pytest.param(on_a_table(three(), 8, pen=0.6), "jpg", id="table and pencil", marks=pytest.mark.slow),
         pytest.param(beside_the_table(three()), "png", id="edge of the table"),
         pytest.param(eight_bits(1 - three(3000, pen=1.1)), "png", id="thin pen, large picture"),
         pytest.param(eight_bits(1 - three()).convert("1"), "png", id="1 bit"),
         pytest.param(eight_bits(0.8 - 0.6 * three()).convert("1"), "png", id="dithered"),
-        pytest.param(eight_bits(0.8 - 0.6 * three(112)).convert("1"), "png", id="dithered, small"),
-        pytest.param(eight_bits(0.25 + 0.5 * three(900)).convert("1"), "png", id="dithered, large, light on dark"),
+        pytest.param(
+            eight_bits(0.8 - 0.6 * three(112)).convert("1"), "png", id="dithered, small", marks=pytest.mark.slow
+        ),
+        pytest.param(
+            eight_bits(0.25 + 0.5 * three(900)).convert("1"),
+            "png",
+            id="dithered, large, light on dark",
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_a_three_is_the_same_however_it_was_pictured(picture, suffix, tmp_path):

@@ -26,6 +26,7 @@ def drawn(tmp_path_factory):
     return folder, *run("trainability_boundary", *SMALL, "--resolution", 8, "--frames", 2, cwd=folder)
 
 
+@pytest.mark.slow
 def test_frames_and_animation(drawn):
     folder, out, err = drawn
     out_dir = folder / "out"
@@ -41,6 +42,7 @@ def test_frames_and_animation(drawn):
     assert err.count("--zoom") == 1
 
 
+@pytest.mark.slow
 def test_the_second_frame_lies_in_the_first_ones_boundary(drawn):
     folder, _, err = drawn
     first, second = (jm.load_results(folder / "out" / place) for place in (".", "frames/01"))
@@ -51,6 +53,7 @@ def test_the_second_frame_lies_in_the_first_ones_boundary(drawn):
     np.testing.assert_allclose([float(edge) for edge in given], window, atol=1e-11)
 
 
+@pytest.mark.slow
 def test_plot_only_draws_the_saved_pictures(drawn):
     folder, _, _ = drawn
     before = {name: (folder / "out" / name).read_bytes() for name in ("boundary.png", "frames/01.png", "frames.gif")}
@@ -61,6 +64,7 @@ def test_plot_only_draws_the_saved_pictures(drawn):
     assert {name: (folder / "out" / name).read_bytes() for name in before} == before
 
 
+@pytest.mark.slow
 def test_resuming_what_is_finished_trains_nothing(drawn):
     folder, out, _ = drawn
     again, err = run("trainability_boundary", "--resume", "out", cwd=folder)
@@ -138,6 +142,7 @@ def test_mistakes_are_one_sentence_and_write_nothing(tmp_path, arguments, words)
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
 
+@pytest.mark.slow
 def test_options_are_saved(drawn):
     folder, _, _ = drawn
     config = json.loads((folder / "out" / "config.json").read_text())

@@ -31,7 +31,7 @@ def alone(model, tiny, learning_rate, batch_size, seed, num_steps=4, **values):
 
 
 # Those with a state are among the next test's, too.
-FAST = ("equinox", "haiku without keys", "pair", "model", "factory", "list")
+FAST = ("equinox", "pair", "list")
 
 
 @pytest.mark.parametrize("name", mostly_slow(MODELS, *FAST))
@@ -51,7 +51,7 @@ def test_every_run_of_a_sweep_equals_the_run_alone(tiny, name):
 STATEFUL = ("linen", "nnx", "equinox with state", "haiku with state", "model")
 
 
-@pytest.mark.parametrize("name", mostly_slow(STATEFUL, "nnx", "equinox with state", "model"))
+@pytest.mark.parametrize("name", mostly_slow(STATEFUL, "nnx"))
 def test_what_is_not_trained_is_carried_and_returned_by_a_run_again(tiny, name):
     model, _ = MODELS[name]
     runs = jm.grid(learning_rate=0.1, batch_size=[5, 8], seed=range(2))

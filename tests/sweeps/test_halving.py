@@ -22,7 +22,7 @@ def settings_where(result, condition):
     return set(zip(chosen["learning_rate"], chosen["batch_size"], strict=True))
 
 
-@pytest.mark.parametrize("order", ["grid", "shuffled"])
+@pytest.mark.parametrize("order", [pytest.param("grid", marks=pytest.mark.slow), "shuffled"])
 def test_each_rung_keeps_the_best_settings_with_all_of_their_seeds(tiny, order):
     runs = jm.grid(learning_rate=RATES, batch_size=[3, 16], seed=range(3))
     if order == "shuffled":

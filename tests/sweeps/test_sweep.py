@@ -46,7 +46,7 @@ def compiled_alone(optimizer, model, batch_size, num_steps):
 @pytest.mark.parametrize(
     ("optimizer", "model", "axes"),
     [
-        (optax.sgd, MODEL, dict(learning_rate=[0.1, 1.0])),
+        pytest.param(optax.sgd, MODEL, dict(learning_rate=[0.1, 1.0]), marks=pytest.mark.slow),
         (optax.sgd, MODEL, dict(learning_rate=[0.1], momentum=[0.5, 0.9])),
         (optax.adam, jm.MLP(6, 4), dict(learning_rate=[0.01], b1=[0.8, 0.9])),
         pytest.param(
