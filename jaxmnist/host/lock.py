@@ -30,6 +30,8 @@ else:
 FILE_NAME = ".jaxmnist-lock.json"
 REMEDY = "wait for it (wait=True), or choose another folder"
 SECONDS_PER_TRY = 0.5
+# A note is written at once after its file was locked.
+NUM_READS, SECONDS_PER_READ = 20, 0.05
 WITHOUT_LOCKS = frozenset({errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK})
 # On Windows a locked byte cannot be read: it lies behind the note.
 LOCKED_BYTE = 2**30
@@ -161,11 +163,13 @@ def _write_note(descriptor: int, path: Path) -> None:
 
 def _owner(path: Path) -> str:
     """Returns in words who holds a lock."""
-    try:
-        note = read_json(path)
-        return f"process {note['process']} on machine {note['machine']} since {note['since']}"
-    except (OSError, ValueError, KeyError):  # not written yet, or removed by now
-        return "another process"
+    for _ in range(NUM_READS):
+        try:
+            note = read_json(path)
+            return f"process {note['process']} on machine {note['machine']} since {note['since']}"
+        except (OSError, ValueError, KeyError):  # not written yet, or removed by now
+            time.sleep(SECONDS_PER_READ)
+    return "another process"
 
 
 def _release(descriptor: int, path: Path) -> None:
