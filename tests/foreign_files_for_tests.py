@@ -51,7 +51,7 @@ OUR_NAMES = (
 PLACES = (
     "", "progress", "progress/states_000000", "checkpoints", "checkpoints/seed_0", "checkpoints/seed_1", "model",
     "model/params_7", "rung_00000001", "rung_00000004", "refined", "refined/progress", "learning_rates", "frames",
-    "frames/01",
+    "frames/01", "states", "states/000000", "shard_1_of_2",
 )  # fmt: skip
 
 

@@ -30,6 +30,8 @@ from jaxmnist.sweeps.runs import with_objects
 from jaxmnist.values import described
 
 NONE = inspect.Parameter.empty
+# Between the versions of packages with which the runs of a folder were trained.
+AND = " and "
 
 
 class Begun(NamedTuple):
@@ -97,7 +99,8 @@ def grow(job: Job, held: Held, description: dict, what: str, plan: Callable[[Job
         return Begun(whole, planned, held.description, known, finished)
     # No plan of all of its runs has these programs.
     grown = without(PLAN, describe(whole))
-    return Begun(whole, planned, grown, known, finished)
+    versions = [version for each in (held.description, grown) for version in str(each.get("versions")).split(AND)]
+    return Begun(whole, planned, grown | {"versions": AND.join(dict.fromkeys(versions))}, known, finished)
 
 
 def _check_problem(job: Job, held: Held, description: Mapping, what: str) -> None:

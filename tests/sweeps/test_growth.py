@@ -83,6 +83,15 @@ def test_only_what_is_new_is_trained(tiny, tmp_path, trained, axes, num_new):
     xr.testing.assert_identical(jm.load_results(tmp_path), grown)
 
 
+def test_a_result_names_all_versions_that_trained_its_runs(tiny, tmp_path):
+    first = sweep(tiny, tmp_path)
+    older = first.assign_attrs(versions=first.attrs["versions"].replace("numpy==", "numpy==1."))
+    jm.save(older, tmp_path)
+    for seeds in (3, 4):
+        grown = sweep(tiny, tmp_path, seed=range(seeds))
+        assert grown.attrs["versions"] == f"{older.attrs['versions']} and {first.attrs['versions']}"
+
+
 def test_other_runs_of_the_same_problem_are_added(tiny, tmp_path, trained):
     low, high = sweep(tiny, tmp_path, learning_rate=[0.1]), sweep(tiny, tmp_path, learning_rate=[0.5])
     assert sum(trained) == 8
