@@ -205,6 +205,7 @@ def test_a_flag_within_a_module_that_nobody_sets_is_refused_by_name(tiny, kind):
         jm.init_state(Within(kind), optax.sgd(0.1), 0, tiny.train.inputs)
 
 
+@pytest.mark.slow
 def test_a_swept_rate_of_dropout_changes_what_is_learned(tiny):
     class Dropped(nn.Module):
         rate: float = 0.0

@@ -9,6 +9,7 @@ GRID = ("--dataset", "digits", "--num-seeds", 2, "--num-steps", 20, "--output-di
 RATES, SIZES = ("--learning-rates", 0.05, 0.1), ("--batch-sizes", 16, 32)
 
 
+@pytest.mark.slow
 def test_a_larger_grid_trains_only_what_is_new(tmp_path):
     _, err = run("sweep_grid", *GRID, *RATES, *SIZES, "--keep-states", cwd=tmp_path)
     assert "8/8 runs" in err

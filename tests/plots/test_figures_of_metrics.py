@@ -83,6 +83,7 @@ def test_a_loss_that_spans_orders_of_magnitude_has_logarithmic_colours():
     assert "1.00" in cells and r"$1\times 10^{-6}$" in cells and "0.00018" in cells
 
 
+@pytest.mark.slow
 def test_no_figure_of_a_regression_speaks_of_accuracy_or_per_cent():
     figures = jm.figures(make_regression().sel(learning_rate=[0.1, 0.2], batch_size=[8, 16]))
     assert set(figures) == {"scatter", "heatmap", "budgets", "steps_to_target", "learning_curves", "test_loss"}

@@ -48,6 +48,7 @@ def test_resident_memory_stays(tmp_path):
     assert growth < MAX_GROWTH, f"{growth / 2**20:.1f} MiB more after {NUM_SWEEPS} sweeps than after {NUM_FIRST}"
 
 
+@pytest.mark.slow
 def test_the_same_work_is_compiled_once(tmp_path, caplog):
     def compiled(*args, **kwargs):
         caplog.clear()
