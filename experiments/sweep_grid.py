@@ -61,7 +61,7 @@ def run(options: Options, runs: dict) -> None:
             print(f"the shard {options.shard} has ended; the last one writes {options.output_dir}/results.nc")
             return
         if options.widen:
-            options, result = widen(options, result, dataset)
+            result = widen(options, result, dataset)
         if options.noise_scale and not output.is_ours(options.output_dir / NOISE_FILE):
             measure_noise(options, result, dataset)
         print(draw(options.output_dir, options.target))
@@ -105,20 +105,18 @@ def measure_noise(options: Options, result, dataset: jm.Dataset) -> None:
     output.write_table(table, options.output_dir / NOISE_FILE)
 
 
-def widen(options: Options, result, dataset: jm.Dataset) -> tuple:
-    """Returns the options and the result of a grid that was extended until its best setting is on no edge."""
+def widen(options: Options, result, dataset: jm.Dataset):
+    """Returns the result of a grid that was extended until its best setting is on no edge."""
+    rates, sizes = options.learning_rates, options.batch_sizes
     for _ in range(MAX_WIDENINGS):
         axes = jm.widened(result, len(dataset.train.targets))
-        wider = dataclasses.replace(
-            options, learning_rates=tuple(axes["learning_rate"]), batch_sizes=tuple(axes["batch_size"])
-        )
-        if (wider.learning_rates, wider.batch_sizes) == (options.learning_rates, options.batch_sizes):
+        before, (rates, sizes) = (rates, sizes), (tuple(axes["learning_rate"]), tuple(axes["batch_size"]))
+        if (sorted(rates), sorted(sizes)) == tuple(map(sorted, before)):
             break
         print(f"widening: {', '.join(f'{name} {min(axis):g} to {max(axis):g}' for name, axis in axes.items())}")
-        options = wider
-        begin(options, dataset)
-        result = sweep(options, options.runs(), dataset, options.output_dir)
-    return options, result
+        wider = dataclasses.replace(options, learning_rates=rates, batch_sizes=sizes)
+        result = sweep(options, wider.runs(), dataset, options.output_dir)
+    return result
 
 
 def refine(options: Options, result, dataset: jm.Dataset) -> None:

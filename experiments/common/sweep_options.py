@@ -113,6 +113,8 @@ class Options(TrainingOptions):
 
     def grows_from(self, begun: Any) -> set[str]:
         """Returns the options by which the sweep that was begun grows: more values, more seeds, more steps."""
+        if self.halving is not None:
+            return set()
         grown = {
             name
             for name in ("learning_rates", "batch_sizes")

@@ -103,7 +103,8 @@ def hyperparameters(result: xr.Dataset) -> dict[str, list]:
 def runs(result: xr.Dataset) -> dict[str, np.ndarray]:
     """Returns the runs of a result in their order, name to `[R]` values, as `sweep` was given them."""
     rows = table(result)
-    return {name: rows[name].to_numpy() for name in hyperparameters(result)}
+    # In pandas, strings are objects.
+    return {name: np.array(rows[name].tolist()) for name in hyperparameters(result)}
 
 
 def as_list(given: str | Sequence[str]) -> list[str]:

@@ -98,20 +98,19 @@ class ResultCollector:
 
     def result(self) -> "xr.Dataset":
         """Returns the labelled results; those of runs that have not ended are nan, and `finished` says which."""
-        return self._labelled(self._rows, self.begun.description)
+        arrays = {name: column[self._rows] for name, column in self.begun.job.arrays.items()}
+        return self._labelled(self._rows, self.begun.description, arrays)
 
     def result_of(self, job: Job, description: dict) -> "xr.Dataset":
         """Returns the results of a job whose runs are the first ones of the sweep."""
-        rows = np.arange(len(job.arrays["seed"]))
-        return self._labelled(rows, without(PLAN, description), tuple(job.arrays))
+        return self._labelled(np.arange(len(job.arrays["seed"])), without(PLAN, description), job.arrays)
 
-    def _labelled(self, rows: np.ndarray, description: dict, names: tuple[str, ...] = ()) -> "xr.Dataset":
+    def _labelled(self, rows: np.ndarray, description: dict, arrays: Mapping[str, np.ndarray]) -> "xr.Dataset":
         from jaxmnist.analysis import results
 
         job, values = self.begun.job, dict(self._values)
         if not self._finished[rows].all():
             values["finished"] = self._finished
         recorded_steps = planning.recorded_steps(job.num_steps, job.num_evaluations)
-        arrays = {name: job.arrays[name][rows] for name in names or job.arrays}
         values = {name: column[rows] for name, column in values.items()}
         return results.label(arrays, values, recorded_steps, description, rows if "shard" in description else None)

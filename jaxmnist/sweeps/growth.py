@@ -26,8 +26,7 @@ from jaxmnist.sweeps.fingerprint import (
 )
 from jaxmnist.sweeps.folder import Held, Outcome
 from jaxmnist.sweeps.job import Job, describe, digests, make_job
-from jaxmnist.sweeps.runs import with_objects
-from jaxmnist.values import described
+from jaxmnist.values import described, restored
 
 NONE = inspect.Parameter.empty
 # Between the versions of packages with which the runs of a folder were trained.
@@ -72,22 +71,21 @@ def grow(job: Job, held: Held, description: dict, what: str, plan: Callable[[Job
         trained for another number of steps and cannot go on from there.
     """
     _check_problem(job, held, description, what)
-    columns = _united(job, held.runs, what)
     num_asked = len(job.arrays["seed"])
+    columns = _united(job, held.runs, what)
     keys = _keys(columns)
     last_of = {key: row for row, key in enumerate(keys[num_asked:])}
     asked = set(keys[:num_asked])
     kept = [*range(num_asked), *(num_asked + row for key, row in last_of.items() if key not in asked)]
-    runs = with_objects({name: column[kept] for name, column in columns.items()}, _objects(job, held))
+    runs = {name: column[kept] for name, column in columns.items()}
     whole = make_job(job.setup, runs, job.dataset, job.num_steps, job.num_evaluations, job.record)
 
-    source = np.array([last_of.get(keys[row], -1) for row in kept])
     first_of = {keys[row]: index for index, row in reversed(list(enumerate(kept)))}
     places = np.array([first_of[key] for key in keys[num_asked:]])
-    planned = [program._replace(rows=places[program.rows]) for program in held.programs]
+    planned = [_moved(program, places, whole, what) for program in held.programs]
     if held.num_steps != job.num_steps:
         _check_lengthened(job, held, what)
-    known, finished = _known(job, held, source)
+    known, finished = _known(job, held, [keys[row] for row in kept], what)
     is_planned = np.zeros(len(kept), bool)
     for program in planned:
         is_planned[program.rows] = True
@@ -103,18 +101,28 @@ def grow(job: Job, held: Held, description: dict, what: str, plan: Callable[[Job
     return Begun(whole, planned, grown | {"versions": AND.join(dict.fromkeys(versions))}, known, finished)
 
 
+def _moved(program: planning.Program, places: np.ndarray, whole: Job, what: str) -> planning.Program:
+    """Returns a program of a folder with the rows, and the static values, that its runs have in a larger sweep."""
+    rows, static = places[program.rows], []
+    for name in whole.static:
+        values = set(whole.arrays[name][rows].ravel().tolist())
+        if len(values) > 1:
+            raise ValueError(f"{what} has programs with several values of {name}, which now needs one each")
+        static.append((name, values.pop()))
+    return program._replace(rows=rows, static=tuple(static))
+
+
 def _check_problem(job: Job, held: Held, description: Mapping, what: str) -> None:
     """Raises ValueError if a folder holds a sweep of another model, optimizer, loss, data or kind of curves."""
     is_longer = held.is_finished and held.num_steps != job.num_steps
     ignored = RUNS | {COMPUTATION} | (LENGTH if is_longer else frozenset())
     raise_if_different(what, without(ignored, held.description), without(ignored, description))
-    runs = with_objects(held.runs, _objects(job, held))
+    runs = {name: _column(_values(job, name, column)) for name, column in held.runs.items()}
     same = make_job(job.setup, runs, job.dataset, job.num_steps, job.num_evaluations, job.record)
     names = (COMPUTATION, "versions")
     saved = {name: held.description[name] for name in names if name in held.description}
-    raise_if_different(
-        what, saved, {COMPUTATION: combined(digests(same).values()), "versions": description["versions"]}
-    )
+    given = {COMPUTATION: combined(digests(same).values()), "versions": description["versions"]}
+    raise_if_different(what, saved, given)
 
 
 def _check_lengthened(job: Job, held: Held, what: str) -> None:
@@ -140,65 +148,84 @@ def _check_lengthened(job: Job, held: Held, what: str) -> None:
         )
 
 
-def _known(job: Job, held: Held, source: np.ndarray) -> tuple[Outcome, np.ndarray]:
-    """Returns what is known of runs, of which `source` says where the folder has them, and which are finished."""
+def _known(job: Job, held: Held, keys: list[tuple], what: str) -> tuple[Outcome, np.ndarray]:
+    """Returns what a folder's result says of the runs with these keys, and which of them are finished."""
     from jaxmnist.analysis import results
 
-    if held.result is None:
-        return {}, np.zeros(len(source), bool)
-    values = results.by_run(held.result, held.runs)
+    result = held.result
+    if result is None:
+        return {}, np.zeros(len(keys), bool)
+    own = results.runs(result)
+    values = results.by_run(result, own)
+    # It may be older than the plan, and lack runs and hyperparameters of a growth that was interrupted.
+    lacking = {name: _column(_defaults(job.setup, name, own, what)) for name in held.runs if name not in own}
+    columns = _united(job, own | lacking, what)
+    row_of = {key: row for row, key in enumerate(_keys(columns)[len(job.arrays["seed"]) :])}
+    source = np.array([row_of.get(key, -1) for key in keys])
     is_old = source >= 0
-    finished = values.pop("finished", np.ones(len(held.runs["seed"]), bool))[source].astype(bool) & is_old
-    if int(held.result.attrs["num_steps"]) != job.num_steps:
+    finished = values.pop("finished", np.ones(len(row_of), bool))[source].astype(bool) & is_old
+    if int(result.attrs["num_steps"]) != job.num_steps:
         values = {name: column for name, column in values.items() if name.startswith("recorded_")}
         finished = np.zeros_like(finished)
     known = {}
     for name, column in values.items():
         shape = (len(source), *([job.num_evaluations + 1] if column.ndim > 1 else []))
         known[name] = np.full(shape, np.nan, column.dtype)
-        columns = slice(column.shape[-1]) if column.ndim > 1 else ...
-        known[name][is_old, columns] = column[source[is_old]]
+        steps = slice(column.shape[-1]) if column.ndim > 1 else ...
+        known[name][is_old, steps] = column[source[is_old]]
     return known, finished
 
 
 def _united(job: Job, held: Mapping[str, np.ndarray], what: str) -> dict[str, np.ndarray]:
-    """Returns the runs of a job followed by those of a folder, `[R + K]`; what one of them lacks has its default."""
+    """Returns the runs of a job followed by those of a folder, `[R + K]`; what one of them lacks has its default.
+
+    Columns of the same names, in the same order and kind, whatever runs the folder holds.
+    """
     columns = {}
     for name in dict.fromkeys((*job.arrays, *held)):
         given, found = (
-            runs[name] if name in runs else _default_column(job.setup, name, runs, what) for runs in (job.arrays, held)
+            _values(job, name, runs[name]) if name in runs else _defaults(job.setup, name, runs, what)
+            for runs in (job.arrays, held)
         )
-        is_new = name in job.arrays and name not in held and name not in SEEDS
-        if _kind(given) != _kind(found) or (is_new and not set(found.tolist()) <= set(given.tolist())):
-            lacking = next(value for value in (found if name in job.arrays else given).tolist())
-            raise ValueError(
-                f"{what} was trained with {name} {shown(lacking)}, which is not among the values here: add it, or "
-                "choose another folder"
-            )
-        columns[name] = np.concatenate([given, found])
+        if name in job.arrays and name not in held and name not in SEEDS:
+            lacking = set(map(described, found)) - set(map(described, given))
+            if lacking:
+                raise ValueError(
+                    f"{what} was trained with {name} {min(lacking)}, which is not among the values here: add it, or "
+                    "choose another folder"
+                )
+        columns[name] = _column([*given, *found])
     return columns
 
 
-def _kind(column: np.ndarray) -> str:
-    return "number" if column.dtype.kind in "iuf" else "text" if column.dtype.kind in "UO" else column.dtype.kind
+def _values(job: Job, name: str, column: np.ndarray) -> list:
+    """Returns the values of a column of runs, objects in place of the strings that stand for them."""
+    known = dict(dict(job.setup.objects).get(name, ()))
+    own = set(job.arrays[name].tolist()) if name in job.arrays and not known else set()
+    if column.dtype.kind != "U":
+        return column.tolist()
+    return [text if text in own else known[text] if text in known else restored(str(text)) for text in column.tolist()]
 
 
-def _default_column(setup: Setup, name: str, runs: Mapping[str, np.ndarray], what: str) -> np.ndarray:
+def _column(values: list) -> np.ndarray:
+    """Returns values as a column of runs: of numbers, booleans or strings if all are, and otherwise of objects."""
+    kinds = {"text" if isinstance(each, str) else bool if isinstance(each, bool) else "other" for each in values}
+    is_plain = len(kinds) == 1 and all(isinstance(each, bool | int | float | str) for each in values)
+    if is_plain:
+        return np.array(values)
+    column = np.empty(len(values), object)
+    column[:] = values
+    return column
+
+
+def _defaults(setup: Setup, name: str, runs: Mapping[str, np.ndarray], what: str) -> list:
     """Returns the value that runs have of a hyperparameter that is none of their axes, once for each."""
     if name in SEEDS:
-        return runs["seed"]
-    value, is_object_axis = _default(setup, name), name in dict(setup.objects)
+        return runs["seed"].tolist()
+    value = _default(setup, name)
     if value is NONE:
         raise ValueError(f"{what} is another one: only one of the two has the axis {name}, which has no default value")
-    is_plain = isinstance(value, bool | int | float | str) and not is_object_axis
-    return np.full(len(runs["seed"]), value if is_plain else described(value))
-
-
-def _objects(job: Job, held: Held) -> dict[str, dict[str, Any]]:
-    """Returns what the strings of runs stand for, by name; of names that only the folder has, nothing is known."""
-    return {name: {} for name in held.runs if name not in job.arrays} | {
-        name: dict(pairs) for name, pairs in job.setup.objects
-    }
+    return [value] * len(runs["seed"])
 
 
 def _default(setup: Setup, name: str) -> Any:
@@ -215,8 +242,12 @@ def _default(setup: Setup, name: str) -> Any:
 
 def _keys(columns: Mapping[str, np.ndarray]) -> list[tuple]:
     """Returns what tells runs apart: their values, numbers as training sees them."""
-    values = (
-        column.astype(np.float32) if _kind(column) == "number" and name not in {"batch_size", *SEEDS} else column
-        for name, column in columns.items()
-    )
-    return list(zip(*(column.tolist() for column in values), strict=True))
+
+    def told_apart(name: str, column: np.ndarray) -> list:
+        if column.dtype == object:
+            return [*map(described, column)]
+        is_single = column.dtype.kind in "iuf" and name not in {"batch_size", *SEEDS}
+        return (column.astype(np.float32) if is_single else column).tolist()
+
+    # Sorted, since a folder may have its axes in another order.
+    return list(zip(*(told_apart(name, columns[name]) for name in sorted(columns)), strict=True))

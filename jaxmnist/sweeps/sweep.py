@@ -177,7 +177,9 @@ def train(job: Job, means: Means) -> "xr.Dataset":
     if means.shard is not None:
         from jaxmnist.sweeps import shards
 
-        description |= shards.described(plan(job, means.memory, portable=True), means.shard)
+        planned = plan(job, means.memory, portable=True)
+        planning.shard(planned, *means.shard)  # before its folder is made
+        description |= shards.described(planned, means.shard)
         place = None if place is None else shards.part_folder(place, means.shard, description)
     with hold(place, means.wait):
         result = _result(job, means, description, place)

@@ -121,8 +121,8 @@ def halved(learning_rate, decay):
 @pytest.mark.parametrize(
     ("before", "after", "words"),
     [
-        ({}, dict(momentum=[0.0, 0.9]), "was trained with momentum 'None', which is not among the values here: add it"),
-        ({}, dict(num_classes=[4], init_std=[0.1]), "was trained with init_std 'None', which is not among the values"),
+        ({}, dict(momentum=[0.0, 0.9]), "was trained with momentum None, which is not among the values here: add it"),
+        ({}, dict(num_classes=[4], init_std=[0.1]), "was trained with init_std None, which is not among the values"),
         (dict(optimizer=halved, decay=[1.0]), {}, "its optimizer is 'halved', not 'sgd'"),
         ({}, dict(model=jm.MLP(num_classes=4)), "its model is 'SoftmaxRegression"),
         ({}, dict(options=dict(num_steps=24)), "has not kept its states, from which it could go on to num_steps 24"),
@@ -165,6 +165,59 @@ def test_an_interrupted_growth_loses_nothing_and_grows_further(tiny, tmp_path, t
     grown = sweep(tiny, tmp_path, seed=range(6), learning_rate=[0.1, 0.5, 1.0])
     assert sum(trained) == 36 - 8
     assert close(grown, sweep(tiny, None, seed=range(6), learning_rate=[0.1, 0.5, 1.0]))
+
+
+def decayed(learning_rate, kind="a", decay=1.0, momentum=None):
+    return optax.sgd(learning_rate * decay * (2.0 if kind == "b" else 1.0), momentum)
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (dict(kind=["a", "b"]), dict(kind=["a", "b"], decay=[0.5, 1.0])),
+        (dict(kind="b"), dict(kind=[None, "b"])),
+        (dict(kind=[None, "b"]), dict(kind="b")),
+        (dict(momentum=[None, 0.9]), dict(momentum=[0.5, 0.9])),
+        (dict(momentum=[0.5, 0.9]), dict(momentum=[None, 0.5])),
+        (dict(decay=[0.5]), {}),
+    ],
+)
+def test_an_axis_may_have_other_kinds_of_values_later(tiny, tmp_path, trained, before, after):
+    small = dict(learning_rate=[0.1], batch_size=3)
+    first = sweep(tiny, tmp_path, optimizer=decayed, **small, **before)
+    grown = sweep(tiny, tmp_path, optimizer=decayed, **small, **after)
+    assert close(grown, sweep(tiny, None, optimizer=decayed, **small, **after))
+    trained.clear()
+    for axes, result in ((before, first), (after, grown)):
+        again = sweep(tiny, tmp_path, optimizer=decayed, **small, **axes)
+        np.testing.assert_array_equal(again["test_loss"], result["test_loss"])
+    assert not trained
+
+
+def raising(*args, **kwargs):
+    raise InterruptionError
+
+
+@pytest.mark.parametrize("axes", [dict(seed=range(6)), dict(init_std=[None, 0.1]), dict(nesterov=[False, True])])
+def test_a_growth_that_is_killed_before_its_first_program_ends_goes_on(tiny, tmp_path, trained, monkeypatch, axes):
+    first = sweep(tiny, tmp_path)
+    with monkeypatch.context() as context, pytest.raises(InterruptionError):
+        context.setattr(sweep_module, "run_program", raising)
+        sweep(tiny, tmp_path, **axes)
+    xr.testing.assert_equal(jm.load_results(tmp_path), first)
+    trained.clear()
+    # What was asked for at first is there; the growth ends all the same, since it had begun.
+    xr.testing.assert_equal(sweep(tiny, tmp_path)[["test_loss"]], first[["test_loss"]])
+    assert sum(trained) > 0
+    assert close(sweep(tiny, tmp_path, **axes), sweep(tiny, None, **axes))
+
+
+def test_states_that_were_kept_serve_runs_that_have_got_a_static_axis(tiny, tmp_path):
+    keep, axes = dict(keep_states=True), dict(nesterov=[False, True], learning_rate=[0.1])
+    sweep(tiny, tmp_path, options=keep, learning_rate=[0.1])
+    sweep(tiny, tmp_path, options=keep, **axes)
+    longer = dict(num_steps=24, num_evaluations=6)
+    assert close(sweep(tiny, tmp_path, options=longer, **axes), sweep(tiny, None, options=longer, **axes))
 
 
 def test_more_steps_go_on_from_the_states_that_were_kept(tiny, tmp_path, trained, monkeypatch):
