@@ -39,6 +39,20 @@ def test_a_grid_is_widened_until_the_best_is_on_no_edge(tmp_path):
     assert wide["learning_rate"].max() >= 0.1 and "run" not in wide.dims
     again, err = run("sweep_grid", "--resume", "out", cwd=tmp_path)
     assert again.splitlines()[-1] == out.splitlines()[-1] and "sweep:" not in err
+    # The same command again trains nothing, and so does the one that asked for less.
+    for arguments in (("--widen",), ()):
+        again, err = run("sweep_grid", *GRID, "--learning-rates", 0.001, 0.01, *SIZES, *arguments, cwd=tmp_path)
+        assert again.splitlines()[-1] == out.splitlines()[-1] and "sweep:" not in err
+
+
+@pytest.mark.slow
+def test_another_halving_is_refused_and_the_folder_stays_that_of_the_first(tmp_path):
+    halving = (*GRID, *SIZES, "--halving", 2, "--learning-rates", 0.05, 0.1)
+    out, _ = run("sweep_grid", *halving, cwd=tmp_path)
+    _, err = run("sweep_grid", *halving, 1.0, cwd=tmp_path, status=2)
+    assert "was begun with learning_rates (0.05, 0.1), not (0.05, 0.1, 1.0)" in err
+    again, err = run("sweep_grid", *halving, cwd=tmp_path)
+    assert again == out and "sweep:" not in err
 
 
 @pytest.mark.parametrize("last", [1, pytest.param(2, marks=pytest.mark.slow)])

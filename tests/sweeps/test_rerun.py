@@ -57,3 +57,15 @@ def test_what_has_no_known_name_is_to_be_given(tiny):
     with pytest.raises(ValueError, match="the optimizer of this result, mine"):
         jm.rerun(result, dataset=tiny)
     assert np.isfinite(jm.rerun(result, dataset=tiny, optimizer=mine).test.loss)
+
+
+def by_kind(learning_rate, kind):
+    return optax.sgd(learning_rate * (2.0 if kind == "b" else 1.0))
+
+
+def test_a_run_of_an_axis_of_strings_is_trained_again_exactly(tiny):
+    runs = jm.grid(learning_rate=[0.1, 0.2], batch_size=3, seed=0, kind=["b", "a"])
+    result = jm.sweep(jm.SoftmaxRegression(4), by_kind, runs, tiny, num_steps=3, progress=False)
+    run = jm.rerun(result, dataset=tiny, model=jm.SoftmaxRegression(4), optimizer=by_kind, learning_rate=0.2, kind="b")
+    assert run.is_exact
+    assert run.validation.loss == result["validation_loss"].sel(learning_rate=0.2, kind="b").item()
