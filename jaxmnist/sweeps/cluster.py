@@ -5,7 +5,9 @@ Runs are independent, so each task is one program, and its results do not depend
 
 import contextlib
 import importlib.util
+import os
 import socket
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -214,6 +216,8 @@ def _connect(address: str, sends_package: bool) -> None:
     if address == LOCAL:
         # The loopback address, because a machine may be unable to reach itself by any other.
         options |= {"_node_ip_address": "127.0.0.1", "include_dashboard": False}
+        # A person's own modules lie beside their script, where workers would not look for them.
+        options["runtime_env"] = {"env_vars": {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}}
     if sends_package:
         options["runtime_env"] = {"py_modules": [str(Path(checks.__file__).parent)]}
     try:

@@ -31,7 +31,7 @@ class Deep(nn.Module):
 
 @pytest.mark.parametrize("mixed", ["never", "before layer 0", "before layer 19", "by normalisation"])
 @pytest.mark.parametrize("activation", ["relu", pytest.param("tanh", marks=pytest.mark.slow)])
-@pytest.mark.parametrize("dtype", [jnp.uint8, pytest.param(jnp.int32, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("dtype", [jnp.uint8, jnp.int32])
 def test_mixing_is_noticed_wherever_it_is(mixed, activation, dtype):
     model = model_factory(Deep(mixed, activation)).make()
     found = rows_interact(model, jax.ShapeDtypeStruct((1, 6, 5, 1), dtype))
