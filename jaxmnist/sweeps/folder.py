@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from jaxmnist.host.checkpoints import Checkpoints, check_states, remove_states
+from jaxmnist.host.checkpoints import Checkpoints, check_states, remove_states, saved_states
 from jaxmnist.host.files import (
     FORMAT,
     check_folder,
@@ -161,7 +161,7 @@ class SweepFolder:
 
     def _kept_programs(self, runs: Mapping[str, np.ndarray]) -> list[planning.Program]:
         """Returns the programs whose states are kept, with rows that are places among these runs."""
-        if not any(self._kept.glob(DIGITS)):
+        if not any(map(saved_states, self._kept.glob(DIGITS))):
             return []
         try:
             kept, programs = unpack_plan(read_arrays((self._kept / PLAN).read_bytes(), PLAN))
