@@ -13,7 +13,7 @@ import jax
 import numpy as np
 from jax.typing import DTypeLike
 
-from jaxmnist.checks import Choices, Whole, checked_by
+from jaxmnist.checks import Choices, Whole, checked_by, is_number
 from jaxmnist.core import losses, optimizers
 from jaxmnist.core.losses import Loss
 from jaxmnist.core.model import ModelLike
@@ -126,9 +126,11 @@ def make_job(
     if reserved:
         raise ValueError(f"{min(reserved)} cannot be a hyperparameter: results use that name for something else")
     _check_names(setup, hyperparameter_names(arrays))
-    smoothing = arrays.get("label_smoothing", np.zeros(1))
-    if smoothing.dtype.kind not in "iuf" or not ((smoothing >= 0) & (smoothing <= 1)).all():
-        raise ValueError(f"label_smoothing has the values {np.unique(smoothing).tolist()}; it lies in [0, 1]")
+    column = arrays.get("label_smoothing", np.zeros(1))
+    # With None there is none.
+    smoothing = dict(dict(objects).get("label_smoothing", ())).values() or np.unique(column).tolist()
+    if not all(value is None or (is_number(value) and 0 <= value <= 1) for value in smoothing):
+        raise ValueError(f"label_smoothing has the values {[*smoothing]}; it lies in [0, 1]")
     static = static_names(setup, arrays, dataset)
     combinations = static_values(arrays, static)
     for values in combinations:

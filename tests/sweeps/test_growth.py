@@ -62,6 +62,7 @@ def close(result, whole):
         (dict(seed=range(5)), 12),
         pytest.param(dict(batch_size=[3, 7, 40], learning_rate=[1.0, 0.5, 0.1]), 10, marks=pytest.mark.slow),
         (dict(init_std=[0.1, None]), 8),
+        (dict(label_smoothing=[None, 0.1]), 8),
         (dict(momentum=[None, 0.9]), 8),
         pytest.param(dict(nesterov=[False, True], learning_rate=[0.1, 0.5, 1]), 16, marks=pytest.mark.slow),
         (dict(order_seed=[0, 1]), 8),
