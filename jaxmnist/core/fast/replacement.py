@@ -126,7 +126,10 @@ def _custom_rule(*inputs, primitive, call_jaxpr, **params):
     return primitive.bind(*inputs, **primitive.get_bind_params({**params, "call_jaxpr": traced}))
 
 
-def _scan(*inputs, jaxpr, num_consts, num_carry, length, reverse, unroll, _split_transpose=False, **_):
+def _scan(*inputs, jaxpr, length, reverse, unroll, num_consts=0, num_carry=0, ft_in=None, _split_transpose=False, **_):
+    if ft_in is not None:
+        # From jax 0.12 on, a tree tells constants, carries and what is scanned apart.
+        num_consts, num_carry = (len(list(part.vals)) for part in list(ft_in.unpack())[:2])
     constants, start, xs = inputs[:num_consts], inputs[num_consts:][:num_carry], inputs[num_consts + num_carry :]
     function = _as_function(jaxpr)
 
