@@ -6,7 +6,7 @@ The function is traced, and what was traced is evaluated anew, operation by oper
 import functools
 import itertools
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -126,10 +126,8 @@ def _custom_rule(*inputs, primitive, call_jaxpr, **params):
     return primitive.bind(*inputs, **primitive.get_bind_params({**params, "call_jaxpr": traced}))
 
 
-def _scan(*inputs, jaxpr, length, reverse, unroll, num_consts=0, num_carry=0, ft_in=None, _split_transpose=False, **_):
-    if ft_in is not None:
-        # From jax 0.12 on, a tree tells constants, carries and what is scanned apart.
-        num_consts, num_carry = (len(list(part.vals)) for part in list(ft_in.unpack())[:2])
+def _scan(*inputs, jaxpr, length, reverse, unroll, _split_transpose=False, **params):
+    num_consts, num_carry = _numbers(params)
     constants, start, xs = inputs[:num_consts], inputs[num_consts:][:num_carry], inputs[num_consts + num_carry :]
     function = _as_function(jaxpr)
 
@@ -139,6 +137,14 @@ def _scan(*inputs, jaxpr, length, reverse, unroll, num_consts=0, num_carry=0, ft
 
     carry, ys = jax.lax.scan(step, list(start), list(xs), length, reverse, unroll, _split_transpose)
     return [*carry, *ys]
+
+
+def _numbers(params: Mapping[str, Any]) -> tuple[int, int]:
+    """Returns how many operands of a scan are constants, and how many are carried from step to step."""
+    if "ft_in" in params:  # from jax 0.12 on, a tree
+        constants, carried, _ = params["ft_in"].unpack()
+        return len(list(constants.vals)), len(list(carried.vals))
+    return params["num_consts"], params["num_carry"]
 
 
 def _while(*inputs, cond_jaxpr, cond_nconsts, body_jaxpr, body_nconsts, **_):
