@@ -146,13 +146,14 @@ def _as(like: Any, arrays: dict[str, np.ndarray]) -> Any:
     return jax.tree.unflatten(structure, map(_like, leaves, read))
 
 
-def _is_key(leaf: Any) -> bool:
+def is_key(leaf: Any) -> bool:
+    """Returns whether an array is one of random keys, which numpy cannot hold."""
     return isinstance(leaf, jax.Array) and jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
 
 
 def _data(leaf: Any) -> Any:
     """Returns an array's numbers as numpy can save them, those of a random key too."""
-    if _is_key(leaf):
+    if is_key(leaf):
         return jax.random.key_data(leaf)
     # bfloat16 and its like are no types of numpy's own: it would save them as bytes without a type.
     return np.asarray(leaf).view(f"u{leaf.dtype.itemsize}") if leaf.dtype.kind == "V" else leaf
@@ -162,7 +163,7 @@ def _like(leaf: Any, array: np.ndarray) -> Any:
     """Returns an array as what `_data` was given, on the same devices."""
     if not isinstance(leaf, jax.Array):
         return array
-    if not _is_key(leaf):
+    if not is_key(leaf):
         return jax.device_put(array.view(leaf.dtype) if leaf.dtype.kind == "V" else array, leaf.sharding)
     key = jax.random.wrap_key_data(jnp.asarray(array), impl=jax.random.key_impl(leaf))
     return jax.device_put(key, leaf.sharding)

@@ -25,6 +25,7 @@ from jaxmnist.host.lock import hold
 from jaxmnist.sweeps.arguments import TRAINED
 from jaxmnist.sweeps.carried import Carried
 from jaxmnist.sweeps.configure import make_setup, precision
+from jaxmnist.sweeps.fingerprint import raise_if_different
 from jaxmnist.sweeps.folder import SweepFolder, is_begun
 from jaxmnist.sweeps.job import Job, describe, make_job
 from jaxmnist.sweeps.runs import Runs, hyperparameter_names
@@ -181,7 +182,11 @@ def _finished_result(folder: Path, stops: Sequence[int], description: dict) -> x
         SweepFolder(place).check()
     if is_begun(folder):
         raise ValueError(f"{folder} holds a sweep that was interrupted: choose another folder")
-    return SweepFolder(folder).finished_result(description)
+    held = SweepFolder(folder).held()
+    if held is None or not held.is_finished:
+        return None
+    raise_if_different(f"the sweep in {folder}", held.description, description)
+    return held.result
 
 
 def _merge(arrays: Runs, stages: list[tuple[int, np.ndarray, xr.Dataset]], description: dict) -> xr.Dataset:

@@ -3,6 +3,7 @@ import functools
 import numpy as np
 import optax
 import pytest
+from models import MODELS
 
 import jaxmnist as jm
 from jaxmnist.sweeps import halving, programs
@@ -57,8 +58,26 @@ def test_samples_can_be_halved(tiny):
     jm.scatter(result)
 
 
-def test_an_interrupted_halving_goes_on(tiny, tmp_path, monkeypatch):
+@pytest.mark.parametrize("name", ["nnx", "linen", "equinox with state", "haiku with state"])
+def test_models_of_any_library_go_on_with_all_that_they_remember(tiny, name):
+    model, _ = MODELS[name]
+    runs = jm.grid(learning_rate=[0.05, 0.1], batch_size=[4], seed=range(2))
+    shared = dict(num_steps=6, progress=False)
+    whole = jm.sweep(model, noisy, runs, tiny, **shared)
+    halved = jm.halve(model, noisy, runs, tiny, factor=2, rungs=[2], **shared)
+    going_on = halved["pruned_step"].isnull()
+    assert going_on.sum() == 2
+    np.testing.assert_allclose(halved["test_loss"].values[going_on], whole["test_loss"].values[going_on], rtol=2e-5)
+
+
+def noisy(learning_rate):
+    return optax.chain(optax.add_noise(0.01, 0.5, 0), optax.sgd(learning_rate))
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_an_interrupted_halving_goes_on(tiny, tmp_path, monkeypatch, order):
     runs = jm.grid(learning_rate=RATES[2:6], batch_size=[3], seed=range(2))
+    runs = {name: column[::order] for name, column in runs.items()}
     whole = halve(tiny, runs, folder=tmp_path / "whole")
     survivors = halving.survivors
     monkeypatch.setattr(halving, "survivors", lambda *arguments: 1 / 0)
