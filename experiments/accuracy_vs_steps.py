@@ -12,7 +12,6 @@ An interrupted training continues with --resume and ends with the same numbers. 
 or --overwrite.
 """
 
-import contextlib
 import dataclasses
 from pathlib import Path
 
@@ -40,7 +39,7 @@ def main() -> None:
         options.check()
         options = dataclasses.replace(options, output_dir=options.folder())
         runs = options.runs()
-    with contextlib.nullcontext() if options.dry_run else common.output_dir_held(options.folder(), options.wait):
+    with common.output_dir_held(None if options.dry_run else options.folder(), options.wait):
         run(options, runs)
 
 

@@ -5,7 +5,6 @@ drew it). Settings are chosen on the validation split; test accuracies choose no
 with --resume and ends with the same numbers. Another sweep needs another --output-dir, or --overwrite.
 """
 
-import contextlib
 import dataclasses
 import sys
 from pathlib import Path
@@ -39,7 +38,7 @@ def main() -> None:
         runs = options.runs()
     # Several shards may use the folder at a time.
     is_shared = options.dry_run or options.shard is not None
-    with contextlib.nullcontext() if is_shared else common.output_dir_held(options.output_dir, options.wait):
+    with common.output_dir_held(None if is_shared else options.output_dir, options.wait):
         run(options, runs)
 
 

@@ -7,7 +7,6 @@ interrupted sequence continues with --resume and ends with the same numbers. Ano
 or --overwrite.
 """
 
-import contextlib
 import dataclasses
 import functools
 import sys
@@ -38,7 +37,7 @@ def main() -> None:
             return
         options.check()
         runs = boundary.grid(options.axes, options.window(), options.resolution)
-    with contextlib.nullcontext() if options.dry_run else common.output_dir_held(options.output_dir, options.wait):
+    with common.output_dir_held(None if options.dry_run else options.output_dir, options.wait):
         run(options, runs)
 
 

@@ -106,15 +106,16 @@ def figure_names(*names: str) -> tuple[str, ...]:
 
 
 @contextlib.contextmanager
-def output_dir_held(folder: Path, wait: bool) -> Iterator[None]:
-    """Creates the output folder, and keeps other programs out of it while the block runs.
+def output_dir_held(folder: Path | None, wait: bool) -> Iterator[None]:
+    """Creates the output folder, and keeps other programs out of it while the block runs; None is no folder.
 
     If that is impossible, or another program uses it and the script was not told to wait, one sentence and exit status
     2 end the script.
     """
     with contextlib.ExitStack() as stack:
         with usage_errors():
-            make_output_dir(folder)
+            if folder is not None:
+                make_output_dir(folder)
             stack.enter_context(output.hold(folder, wait, WAIT))
         yield
 

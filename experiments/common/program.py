@@ -74,7 +74,7 @@ def show_everything() -> None:
     """Lets standard output and error show what their encoding lacks in ASCII, rather than raise an error."""
     codecs.register_error("in_ascii", _in_ascii)
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # a notebook's is none
+        if isinstance(stream, io.TextIOWrapper):  # that of a notebook is another kind
             stream.reconfigure(errors="in_ascii")
 
 

@@ -133,8 +133,7 @@ def refined(result: xr.Dataset, num_train: int, by: str | None = None, largest: 
         if len(values) == 1:
             axes[name] = [value]
             continue
-        scale, back = _scale(values)
-        points = scale(values)
+        points, back = _evenly_spaced(values)
         place = int(np.argmin(np.abs(values - value)))
         below = points[place] - points[place - 1] if place > 0 else points[place + 1] - points[place]
         above = points[place + 1] - points[place] if place + 1 < len(points) else points[place] - points[place - 1]
@@ -165,8 +164,8 @@ def widened(result: xr.Dataset, num_train: int, by: str | None = None, largest: 
         axes[name] = result[name].values.tolist()
         if name in chosen.edges:
             values = np.unique(result[name].values.astype(np.float64))
-            scale, back = _scale(values)
-            points, beyond = scale(values), np.arange(1, len(values) // 2 + 1)
+            points, back = _evenly_spaced(values)
+            beyond = np.arange(1, len(values) // 2 + 1)
             is_first = value == values[0]
             end, gap = (points[0], points[0] - points[1]) if is_first else (points[-1], points[-1] - points[-2])
             axes[name] = sorted({*axes[name], *_allowed(result[name], back(end + gap * beyond), num_train)})
@@ -191,10 +190,14 @@ def _best_of_grid(function: str, result: xr.Dataset, by: str | None, largest: bo
     return chosen
 
 
-def _scale(values: np.ndarray) -> tuple[Callable, Callable]:
-    """Returns the scale on which values are at least as evenly spaced, the logarithm or none, and its inverse."""
-    logarithmic = values[0] > 0 and gap_ratio(np.log(values)) <= gap_ratio(values)
-    return (np.log, np.exp) if logarithmic else (np.asarray, np.asarray)
+def _evenly_spaced(values: np.ndarray) -> tuple[np.ndarray, Callable]:
+    """Returns ascending values on the scale on which they are more evenly spaced, and what leads back from it.
+
+    That is the logarithm if the two are alike, as they are for two values.
+    """
+    if values[0] > 0 and gap_ratio(np.log(values)) <= gap_ratio(values):
+        return np.log(values), np.exp
+    return values, np.asarray
 
 
 def _allowed(axis: xr.DataArray, points: np.ndarray, num_train: int) -> list:

@@ -65,7 +65,7 @@ def checksum(place: Path, description: dict) -> int:
     for seed in description["seeds"]:
         folder = place / f"params_{int(seed)}"
         names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
-        # Orbax does not notice damage to large arrays. What a file manager adds to a folder is none.
+        # Orbax does not notice damage to large arrays. Files that a file manager adds to a folder do not count.
         for name in filter(ORBAX_FILES.fullmatch, names):
             crc = zlib.crc32((folder / name).read_bytes(), zlib.crc32(name.encode(), crc))
     return crc

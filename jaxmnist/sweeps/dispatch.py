@@ -126,7 +126,7 @@ class Dispatcher:
         return next(filter(None, problems), None)
 
     def _take(self, reference: Any, reply: Reply, finished: dict[int, Outcome]) -> ClusterError | None:
-        """Adds the results of a task; returns what is wrong if there are none."""
+        """Adds the results of a task, or returns what went wrong."""
         node, outcome, problem = reply
         place, _ = self._places.get(self._tasks[reference].number, (node, 0))
         task = self._remove(reference)

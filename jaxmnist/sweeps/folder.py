@@ -30,7 +30,7 @@ from jaxmnist.host.files import (
 )
 from jaxmnist.sweeps import planning
 from jaxmnist.sweeps.fingerprint import COMPUTATION, LENGTH, RUNS, difference, raise_if_different, without
-from jaxmnist.sweeps.plan_files import PLAN, Outcome, join_outcomes, pack_plan, run_columns, split_outcomes, unpack_plan
+from jaxmnist.sweeps.plan_files import PLAN, Outcome, join_outcomes, pack_plan, split_outcomes, unpack_plan
 from jaxmnist.values import as_scalar
 
 if TYPE_CHECKING:
@@ -46,13 +46,15 @@ class Held(NamedTuple):
     Attributes:
       description: what the sweep is, as numbers and strings.
       runs: name to `[K]` values of its runs.
-      programs: those of an unfinished sweep, and those whose states are kept; their rows are places among the runs.
-      result: the results of the runs that have ended; None if there are none.
+      planned: name to the values of the runs that the programs are of.
+      programs: those of an unfinished sweep, or those whose states are kept; their rows are places among `planned`.
+      result: the results of the runs that have ended; None if no run has.
       is_finished: whether the sweep has ended.
     """
 
     description: dict
     runs: dict[str, np.ndarray]
+    planned: dict[str, np.ndarray]
     programs: list[planning.Program]
     result: "xr.Dataset | None"
     is_finished: bool
@@ -81,21 +83,6 @@ class SweepFolder:
         self._kept = folder / KEPT
         self._file = self._progress / "sweep.json"
 
-    def finished_result(self, description: dict) -> "xr.Dataset | None":
-        """Returns the result in this folder if its sweep has ended, otherwise None.
-
-        Raises:
-          ValueError: it is the result of another sweep, or something that jaxmnist did not write.
-        """
-        from jaxmnist.analysis import files as result_files
-
-        self.check()
-        if self._file.is_file() or not (self.folder / result_files.FILE_NAME).is_file():
-            return None
-        result = result_files.load_results(self.folder)
-        raise_if_different(f"the sweep in {self.folder}", result.attrs, description)
-        return result
-
     def held(self) -> Held | None:
         """Returns what this folder holds of a sweep, or None if it holds none.
 
@@ -112,9 +99,8 @@ class SweepFolder:
         if not self._file.is_file():
             if result is None:
                 return None
-            runs = results.runs(result)
             attrs = {name: as_scalar(value) for name, value in result.attrs.items() if name != "axes"}
-            return Held(attrs, runs, self._kept_programs(runs), result, "finished" not in result)
+            return Held(attrs, results.runs(result), *self._kept_plan(), result, "finished" not in result)
         try:
             saved = read_json(self._file)
             check_format(saved.get("format", FORMAT), self._file)
@@ -127,7 +113,7 @@ class SweepFolder:
             ignored = RUNS | LENGTH | {COMPUTATION}
             what = f"the result beside the unfinished sweep in {self.folder}"
             raise_if_different(what, without(ignored, result.attrs), without(ignored, saved))
-        return Held(saved, runs, programs, result, False)
+        return Held(saved, runs, runs, programs, result, False)
 
     def begin(self, description: dict, runs: Mapping[str, np.ndarray], programs: list[planning.Program]) -> None:
         """Saves what is needed to resume a sweep.
@@ -159,19 +145,16 @@ class SweepFolder:
         remove_temporary_files(self._kept)
         remove_if_empty(self._kept)
 
-    def _kept_programs(self, runs: Mapping[str, np.ndarray]) -> list[planning.Program]:
-        """Returns the programs whose states are kept, with rows that are places among these runs."""
+    def _kept_plan(self) -> tuple[dict[str, np.ndarray], list[planning.Program]]:
+        """Returns the runs whose states are kept, and their programs."""
         if not any(map(saved_states, self._kept.glob(DIGITS))):
-            return []
+            return {}, []
         try:
-            kept, programs = unpack_plan(read_arrays((self._kept / PLAN).read_bytes(), PLAN))
-            places = {run: place for place, run in enumerate(run_columns(runs, list(kept)))}
-            rows = np.array([places[run] for run in run_columns(kept, list(kept))])
+            return unpack_plan(read_arrays((self._kept / PLAN).read_bytes(), PLAN))
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise ValueError(
                 f"the states in {self._kept} cannot be read: {error}; remove that folder to go on without them"
             ) from None
-        return [program._replace(rows=rows[program.rows]) for program in programs]
 
     def outcomes(self, shapes: Callable[[int], Mapping[str, tuple[int, ...]]]) -> Iterator[tuple[int, Outcome]]:
         """Yields the number and the results of each program that has ended, except those in damaged files.
@@ -199,10 +182,6 @@ class SweepFolder:
     def kept(self, index: int) -> Checkpoints:
         """Returns where the states are kept that the runs of a program have reached at its end."""
         return Checkpoints(self._kept / f"{index:06d}")
-
-    def has_states(self, index: int) -> bool:
-        """Returns whether a program was interrupted after it had saved states."""
-        return self._states(index).is_dir()
 
     def refresh(self, result: "xr.Dataset") -> None:
         """Writes the results so far; whoever has the old file open can still read it."""

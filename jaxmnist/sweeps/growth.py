@@ -5,12 +5,12 @@ Shapes: R runs, K runs that a folder holds, E recorded steps.
 
 import dataclasses
 import inspect
-from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from jaxmnist.checks import shown
+from jaxmnist.checks import is_number, shown
 from jaxmnist.data.order import SEEDS
 from jaxmnist.sweeps import planning
 from jaxmnist.sweeps.configure import Setup, owners
@@ -25,10 +25,16 @@ from jaxmnist.sweeps.fingerprint import (
     without,
 )
 from jaxmnist.sweeps.folder import Held, Outcome
-from jaxmnist.sweeps.job import Job, describe, digests, make_job
-from jaxmnist.values import described, restored
+from jaxmnist.sweeps.job import Job, digests, make_job, of_runs
+from jaxmnist.sweeps.objects import column_of, restored_values
+from jaxmnist.values import described
 
+if TYPE_CHECKING:
+    import xarray as xr
+
+Columns = dict[str, list]
 NONE = inspect.Parameter.empty
+EXACT = SEEDS | {"batch_size"}
 # Between the versions of packages with which the runs of a folder were trained.
 AND = " and "
 
@@ -71,34 +77,35 @@ def grow(job: Job, held: Held, description: dict, what: str, plan: Callable[[Job
         trained for another number of steps and cannot go on from there.
     """
     _check_problem(job, held, description, what)
-    num_asked = len(job.arrays["seed"])
-    columns = _united(job, held.runs, what)
-    keys = _keys(columns)
-    last_of = {key: row for row, key in enumerate(keys[num_asked:])}
-    asked = set(keys[:num_asked])
-    kept = [*range(num_asked), *(num_asked + row for key, row in last_of.items() if key not in asked)]
-    runs = {name: column[kept] for name, column in columns.items()}
+    names = tuple(dict.fromkeys((*job.arrays, *held.runs)))
+    asked, found = (_completed(job, runs, names, what) for runs in (job.arrays, held.runs))
+    _check_defaults(job, held, asked, found, what)
+    keys, held_keys = _keys(asked), _keys(found)
+    others = [row for row, key in enumerate(held_keys) if key not in set(keys)]
+    keys += [held_keys[row] for row in others]
+    runs = {name: column_of([*asked[name], *(found[name][row] for row in others)]) for name in names}
     whole = make_job(job.setup, runs, job.dataset, job.num_steps, job.num_evaluations, job.record)
 
-    first_of = {keys[row]: index for index, row in reversed(list(enumerate(kept)))}
-    places = np.array([first_of[key] for key in keys[num_asked:]])
-    planned = [_moved(program, places, whole, what) for program in held.programs]
-    if held.num_steps != job.num_steps:
-        _check_lengthened(job, held, what)
-    known, finished = _known(job, held, [keys[row] for row in kept], what)
-    is_planned = np.zeros(len(kept), bool)
-    for program in planned:
+    row_of = {key: row for row, key in reversed([*enumerate(keys)])}
+    planned = _completed(job, held.planned, names, what) if held.programs else {}
+    places = np.array([row_of[key] for key in _keys(planned)], int)
+    programs = [_moved(program, places, whole, what) for program in held.programs]
+    is_planned = np.zeros(len(keys), bool)
+    for program in programs:
         is_planned[program.rows] = True
+    if held.num_steps != job.num_steps:
+        _check_lengthened(job, held, all(is_planned[row_of[key]] for key in held_keys), what)
+    known, finished = _known(job, held.result, names, keys, what)
     missing = np.flatnonzero(~finished & ~is_planned)
     if len(missing):
         new = whole._replace(arrays={name: column[missing] for name, column in whole.arrays.items()})
-        planned += [program._replace(rows=missing[program.rows]) for program in plan(new)]
+        programs += [program._replace(rows=missing[program.rows]) for program in plan(new)]
     if difference(held.description, description) is None:
-        return Begun(whole, planned, held.description, known, finished)
+        return Begun(whole, programs, held.description, known, finished)
     # No plan of all of its runs has these programs.
-    grown = without(PLAN, describe(whole))
+    grown = without(PLAN, description) | of_runs(whole.arrays, digests(whole))
     versions = [version for each in (held.description, grown) for version in str(each.get("versions")).split(AND)]
-    return Begun(whole, planned, grown | {"versions": AND.join(dict.fromkeys(versions))}, known, finished)
+    return Begun(whole, programs, grown | {"versions": AND.join(dict.fromkeys(versions))}, known, finished)
 
 
 def _moved(program: planning.Program, places: np.ndarray, whole: Job, what: str) -> planning.Program:
@@ -117,7 +124,7 @@ def _check_problem(job: Job, held: Held, description: Mapping, what: str) -> Non
     is_longer = held.is_finished and held.num_steps != job.num_steps
     ignored = RUNS | {COMPUTATION} | (LENGTH if is_longer else frozenset())
     raise_if_different(what, without(ignored, held.description), without(ignored, description))
-    runs = {name: _column(_values(job, name, column)) for name, column in held.runs.items()}
+    runs = {name: column_of(_values(job, name, column)) for name, column in held.runs.items()}
     same = make_job(job.setup, runs, job.dataset, job.num_steps, job.num_evaluations, job.record)
     names = (COMPUTATION, "versions")
     saved = {name: held.description[name] for name in names if name in held.description}
@@ -125,16 +132,24 @@ def _check_problem(job: Job, held: Held, description: Mapping, what: str) -> Non
     raise_if_different(what, saved, given)
 
 
-def _check_lengthened(job: Job, held: Held, what: str) -> None:
+def _check_defaults(job: Job, held: Held, asked: Columns, found: Columns, what: str) -> None:
+    """Raises ValueError if a hyperparameter that a folder does not have has a default that is not asked for now."""
+    for name in job.arrays.keys() - held.runs.keys() - SEEDS:
+        lacking = set(map(described, found[name])) - set(map(described, asked[name]))
+        if lacking:
+            raise ValueError(
+                f"{what} was trained with {name} {min(lacking)}, which is not among the values here: add it, or choose "
+                "another folder"
+            )
+
+
+def _check_lengthened(job: Job, held: Held, has_states: bool, what: str) -> None:
     """Raises ValueError if a sweep cannot go on to more steps."""
     if held.num_steps > job.num_steps:
         raise ValueError(
             f"{what} has trained for {held.num_steps} steps, more than num_steps {job.num_steps}; choose another folder"
         )
-    has_states = np.zeros(len(held.runs["seed"]), bool)
-    for program in held.programs:
-        has_states[program.rows] = True
-    if not has_states.all():
+    if not has_states:
         raise ValueError(
             f"{what} has trained for {held.num_steps} steps and has not kept its states, from which it could go on to "
             f"num_steps {job.num_steps} (keep_states=True keeps them); choose another folder"
@@ -148,19 +163,20 @@ def _check_lengthened(job: Job, held: Held, what: str) -> None:
         )
 
 
-def _known(job: Job, held: Held, keys: list[tuple], what: str) -> tuple[Outcome, np.ndarray]:
-    """Returns what a folder's result says of the runs with these keys, and which of them are finished."""
+def _known(
+    job: Job, result: "xr.Dataset | None", names: Sequence[str], keys: list[tuple], what: str
+) -> tuple[Outcome, np.ndarray]:
+    """Returns what a result says of the runs with these keys, and which of them are finished.
+
+    It may be older than the folder's plan, and lack runs and hyperparameters of a growth that was interrupted.
+    """
     from jaxmnist.analysis import results
 
-    result = held.result
     if result is None:
         return {}, np.zeros(len(keys), bool)
     own = results.runs(result)
     values = results.by_run(result, own)
-    # It may be older than the plan, and lack runs and hyperparameters of a growth that was interrupted.
-    lacking = {name: _column(_defaults(job.setup, name, own, what)) for name in held.runs if name not in own}
-    columns = _united(job, own | lacking, what)
-    row_of = {key: row for row, key in enumerate(_keys(columns)[len(job.arrays["seed"]) :])}
+    row_of = {key: row for row, key in enumerate(_keys(_completed(job, own, names, what)))}
     source = np.array([row_of.get(key, -1) for key in keys])
     is_old = source >= 0
     finished = values.pop("finished", np.ones(len(row_of), bool))[source].astype(bool) & is_old
@@ -176,50 +192,23 @@ def _known(job: Job, held: Held, keys: list[tuple], what: str) -> tuple[Outcome,
     return known, finished
 
 
-def _united(job: Job, held: Mapping[str, np.ndarray], what: str) -> dict[str, np.ndarray]:
-    """Returns the runs of a job followed by those of a folder, `[R + K]`; what one of them lacks has its default.
-
-    Columns of the same names, in the same order and kind, whatever runs the folder holds.
-    """
-    columns = {}
-    for name in dict.fromkeys((*job.arrays, *held)):
-        given, found = (
-            _values(job, name, runs[name]) if name in runs else _defaults(job.setup, name, runs, what)
-            for runs in (job.arrays, held)
-        )
-        if name in job.arrays and name not in held and name not in SEEDS:
-            lacking = set(map(described, found)) - set(map(described, given))
-            if lacking:
-                raise ValueError(
-                    f"{what} was trained with {name} {min(lacking)}, which is not among the values here: add it, or "
-                    "choose another folder"
-                )
-        columns[name] = _column([*given, *found])
-    return columns
+def _completed(job: Job, runs: Mapping[str, np.ndarray], names: Sequence[str], what: str) -> Columns:
+    """Returns the values of runs by name; those that they lack have their defaults."""
+    return {
+        name: _values(job, name, runs[name]) if name in runs else _defaults(job.setup, name, runs, what)
+        for name in names
+    }
 
 
 def _values(job: Job, name: str, column: np.ndarray) -> list:
-    """Returns the values of a column of runs, objects in place of the strings that stand for them."""
+    """Returns the values of a column of runs, with the job's objects in place of their strings."""
     known = dict(dict(job.setup.objects).get(name, ()))
-    own = set(job.arrays[name].tolist()) if name in job.arrays and not known else set()
-    if column.dtype.kind != "U":
-        return column.tolist()
-    return [text if text in own else known[text] if text in known else restored(str(text)) for text in column.tolist()]
-
-
-def _column(values: list) -> np.ndarray:
-    """Returns values as a column of runs: of numbers, booleans or strings if all are, and otherwise of objects."""
-    kinds = {"text" if isinstance(each, str) else bool if isinstance(each, bool) else "other" for each in values}
-    is_plain = len(kinds) == 1 and all(isinstance(each, bool | int | float | str) for each in values)
-    if is_plain:
-        return np.array(values)
-    column = np.empty(len(values), object)
-    column[:] = values
-    return column
+    plain = set(job.arrays[name].tolist()) if name in job.arrays and not known else ()
+    return restored_values(column, known, plain)
 
 
 def _defaults(setup: Setup, name: str, runs: Mapping[str, np.ndarray], what: str) -> list:
-    """Returns the value that runs have of a hyperparameter that is none of their axes, once for each."""
+    """Returns the value that runs have of a hyperparameter that is not among their axes, once for each."""
     if name in SEEDS:
         return runs["seed"].tolist()
     value = _default(setup, name)
@@ -240,14 +229,13 @@ def _default(setup: Setup, name: str) -> Any:
     return NONE if found is None else found.default
 
 
-def _keys(columns: Mapping[str, np.ndarray]) -> list[tuple]:
-    """Returns what tells runs apart: their values, numbers as training sees them."""
+def _keys(columns: Columns) -> list[tuple]:
+    """Returns what tells runs apart: their values, numbers as training sees them, whatever other runs there are."""
 
-    def told_apart(name: str, column: np.ndarray) -> list:
-        if column.dtype == object:
-            return [*map(described, column)]
-        is_single = column.dtype.kind in "iuf" and name not in {"batch_size", *SEEDS}
-        return (column.astype(np.float32) if is_single else column).tolist()
+    def told_apart(name: str, values: list) -> list:
+        column = column_of(values)
+        if column.dtype.kind in "iuf":
+            return (column if name in EXACT else column.astype(np.float32)).tolist()
+        return [float(np.float32(value)) if is_number(value) else described(value) for value in values]
 
-    # Sorted, since a folder may have its axes in another order.
-    return list(zip(*(told_apart(name, columns[name]) for name in sorted(columns)), strict=True))
+    return list(zip(*(told_apart(name, values) for name, values in columns.items()), strict=True))

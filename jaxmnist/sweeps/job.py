@@ -23,7 +23,8 @@ from jaxmnist.host.files import FORMAT
 from jaxmnist.sweeps import fingerprint
 from jaxmnist.sweeps.arguments import TRAINED, check_evaluations
 from jaxmnist.sweeps.configure import Setup, called, make_setup, owners, precision
-from jaxmnist.sweeps.runs import Runs, check_runs, hyperparameter_names, without_objects
+from jaxmnist.sweeps.objects import without_objects
+from jaxmnist.sweeps.runs import Runs, check_runs, hyperparameter_names
 from jaxmnist.sweeps.trials import (
     check_static,
     rows_interact_in,
@@ -127,7 +128,7 @@ def make_job(
         raise ValueError(f"{min(reserved)} cannot be a hyperparameter: results use that name for something else")
     _check_names(setup, hyperparameter_names(arrays))
     column = arrays.get("label_smoothing", np.zeros(1))
-    # With None there is none.
+    # None stands for no smoothing.
     smoothing = dict(dict(objects).get("label_smoothing", ())).values() or np.unique(column).tolist()
     if not all(value is None or (is_number(value) and 0 <= value <= 1) for value in smoothing):
         raise ValueError(f"label_smoothing has the values {[*smoothing]}; it lies in [0, 1]")
@@ -157,7 +158,6 @@ def _check_names(setup: Setup, names: list[str]) -> None:
 def describe(job: Job) -> dict:
     """Returns how a result describes itself, as numbers and strings."""
     setup, arrays, dataset = job.setup, job.arrays, job.dataset
-    computations = digests(job)
     return {
         "format": FORMAT,
         "dataset": dataset.name,
@@ -173,16 +173,13 @@ def describe(job: Job) -> dict:
         "metrics": " ".join(name for name, _ in setup.measured),
         "dtype": setup.dtype,
         "augment": "" if setup.augment is None else described(setup.augment),
-        "computation_sha256": fingerprint.combined(computations.values()),
-        "computations": json.dumps(computations),
         "budget": f"equal steps: {job.num_steps}",
         "num_steps": job.num_steps,
         "num_evaluations": job.num_evaluations,
         "record": " ".join(job.record),
         "divergence": "first step whose batch loss is not finite, or above the bound that the loss declares "
         "(cross-entropy: 100 log(classes))",
-        "num_runs": len(arrays["seed"]),
-        "runs": runs_in_words(arrays),
+        **of_runs(arrays, digests(job)),
         "backend": jax.default_backend(),
         "num_devices": len(jax.local_devices()),
         "versions": " ".join(f"{name}=={version}" for name, version in _versions().items()),
@@ -199,11 +196,21 @@ def digests(job: Job) -> dict[str, str]:
     }
 
 
-def runs_in_words(arrays: Runs) -> str:
-    """Returns the names of hyperparameters, how many values each has, and a checksum of all runs in their order."""
+def of_runs(arrays: Runs, computations: Mapping[str, str]) -> dict:
+    """Returns what a description says of runs: how many there are, a checksum of them, and what they compute.
+
+    Args:
+      arrays: name to `[R]` values.
+      computations: as `digests` returns them.
+    """
     axes = ", ".join(f"{name} ({len(np.unique(values))} values)" for name, values in arrays.items())
     crc32 = zlib.crc32(b"".join(name.encode() + values.tobytes() for name, values in arrays.items()))
-    return f"{axes}; checksum {crc32}"
+    return {
+        "num_runs": len(arrays["seed"]),
+        "runs": f"{axes}; checksum {crc32}",
+        "computation_sha256": fingerprint.combined(computations.values()),
+        "computations": json.dumps(computations),
+    }
 
 
 @functools.cache

@@ -1,7 +1,4 @@
-"""Plans and results of programs as named arrays, for files without objects.
-
-Shapes: R runs.
-"""
+"""Plans and results of programs as named arrays, for files without objects."""
 
 import json
 import math
@@ -16,11 +13,6 @@ PLAN = "plan.npz"
 PROGRAMS, RUN = "programs", "run/"
 LENGTHS = dict(padded_batch_sizes="num_sizes", batch_size="num_groups", seed="num_groups", rows="num_runs")
 Outcome = dict[str, np.ndarray]
-
-
-def run_columns(runs: Mapping[str, np.ndarray], names: list[str]) -> list[tuple]:
-    """Returns the values of each run, R tuples."""
-    return list(zip(*(runs[name].tolist() for name in names), strict=True))
 
 
 def join_outcomes(finished: Mapping[int, Outcome]) -> Outcome:

@@ -27,8 +27,8 @@ from jaxmnist.sweeps.arguments import OPTIMIZER
 from jaxmnist.sweeps.configure import Setup, make_setup, precision
 from jaxmnist.sweeps.fingerprint import raise_if_different
 from jaxmnist.sweeps.job import Job, describe, make_job
+from jaxmnist.sweeps.objects import column_of, restored_values
 from jaxmnist.sweeps.running import put, train
-from jaxmnist.sweeps.runs import with_objects
 from jaxmnist.sweeps.sizes import step_flops
 from jaxmnist.sweeps.sweep import plan
 from jaxmnist.values import described, with_tuples
@@ -121,12 +121,12 @@ def _rerun(result: xr.Dataset, setup: Setup, dataset: Dataset, setting: dict, nu
     attrs, typed = result.attrs, results.hyperparameters(result)
     is_whole = "memory" in attrs and "shard" not in attrs and "rungs" not in attrs
     if is_whole:
-        runs = with_objects(results.runs(result), {name: {} for name in typed})
+        runs = {name: column_of(restored_values(column)) for name, column in results.runs(result).items()}
         job = make_job(setup, runs, dataset, num_steps, int(attrs["num_evaluations"]), attrs["record"].split())
         _check_same(job, attrs)
     if exact and is_whole:
         return _in_its_program(job, attrs, setting)
-    alone = with_objects({name: np.array([setting[name]]) for name in typed}, {name: {} for name in typed})
+    alone = {name: column_of(restored_values(np.array([setting[name]]))) for name in typed}
     return _alone(make_job(setup, alone, dataset, num_steps))
 
 

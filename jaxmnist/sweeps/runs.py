@@ -17,11 +17,11 @@ from jaxmnist import checks
 from jaxmnist.checks import MAX_SEED, SEED, Number, Where, Whole, checked_by, is_mapping, shown
 from jaxmnist.data.order import SEEDS
 from jaxmnist.sweeps.arguments import RUNS
-from jaxmnist.values import described, frozen, restored
+from jaxmnist.sweeps.objects import column_of
+from jaxmnist.values import described, frozen
 
 Runs = Mapping[str, np.ndarray]
 Value = Any
-Objects = tuple[tuple[str, tuple[tuple[str, Any], ...]], ...]
 MAX_RUNS = 2**24
 
 
@@ -142,12 +142,17 @@ def union(*parts: Runs) -> dict[str, np.ndarray]:
         if set(part) != set(names):
             raise ValueError(f"runs of {sorted(part)} cannot be united with runs of {sorted(names)}")
     joined = {name: np.concatenate([np.asarray(part[name]) for part in parts]) for name in names}
-    columns = (map(frozen, column) if column.dtype == object else column.tolist() for column in joined.values())
-    rows = zip(*columns, strict=True)
+    rows = distinct_rows(joined)
+    return {name: column[rows] for name, column in joined.items()}
+
+
+def distinct_rows(runs: Runs) -> list[int]:
+    """Returns the rows of runs that are not those of an earlier row again."""
+    columns = (map(frozen, column) if column.dtype == object else column.tolist() for column in runs.values())
     first: dict[tuple, int] = {}
-    for index, row in enumerate(rows):
+    for index, row in enumerate(zip(*columns, strict=True)):
         first.setdefault(row, index)
-    return {name: column[list(first.values())] for name, column in joined.items()}
+    return list(first.values())
 
 
 @checked_by(
@@ -236,34 +241,6 @@ def hyperparameter_names(runs: Runs) -> list[str]:
     return [name for name in runs if name not in {"batch_size", *SEEDS}]
 
 
-def without_objects(arrays: Mapping[str, np.ndarray]) -> tuple[dict[str, np.ndarray], Objects]:
-    """Returns the runs with strings in place of objects, and for each such name the objects with their strings."""
-    columns = {name: [*map(described, column)] for name, column in arrays.items() if column.dtype == object}
-    objects = tuple(
-        (name, tuple(dict(zip(strings, arrays[name].tolist(), strict=True)).items()))
-        for name, strings in columns.items()
-    )
-    return {name: np.array(columns[name]) if name in columns else column for name, column in arrays.items()}, objects
-
-
-def with_objects(arrays: Runs, objects: Mapping[str, Mapping[str, Any]]) -> dict[str, np.ndarray]:
-    """Returns the runs with objects in place of the strings that stand for them: the reverse of `without_objects`.
-
-    Args:
-      arrays: name to `[R]` values.
-      objects: for each name that may have objects, those that are known by their strings; others are read from the
-        strings if that is possible.
-    """
-    found = dict(arrays)
-    for name, known in objects.items():
-        column = arrays[name].tolist() if name in arrays and arrays[name].dtype.kind in "UO" else []
-        values = [known[text] if text in known else restored(str(text)) for text in column]
-        if not all(isinstance(value, str) for value in values):
-            found[name] = np.empty(len(values), object)
-            found[name][:] = values
-    return found
-
-
 def _axis(name: str, axis: Value | Iterable[Value]) -> np.ndarray:
     """Returns one axis as an array, checked."""
     given = _values(name, axis)
@@ -317,9 +294,7 @@ def _objects(name: str, given: list) -> np.ndarray:
     """Returns an axis of any values, distinct by how they are described."""
     if len(set(map(described, given))) < len(given):
         raise ValueError(f"{name} has a value twice in {shown(given)}; the values of an axis are distinct")
-    values = np.empty(len(given), object)
-    values[:] = given
-    return values
+    return column_of(given)
 
 
 def _check_count(name: str, count: int) -> None:

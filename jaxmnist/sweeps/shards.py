@@ -15,9 +15,10 @@ from jaxmnist.analysis.files import load_results
 from jaxmnist.checks import PATH, Where, checked_by, is_sequence, shown
 from jaxmnist.host.files import NOT_COMPARED
 from jaxmnist.sweeps import planning
-from jaxmnist.sweeps.fingerprint import COMPUTATION, PLAN, RUNS, combined, raise_if_different, without
+from jaxmnist.sweeps.fingerprint import COMPUTATION, PLAN, RUNS, raise_if_different, without
 from jaxmnist.sweeps.folder import SweepFolder
-from jaxmnist.sweeps.job import runs_in_words
+from jaxmnist.sweeps.job import of_runs
+from jaxmnist.sweeps.runs import distinct_rows
 from jaxmnist.sweeps.trials import static_values
 
 PART = "shard_{}_of_{}"
@@ -97,20 +98,13 @@ def _of_sweeps(paths: list[Path], parts: list[xr.Dataset]) -> xr.Dataset:
     runs = [results.runs(part) for part in parts]
     values = [results.by_run(part, own) for part, own in zip(parts, runs, strict=True)]
     whole = {name: np.concatenate([each[name] for each in runs]) for name in names}
-    first_of: dict[tuple, int] = {}
-    for row, run in enumerate(zip(*(column.tolist() for column in whole.values()), strict=True)):
-        first_of.setdefault(run, row)
-    rows = list(first_of.values())
+    rows = distinct_rows(whole)
     whole = {name: column[rows] for name, column in whole.items()}
     static = tuple(json.loads(next(iter(computations))))
-    digests = [computations.get(json.dumps(dict(each)), "") for each in static_values(whole, static)]
+    settings = [json.dumps(dict(each)) for each in static_values(whole, static)]
+    own = of_runs(whole, {setting: computations.get(setting, "") for setting in settings})
     first = parts[0]
-    attrs = without(PLAN | {"axes"}, first.attrs) | {
-        "num_runs": len(rows),
-        "runs": runs_in_words(whole),
-        "computation_sha256": combined(digests),
-        "computations": json.dumps(computations),
-    }
+    attrs = without(PLAN | {"axes"}, first.attrs) | own
     columns = {name: np.concatenate([each[name] for each in values])[rows] for name in values[0]}
     steps = first["step"].values.tolist() if "step" in first else ()
     return results.label(whole, columns, steps, attrs)

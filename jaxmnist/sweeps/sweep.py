@@ -174,28 +174,38 @@ class Means(NamedTuple):
 def train(job: Job, means: Means) -> "xr.Dataset":
     """Returns the results of a sweep, trained or read from its folder."""
     description, place = describe(job) | {"memory": float(means.memory)}, means.folder
+    part = None
     if means.shard is not None:
         from jaxmnist.sweeps import shards
 
         planned = plan(job, means.memory, portable=True)
-        planning.shard(planned, *means.shard)  # before its folder is made
+        part = planning.shard(planned, *means.shard)
         description |= shards.described(planned, means.shard)
         place = None if place is None else shards.part_folder(place, means.shard, description)
     with hold(place, means.wait):
-        result = _result(job, means, description, place)
+        result = _result(job, means, description, place, part)
     if means.shard is not None and means.folder is not None:
         shards.unite(means.folder, means.shard[1])
     return result
 
 
-def _result(job: Job, means: Means, description: dict, place: Path | None) -> "xr.Dataset":
-    """Returns the results of a sweep or of a shard, whose folder nobody else writes into."""
+def _result(
+    job: Job, means: Means, description: dict, place: Path | None, part: list[planning.Program] | None
+) -> "xr.Dataset":
+    """Returns the results of a sweep, or of the shard with these programs, whose folder nobody else writes into."""
     sweep_folder = SweepFolder(place) if place is not None else None
     held = sweep_folder.held() if sweep_folder is not None else None
     finished = held.result_of(description) if held is not None and means.reached is None else None
     if finished is not None:
         return finished
-    begun = _begin(job, means, description, held, f"the sweep in {place}")
+    what = f"the sweep in {place}"
+    # The runs of a shard, and of a rung, are those that they are.
+    if held is not None and part is None and means.origin is None and means.reached is None:
+        begun = grow(job, held, description, what, lambda job: plan(job, means.memory))
+    else:
+        if held is not None:
+            raise_if_different(what, held.description, description)
+        begun = _begin(job, means, description, held, part)
     collector = ResultCollector(begun, sweep_folder)
     if held is None or not held.is_finished or not begun.finished.all() or means.reached is not None:
         _train_programs(collector, means)
@@ -203,20 +213,11 @@ def _result(job: Job, means: Means, description: dict, place: Path | None) -> "x
     return collector.result_of(job, description) if has_others else collector.result()
 
 
-def _begin(job: Job, means: Means, description: dict, held: Held | None, what: str) -> Begun:
-    """Returns the sweep to train, given what its folder holds."""
-
-    def planned(job):
-        return plan(job, means.memory, portable=means.shard is not None)
-
-    is_part = means.shard is not None or means.origin is not None or means.reached is not None
-    if held is not None and not is_part:
-        return grow(job, held, description, what, planned)
-    if held is not None:
-        raise_if_different(what, held.description, description)
-        if held.programs:
-            return begin(job, held.programs, held.description)
-    programs = planned(job) if means.shard is None else planning.shard(planned(job), *means.shard)
+def _begin(job: Job, means: Means, description: dict, held: Held | None, part: list[planning.Program] | None) -> Begun:
+    """Returns a sweep, or the shard with these programs, that is begun or goes on with the plan of its folder."""
+    if held is not None and held.programs:
+        return begin(job, held.programs, held.description)
+    programs = plan(job, means.memory) if part is None else part
     # From these, `rerun` finds the program of a run again.
     return begin(job, programs, description | {"programs_crc32": planning.fingerprint(programs)})
 

@@ -25,7 +25,7 @@ from jaxmnist.sweeps.running import Data, Watch, put, run_program
 # Those that decide the numbers of a sweep.
 PACKAGES = ("jaxmnist", "jax", "jaxlib", "numpy", "flax", "optax")
 SECONDS_PER_REPORT = 5.0
-# The `NodeID`, the results or None, and what is wrong if there are none.
+# The `NodeID`, the results (None if the task failed), and what went wrong.
 Reply = tuple[str, Outcome | None, str]
 # As Python says it.
 LACKS_PACKAGE = "No module named 'jaxmnist'"

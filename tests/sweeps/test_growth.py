@@ -9,6 +9,7 @@ import pytest
 import xarray as xr
 
 import jaxmnist as jm
+from jaxmnist.sweeps.folder import SweepFolder
 from jaxmnist.values import described
 
 sweep_module = importlib.import_module("jaxmnist.sweeps.sweep")
@@ -211,6 +212,30 @@ def test_a_growth_that_is_killed_before_its_first_program_ends_goes_on(tiny, tmp
     xr.testing.assert_equal(sweep(tiny, tmp_path)[["test_loss"]], first[["test_loss"]])
     assert sum(trained) > 0
     assert close(sweep(tiny, tmp_path, **axes), sweep(tiny, None, **axes))
+
+
+def test_runs_are_known_again_whatever_kinds_of_values_are_beside_them(tiny, tmp_path, trained, monkeypatch):
+    small = dict(learning_rate=[0.1], batch_size=3, optimizer=decayed)
+    first = sweep(tiny, tmp_path, momentum=[0.5, 0.9], **small)
+    with monkeypatch.context() as context, pytest.raises(InterruptionError):
+        context.setattr(sweep_module, "run_program", raising)
+        sweep(tiny, tmp_path, momentum=[None, 0.5, 0.9], **small)
+    trained.clear()
+    # The folder's plan has None among numbers, and its result numbers alone.
+    np.testing.assert_array_equal(sweep(tiny, tmp_path, momentum=[0.5, 0.9], **small)["test_loss"], first["test_loss"])
+    assert sum(trained) == 2
+
+
+def test_states_go_to_the_runs_that_reached_them_whatever_axes_came_later(tiny, tmp_path):
+    keep, small = dict(keep_states=True), dict(learning_rate=[0.1], batch_size=3)
+    sweep(tiny, tmp_path, options=keep, **small)
+    sweep(tiny, tmp_path, nesterov=[False, True], **small)
+    sweep(tiny, tmp_path, options=keep, nesterov=[False, True], **small | dict(seed=range(3)))
+    kept, programs = SweepFolder(tmp_path).held()[2:4]
+    rows = np.unique(np.concatenate([program.rows.ravel() for program in programs]))
+    assert sorted(zip(kept["seed"][rows].tolist(), kept["nesterov"][rows].tolist(), strict=True)) == [
+        (0, False), (1, False), (2, False), (2, True),
+    ]  # fmt: skip
 
 
 def test_states_that_were_kept_serve_runs_that_have_got_a_static_axis(tiny, tmp_path):
