@@ -65,6 +65,7 @@ def fill_the_disk(monkeypatch, after):
     return written
 
 
+@pytest.mark.slow
 def test_a_sweep_whose_disk_is_full_loses_nothing(tiny, tmp_path, monkeypatch, two_programs, saving_always):
     whole = sweep(tiny)
     written = fill_the_disk(monkeypatch, None)

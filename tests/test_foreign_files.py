@@ -32,8 +32,6 @@ from jaxmnist.host import files, lock
 from jaxmnist.networks import spreading
 from jaxmnist.sweeps import folder, programs
 
-FAST_SCRIPTS = ("sweep_grid",)
-
 
 @pytest.fixture
 def write(tiny, monkeypatch, capsys, many_segments):
@@ -122,7 +120,7 @@ def test_files_of_other_names_stay_and_are_in_nobodys_way(tmp_path, write, what)
     assert all(files.is_ours(tmp_path / "shared" / name) for name in ours if "params_" not in name)
 
 
-@pytest.mark.parametrize("what", [*FUNCTIONS, *mostly_slow(SCRIPTS, *FAST_SCRIPTS)])
+@pytest.mark.parametrize("what", [*FUNCTIONS, *mostly_slow(SCRIPTS)])
 def test_a_file_in_the_place_of_ours_is_refused_before_training(tmp_path, written, refusal, what):
     paths = written(what, tmp_path / "clean")
     assert paths

@@ -81,7 +81,8 @@ def grow(job: Job, held: Held, description: dict, what: str, plan: Callable[[Job
     asked, found = (_completed(job, runs, names, what) for runs in (job.arrays, held.runs))
     _check_defaults(job, held, asked, found, what)
     keys, held_keys = _keys(asked), _keys(found)
-    others = [row for row, key in enumerate(held_keys) if key not in set(keys)]
+    asked_keys = set(keys)
+    others = [row for row, key in enumerate(held_keys) if key not in asked_keys]
     keys += [held_keys[row] for row in others]
     runs = {name: column_of([*asked[name], *(found[name][row] for row in others)]) for name in names}
     whole = make_job(job.setup, runs, job.dataset, job.num_steps, job.num_evaluations, job.record)

@@ -275,7 +275,7 @@ assert all(np.asarray(value).dtype == np.float32 for value in numbers.values())
 """
 
 
-@pytest.mark.parametrize("kind", mostly_slow(("softmax", "cnn", "sweep"), "softmax"))
+@pytest.mark.parametrize("kind", mostly_slow(("softmax", "cnn", "sweep")))
 def test_64_bits_change_nothing(tmp_path, monkeypatch, kind):
     tests = Path(__file__).parents[1]
     environment = {**os.environ, "JAX_ENABLE_X64": "1", "PYTHONPATH": f"{tests.parent}{os.pathsep}{tests}"}

@@ -131,7 +131,7 @@ def test_the_comparison_of_optimizers(tmp_path):
 SHORT, ROUGH, WILD = ("--num-steps", 5), ("--num-evaluations", 1), ("--learning-rates", 1e6)
 
 
-@pytest.mark.parametrize("arguments", mostly_slow((SHORT, ROUGH, WILD), WILD))
+@pytest.mark.parametrize("arguments", mostly_slow((SHORT, ROUGH, WILD)))
 def test_short_and_wild_curves(tmp_path, arguments):
     out, _ = run("accuracy_vs_steps", *SMALL, *arguments, "--output-dir", "out", cwd=tmp_path)
     assert f"diverged: {2 if 1e6 in arguments else 0} of 2 runs" in out

@@ -89,6 +89,7 @@ def test_train_cnn_its_figures_and_predictions_for_pictures(tmp_path, monkeypatc
     assert "metrics.csv" in err and err.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_a_diverged_training_is_no_result(tmp_path):
     arguments = (*SMALL_CNN, "--optimizer", "sgd", "--learning-rate", 1e12, "--num-steps", 5, "--output-dir", "out")
     out, _ = run("train_cnn", *arguments, cwd=tmp_path, status=1)

@@ -209,6 +209,7 @@ def heard(processes) -> list[str]:
     return [process.stdout.readline().strip() for process in processes]
 
 
+@pytest.mark.slow
 def test_of_three_processes_one_trains_and_the_next_goes_on_from_its_state(three, tmp_path):
     def begin(folder, wait):
         """Starts all three; returns which of them trains, and what the two others say first."""

@@ -73,7 +73,8 @@ np.savez(folder / "trained.npz", *jax.tree.leaves(state.params), losses=[row["va
 """
 
 
-@pytest.mark.parametrize("count", [2, pytest.param(4, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("count", [2, 4])
 def test_devices_share_one_run_and_give_the_numbers_of_one(tiny, tmp_path, count):
     run_on_devices(count, PROGRAM, str(tmp_path), str(count))
     saved = np.load(tmp_path / "trained.npz")

@@ -60,13 +60,13 @@ def close(result, whole):
     ("axes", "num_new"),
     [
         (dict(learning_rate=[0.05, 0.1, 0.5]), 4),
-        (dict(seed=range(5)), 12),
+        pytest.param(dict(seed=range(5)), 12, marks=pytest.mark.slow),
         pytest.param(dict(batch_size=[3, 7, 40], learning_rate=[1.0, 0.5, 0.1]), 10, marks=pytest.mark.slow),
         (dict(init_std=[0.1, None]), 8),
-        (dict(label_smoothing=[None, 0.1]), 8),
+        pytest.param(dict(label_smoothing=[None, 0.1]), 8, marks=pytest.mark.slow),
         (dict(momentum=[None, 0.9]), 8),
         pytest.param(dict(nesterov=[False, True], learning_rate=[0.1, 0.5, 1]), 16, marks=pytest.mark.slow),
-        (dict(order_seed=[0, 1]), 8),
+        pytest.param(dict(order_seed=[0, 1]), 8, marks=pytest.mark.slow),
     ],
 )
 def test_only_what_is_new_is_trained(tiny, tmp_path, trained, axes, num_new):
@@ -106,6 +106,7 @@ def test_other_runs_of_the_same_problem_are_added(tiny, tmp_path, trained):
     np.testing.assert_allclose(run.validation.loss, low["validation_loss"].sel(batch_size=3, seed=1).item(), rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_static_axes_and_functions_grow(tiny, tmp_path, trained):
     sweep(tiny, tmp_path, Hidden())
     axes = dict(activation=[nn.relu, nn.tanh], batch_size=[3, 5])
@@ -176,11 +177,11 @@ def decayed(learning_rate, kind="a", decay=1.0, momentum=None):
 @pytest.mark.parametrize(
     ("before", "after"),
     [
-        (dict(kind=["a", "b"]), dict(kind=["a", "b"], decay=[0.5, 1.0])),
+        pytest.param(dict(kind=["a", "b"]), dict(kind=["a", "b"], decay=[0.5, 1.0]), marks=pytest.mark.slow),
         (dict(kind="b"), dict(kind=[None, "b"])),
-        (dict(kind=[None, "b"]), dict(kind="b")),
-        (dict(momentum=[None, 0.9]), dict(momentum=[0.5, 0.9])),
-        (dict(momentum=[0.5, 0.9]), dict(momentum=[None, 0.5])),
+        pytest.param(dict(kind=[None, "b"]), dict(kind="b"), marks=pytest.mark.slow),
+        pytest.param(dict(momentum=[None, 0.9]), dict(momentum=[0.5, 0.9]), marks=pytest.mark.slow),
+        pytest.param(dict(momentum=[0.5, 0.9]), dict(momentum=[None, 0.5]), marks=pytest.mark.slow),
         (dict(decay=[0.5]), {}),
     ],
 )
@@ -200,7 +201,14 @@ def raising(*args, **kwargs):
     raise InterruptionError
 
 
-@pytest.mark.parametrize("axes", [dict(seed=range(6)), dict(init_std=[None, 0.1]), dict(nesterov=[False, True])])
+@pytest.mark.parametrize(
+    "axes",
+    [
+        dict(seed=range(6)),
+        pytest.param(dict(init_std=[None, 0.1]), marks=pytest.mark.slow),
+        pytest.param(dict(nesterov=[False, True]), marks=pytest.mark.slow),
+    ],
+)
 def test_a_growth_that_is_killed_before_its_first_program_ends_goes_on(tiny, tmp_path, trained, monkeypatch, axes):
     first = sweep(tiny, tmp_path)
     with monkeypatch.context() as context, pytest.raises(InterruptionError):
@@ -286,6 +294,7 @@ def test_a_longer_sweep_that_is_interrupted_keeps_its_curves(tiny, tmp_path, tra
     xr.testing.assert_equal(sweep(tiny, tmp_path, options=longer), whole)
 
 
+@pytest.mark.slow
 def test_results_of_different_runs_unite(tiny, tmp_path):
     sweep(tiny, tmp_path / "a", learning_rate=[0.1])
     sweep(tiny, tmp_path / "b", learning_rate=[0.5, 0.1])

@@ -3,6 +3,7 @@ import functools
 import numpy as np
 import optax
 import pytest
+from conftest import mostly_slow
 from models import MODELS
 
 import jaxmnist as jm
@@ -58,7 +59,7 @@ def test_samples_can_be_halved(tiny):
     jm.scatter(result)
 
 
-@pytest.mark.parametrize("name", ["nnx", "linen", "equinox with state", "haiku with state"])
+@pytest.mark.parametrize("name", mostly_slow(("nnx", "linen", "equinox with state", "haiku with state"), "linen"))
 def test_models_of_any_library_go_on_with_all_that_they_remember(tiny, name):
     model, _ = MODELS[name]
     runs = jm.grid(learning_rate=[0.05, 0.1], batch_size=[4], seed=range(2))
