@@ -165,7 +165,9 @@ POOLINGS = {
 }
 
 
-@pytest.mark.parametrize("name", mostly_slow(POOLINGS, "2 x 2", "3 x 3, overlapping", "gaps", "one axis"))
+@pytest.mark.parametrize(
+    "name", mostly_slow(POOLINGS, "2 x 2, channels first", "3 x 3, overlapping", "gaps", "one axis")
+)
 @pytest.mark.parametrize("kind", ["max", "sum"])
 def test_pooling_of_any_kind_keeps_its_values_and_gradients(name, kind):
     shape, *window = POOLINGS[name]

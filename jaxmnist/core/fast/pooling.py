@@ -16,6 +16,8 @@ from jaxmnist.core.fast.windows import blocks_of, slices
 MAX_WINDOW_EXTENT = 32
 # Side by side, this many pixels of a window are compared at once; more, along one axis after the other.
 MAX_BLOCK = 9
+# By axis, what jax's primitive says of its windows; without dilation of the array, which is not taken.
+GEOMETRY = ("window_dimensions", "window_strides", "window_dilation", "padding")
 
 
 def can_pool(array: Any, **params: Any) -> bool:
@@ -38,6 +40,14 @@ def max_pool_generally(array: jax.Array, **params: Any) -> jax.Array:
 
     As there, the first of several equal maxima has the whole gradient. Gradients are in reverse mode only.
     """
+    # Channels come last where they do not already: neighbouring numbers are then compared and copied together.
+    still = [
+        axis for axis, each in enumerate(zip(*map(params.get, GEOMETRY), strict=True)) if each == (1, 1, 1, (0, 0))
+    ]
+    if len(still) > 1 and still[-1] != array.ndim - 1:
+        order = [still[0], *(axis for axis in range(array.ndim) if axis not in still), *still[1:]]
+        moved = {name: tuple(params[name][axis] for axis in order) for name in GEOMETRY}
+        return max_pool_generally(array.transpose(order), **moved).transpose(np.argsort(order))
     array = _padded_with(array, -jnp.inf, params["padding"])
     size = params["window_dimensions"]
     side_by_side = size == params["window_strides"] and set(params["window_dilation"]) == {1}
