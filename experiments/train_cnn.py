@@ -21,9 +21,7 @@ from common.cnn_options import Options, build, check
 from common.cnn_presets import PRESETS
 
 import jaxmnist as jm
-from jaxmnist.core.state import NEVER
-from jaxmnist.host.progress import progress_bar
-from jaxmnist.networks import report
+from jaxmnist.studies import report
 from jaxmnist.studies.output import SavedRuns
 
 FIGURES = common.figure_names("curves", "confusion", "mistakes", "filters")
@@ -76,7 +74,7 @@ def train(options: Options, saved: SavedRuns, model, optimizer, num_steps: int, 
     augment = jm.Affine(*amounts) if any(amounts) else None
     seeds, states = options.seeds(), []
     rows: list[dict[str, Any]] = []
-    with progress_bar("training", num_steps * options.members) as show:
+    with jm.progress_bar("training", num_steps * options.members) as show:
         for index, seed in enumerate(seeds):
             show_steps = functools.partial(show_after, show, index * num_steps)
             # Only now does it turn out if the states belong to another training.
@@ -89,7 +87,7 @@ def train(options: Options, saved: SavedRuns, model, optimizer, num_steps: int, 
                     warn=lambda sentence: print(f"note: {sentence}", file=sys.stderr),
                 )  # fmt: skip
             states.append(state)
-            if state.diverged_step != NEVER:
+            if state.has_diverged:
                 print(report.divergence(seed, int(state.diverged_step)), flush=True)
     shape = dataset.train.inputs.shape[1:]
     trained = jm.Classifier(model, tuple(state.params for state in states), shape, tuple(dataset.class_names))

@@ -3,7 +3,9 @@
 import importlib
 from typing import TYPE_CHECKING
 
+from jaxmnist import limits as limits
 from jaxmnist.core import losses as losses
+from jaxmnist.core import optimizers as optimizers
 from jaxmnist.core import schedules as schedules
 from jaxmnist.core.augmentation import Affine as Affine
 from jaxmnist.core.model import Model as Model
@@ -27,6 +29,7 @@ from jaxmnist.data.loading import load_or_digits as load_or_digits
 from jaxmnist.data.order import batches as batches
 from jaxmnist.data.order import example_order as example_order
 from jaxmnist.host.devices import use_cores as use_cores
+from jaxmnist.host.progress import progress_bar as progress_bar
 from jaxmnist.sweeps.costs import estimate as estimate
 from jaxmnist.sweeps.job import check as check
 from jaxmnist.sweeps.planning import plan as plan
@@ -36,6 +39,7 @@ from jaxmnist.sweeps.runs import sample as sample
 from jaxmnist.sweeps.runs import uniform as uniform
 from jaxmnist.sweeps.runs import union as union
 from jaxmnist.sweeps.runs import with_seeds as with_seeds
+from jaxmnist.sweeps.sweep import check_cluster as check_cluster
 from jaxmnist.sweeps.sweep import sweep as sweep
 
 if TYPE_CHECKING:
@@ -82,6 +86,7 @@ if TYPE_CHECKING:
     from jaxmnist.plots.scaling import budget_maps as budget_maps
     from jaxmnist.plots.scaling import noise_curve as noise_curve
     from jaxmnist.plots.scaling import target_maps as target_maps
+    from jaxmnist.sweeps.halving import check_rungs as check_rungs
     from jaxmnist.sweeps.halving import halve as halve
     from jaxmnist.sweeps.rerun import rerun as rerun
     from jaxmnist.sweeps.shards import merge as merge
@@ -105,7 +110,7 @@ _LATE = {
     "plots.networks": ("confusion", "filters", "mistakes", "predictions", "training_curves"),
     "plots.report": ("figures",),
     "plots.scaling": ("budget_maps", "noise_curve", "target_maps"),
-    "sweeps.halving": ("halve",),
+    "sweeps.halving": ("check_rungs", "halve"),
     "sweeps.rerun": ("rerun",),
     "sweeps.shards": ("merge",),
 }
@@ -125,6 +130,7 @@ _NOW = (
     "State",
     "batches",
     "check",
+    "check_cluster",
     "estimate",
     "evaluate",
     "evaluation_params",
@@ -133,11 +139,14 @@ _NOW = (
     "from_arrays",
     "grid",
     "init_state",
+    "limits",
     "load",
     "load_or_digits",
     "loguniform",
     "losses",
+    "optimizers",
     "plan",
+    "progress_bar",
     "sample",
     "schedules",
     "sweep",

@@ -17,10 +17,9 @@ from typing import Any, NoReturn, ParamSpec, TypeGuard, TypeVar
 
 import numpy as np
 
+from jaxmnist.limits import MAX_SEED
 from jaxmnist.values import as_scalar, is_number, is_sequence, is_traced, is_whole, shown
 
-MAX_SEED = 2**31 - 1
-MAX_STEPS = 2**31 - 1
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -322,7 +321,6 @@ PATH = Where(
     "a path", lambda value: isinstance(value, str | os.PathLike) and "\0" not in str(value) and bool(str(value))
 )
 FUNCTION = Where("a function", callable)
-# Beyond 31 bits, two seeds could be one.
 SEED = Whole(0, MAX_SEED, "2**31 - 1")
 SEED_OR_ARRAY = Whole(0, MAX_SEED, "2**31 - 1", traced=True)
 

@@ -258,6 +258,13 @@ MUTATIONS = (
         "tests/sweeps/test_growth.py::test_more_steps_go_on_from_the_states_that_were_kept",
     ),
     Mutation(
+        "a state that has not diverged says that it has",
+        "core/state.py",
+        "self.diverged_step != NEVER",
+        "self.diverged_step == NEVER",
+        "tests/core/test_training.py::test_first_divergence_is_kept",
+    ),
+    Mutation(
         "a rung begins again",
         "sweeps/halving.py",
         "keep_states=keeps, origin=origin, reached=reached",

@@ -57,7 +57,7 @@ CLASSES = {
     "Affine", "Batch", "CNN", "Classifier", "DataError", "Dataset", "DatasetUnavailable", "MLP", "Model",
     "SoftmaxRegression", "Split", "State",
 }  # fmt: skip
-MODULES = {"losses", "schedules"}
+MODULES = {"limits", "losses", "optimizers", "schedules"}
 
 
 @functools.cache
@@ -250,6 +250,9 @@ CASES = [
             folder="never",
         ),
     ),
+    *declared(jm.check_cluster, lambda: dict(cluster="local", ray_resources={"CPU": 1})),
+    *declared(jm.check_rungs, lambda: dict(num_steps=3, rungs=[1, 2]), rungs=one_of([[3], [0, 1], [2**31]])),
+    *declared(jm.progress_bar, lambda: dict(title="work", total=1, enabled=False)),
     *declared(jm.plan, lambda: dict(runs=RUNS), static=NOT_RECORD),
     *cases(
         jm.grid, dict, learning_rate=NOT_AN_AXIS, batch_size=NOT_AN_AXIS | NOT_OBJECTS | one_of([True, "8"]),

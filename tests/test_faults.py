@@ -25,7 +25,8 @@ from jaxmnist.data import loading
 from jaxmnist.host import files
 from jaxmnist.host import loop as host_loop
 from jaxmnist.host.checkpoints import Checkpoints, saved_states
-from jaxmnist.networks import report, run
+from jaxmnist.networks import run
+from jaxmnist.studies import report
 from jaxmnist.sweeps import programs
 from jaxmnist.sweeps.folder import SweepFolder, is_unfinished
 

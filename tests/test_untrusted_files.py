@@ -17,7 +17,7 @@ from test_report import predictions
 
 import jaxmnist as jm
 from jaxmnist.host import files
-from jaxmnist.networks import report
+from jaxmnist.studies import report
 
 MODEL = jm.MLP(3, 4)
 

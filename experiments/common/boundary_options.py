@@ -6,10 +6,10 @@ from typing import Annotated
 
 import tyro
 
-from jaxmnist.checks import MAX_STEPS, Whole
+import jaxmnist as jm
 from jaxmnist.studies import boundary, dimension
 
-from .options import RunOptions, memory_bytes
+from .options import RunOptions, check_whole, memory_bytes
 
 # Frames are numbered by two digits.
 MAX_FRAMES, MAX_HIDDEN_SIZE = 99, 2**16
@@ -66,11 +66,11 @@ class Options(RunOptions):
         limits = (
             ("resolution", 2, boundary.MAX_RESOLUTION),
             ("hidden_size", 1, MAX_HIDDEN_SIZE),
-            ("num_steps", 1, MAX_STEPS),
+            ("num_steps", 1, jm.limits.MAX_STEPS),
             ("frames", 1, MAX_FRAMES),
         )
         for name, least, most in limits:
-            Whole(least, most).check(name, getattr(self, name))
+            check_whole(name, getattr(self, name), least, most)
         memory_bytes(self.memory)
         if not 1 < self.factor <= self.resolution:
             raise ValueError(

@@ -9,10 +9,7 @@ import optax
 import tyro
 
 import jaxmnist as jm
-from jaxmnist.checks import MAX_SEED, MAX_STEPS
-from jaxmnist.core.optimizers import KEYWORDS, from_settings
-from jaxmnist.networks import report
-from jaxmnist.networks.classifier import MAX_LAYERS
+from jaxmnist.studies import report
 
 from .cnn_presets import PRESETS
 from .config import OPTIONS_OF_ONE_CALL
@@ -21,7 +18,7 @@ from .options import DEFAULT_MOMENTUM, RunOptions
 MAX_MEMBERS, MAX_FEATURES, MAX_HIDDEN_SIZE = 1000, 2**12, 2**16
 # Option -> the option on which its use depends, and the values with which it is used.
 USERS = {
-    keyword: ("optimizer", tuple(name for name, keywords in KEYWORDS.items() if keyword in keywords))
+    keyword: ("optimizer", tuple(name for name, keywords in jm.optimizers.KEYWORDS.items() if keyword in keywords))
     for keyword in ("momentum", "b1", "b2", "eps", "weight_decay")
 } | dict.fromkeys(("warmup", "final_div"), ("schedule", ("one_cycle",)))
 # Named elsewhere in the report, or without influence on what is trained.
@@ -109,10 +106,13 @@ def check(options: Options) -> None:
     depth = len(options.features)
     limits: dict[str, tuple[bool, str]] = {
         "members": (1 <= options.members <= MAX_MEMBERS, f"from 1 to {MAX_MEMBERS}"),
-        "seed": (0 <= options.seed <= MAX_SEED + 1 - options.members, "from 0 on, and no member's above 2**31 - 1"),
+        "seed": (
+            0 <= options.seed <= jm.limits.MAX_SEED + 1 - options.members,
+            "from 0 on, and no member's above 2**31 - 1",
+        ),
         "features": (
-            1 <= depth <= MAX_LAYERS and all(1 <= count <= MAX_FEATURES for count in options.features),
-            f"1 to {MAX_LAYERS} numbers, each from 1 to {MAX_FEATURES}",
+            1 <= depth <= jm.limits.MAX_LAYERS and all(1 <= count <= MAX_FEATURES for count in options.features),
+            f"1 to {jm.limits.MAX_LAYERS} numbers, each from 1 to {MAX_FEATURES}",
         ),
         "kernel_sizes": (
             len(options.kernel_sizes) == depth and all(size % 2 and 1 <= size <= 99 for size in options.kernel_sizes),
@@ -135,7 +135,7 @@ def check(options: Options) -> None:
         "warmup": (0 <= options.warmup < 1, "in [0, 1)"),
         "final_div": (0 < options.final_div < math.inf, "above 0"),
         "batch_size": (options.batch_size >= 1, "at least 1"),
-        "num_steps": (1 <= options.num_steps <= MAX_STEPS, "from 1 to 2**31 - 1"),
+        "num_steps": (1 <= options.num_steps <= jm.limits.MAX_STEPS, "from 1 to 2**31 - 1"),
         "num_epochs": (options.num_epochs is None or 0 < options.num_epochs < math.inf, "above 0"),
         "evaluation_steps": (options.evaluation_steps >= 1, "at least 1"),
     }
@@ -170,7 +170,7 @@ def build(options: Options, dataset: jm.Dataset) -> tuple[jm.CNN, optax.Gradient
     if options.schedule == "one_cycle":
         warmup_steps, end = int(options.warmup * num_steps), options.learning_rate / 25 / options.final_div
         learning_rate = jm.schedules.one_cycle(options.learning_rate, num_steps, warmup_steps, end=end)
-    return model, from_settings(options.optimizer, learning_rate, vars(options)), num_steps
+    return model, jm.optimizers.from_settings(options.optimizer, learning_rate, vars(options)), num_steps
 
 
 def steps(options: Options, num_train: int) -> int:
@@ -182,6 +182,6 @@ def steps(options: Options, num_train: int) -> int:
     if options.num_epochs is None:
         return options.num_steps
     wanted = options.num_epochs * num_train / options.batch_size
-    if not wanted <= MAX_STEPS:
+    if not wanted <= jm.limits.MAX_STEPS:
         raise ValueError(f"num_epochs is {options.num_epochs:g}, which is {wanted:g} steps; allowed: 2**31 - 1 steps")
     return max(round(wanted), 1)

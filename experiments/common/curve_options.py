@@ -10,7 +10,6 @@ import optax
 import tyro
 
 import jaxmnist as jm
-from jaxmnist.core.optimizers import named
 
 from .options import TrainingOptions, seeds
 
@@ -95,4 +94,4 @@ class Options(TrainingOptions):
     def build(self, dataset: jm.Dataset) -> tuple[nn.Module, Callable[..., optax.GradientTransformation]]:
         """Returns the model and the optimizer factory."""
         model, optimizer = super().build(dataset)
-        return model, named if self.compare else optimizer
+        return model, jm.optimizers.named if self.compare else optimizer

@@ -13,15 +13,12 @@ import optax
 import tyro
 
 import jaxmnist as jm
-from jaxmnist import checks
-from jaxmnist.core.models import NAMED_MODELS
-from jaxmnist.core.optimizers import OPTIMIZERS
-from jaxmnist.sweeps.runs import MAX_RUNS
 
 from .config import OPTIONS_OF_ONE_CALL, load_config
 from .program import fail, usage_errors
 
 DEFAULT_MOMENTUM = 0.9
+MODELS: dict[str, type[nn.Module]] = {"softmax": jm.SoftmaxRegression, "mlp": jm.MLP, "cnn": jm.CNN}
 Options = TypeVar("Options")
 
 
@@ -82,7 +79,7 @@ class TrainingOptions(RunOptions):
 
     def build(self, dataset: jm.Dataset) -> tuple[nn.Module, Callable[..., optax.GradientTransformation]]:
         """Returns the model and the optimizer factory."""
-        return NAMED_MODELS[self.model](num_classes=len(dataset.class_names)), OPTIMIZERS[self.optimizer]
+        return MODELS[self.model](num_classes=len(dataset.class_names)), jm.optimizers.OPTIMIZERS[self.optimizer]
 
 
 def parse(options: Callable[..., Options], description: str | None, pretty: dict | None = None) -> Options:
@@ -117,13 +114,20 @@ def parse(options: Callable[..., Options], description: str | None, pretty: dict
     return parsed
 
 
+def check_whole(name: str, value: int, low: int, high: int | None = None) -> None:
+    """Raises ValueError, naming the option, its value and what is allowed, unless the value is from `low` to `high`."""
+    if value < low or (high is not None and value > high):
+        end = "on" if high is None else f"to {high}"
+        raise ValueError(f"{name} is {value}; a whole number from {low} {end} is needed")
+
+
 def seeds(num_seeds: int) -> range:
     """Returns the seeds 0, 1, ...
 
     Raises:
       ValueError: the number of seeds is below 1 or too large.
     """
-    checks.Whole(1, MAX_RUNS).check("num_seeds", num_seeds)
+    check_whole("num_seeds", num_seeds, 1, jm.limits.MAX_RUNS)
     return range(num_seeds)
 
 

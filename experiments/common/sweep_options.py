@@ -9,13 +9,8 @@ import numpy as np
 import tyro
 
 import jaxmnist as jm
-from jaxmnist.checks import Whole
-from jaxmnist.sweeps.arguments import RESOURCES
-from jaxmnist.sweeps.cluster import check_installed
-from jaxmnist.sweeps.halving import check_rungs
-from jaxmnist.sweeps.runs import MAX_RUNS
 
-from .options import TrainingOptions, memory_bytes, seeds
+from .options import TrainingOptions, check_whole, memory_bytes, seeds
 
 SAMPLE_SEED = 0
 
@@ -77,7 +72,7 @@ class Options(TrainingOptions):
         axes: dict = dict(learning_rate=self.learning_rates, batch_size=self.batch_sizes)
         if self.num_samples is None:
             return jm.grid(**axes, seed=each_seed, **further)
-        Whole(1, MAX_RUNS).check("num_samples", self.num_samples)
+        check_whole("num_samples", self.num_samples, 1, jm.limits.MAX_RUNS)
         jm.grid(**axes)  # the values have to obey the same rules
         positive = [rate for rate in self.learning_rates if rate > 0]
         if len(positive) < 2:
@@ -130,17 +125,15 @@ class Options(TrainingOptions):
     def check(self) -> None:
         """Raises ValueError if an option by itself, or two together, make no sense."""
         part = self.part()
-        if self.ray is not None:
-            check_installed()
-        elif self.ray_resources is not None:
+        if self.ray is None and self.ray_resources is not None:
             raise ValueError(f"ray_resources are {self.ray_resources}, but only the tasks of --ray ask for them")
-        RESOURCES.check("ray_resources", self.resources())
+        jm.check_cluster(self.ray, self.resources())
         memory_bytes(self.memory)
         if self.halving is not None:
             if self.num_evaluations != 1 or part is not None:
                 raise ValueError("halving goes with neither num_evaluations nor shard: its rungs evaluate all runs")
-            Whole(2).check("halving", self.halving)
-            check_rungs(self.num_steps, self.rungs)
+            check_whole("halving", self.halving, 2)
+            jm.check_rungs(self.num_steps, self.rungs)
         elif self.rungs is not None:
             raise ValueError(f"rungs are {self.rungs}, but only --halving uses them")
         if self.target is not None and not 0 < self.target < 1:

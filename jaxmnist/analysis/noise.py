@@ -14,7 +14,7 @@ import numpy as np
 import optax
 import pandas as pd
 
-from jaxmnist.checks import FUNCTION, MAX_STEPS, SEED, Kind, Where, Whole, checked_by, is_ascending, raise_invalid
+from jaxmnist.checks import FUNCTION, SEED, Kind, Where, Whole, checked_by, is_ascending, raise_invalid
 from jaxmnist.core import losses, training
 from jaxmnist.core.arguments import ARRAYS, MODEL, PARAMS, TRANSFORMATION, check_measures
 from jaxmnist.core.inputs import random_key, to_unit_range
@@ -23,6 +23,7 @@ from jaxmnist.core.model import NO_STATE, ModelLike
 from jaxmnist.core.state import init_state
 from jaxmnist.data.dataset import DATASET, SPLIT, Dataset, Split
 from jaxmnist.data.order import example_order
+from jaxmnist.limits import MAX_STEPS
 
 SMALL_BATCH_SIZE = 100
 

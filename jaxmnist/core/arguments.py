@@ -8,13 +8,14 @@ import jax
 import numpy as np
 
 from jaxmnist import checks
-from jaxmnist.checks import FUNCTION, MAX_STEPS, Array, Optional, Where, Whole
+from jaxmnist.checks import FUNCTION, Array, Optional, Where, Whole
 from jaxmnist.core import losses
 from jaxmnist.core.adapters.factory import WORDS, argument_of_instance, default_model, is_model, model_factory
 from jaxmnist.core.inputs import to_unit_range
 from jaxmnist.core.losses import Loss
 from jaxmnist.core.model import Model
 from jaxmnist.data.dataset import MAX_EXAMPLES, Batch, check_arrays, check_labels
+from jaxmnist.limits import MAX_STEPS
 from jaxmnist.values import is_floating
 
 

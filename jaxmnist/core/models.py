@@ -105,7 +105,5 @@ class CNN(nn.Module):
         return nn.Dense(self.num_classes, **init)(hidden)
 
 
-# What the command line calls them.
-NAMED_MODELS: dict[str, type[nn.Module]] = {"softmax": SoftmaxRegression, "mlp": MLP, "cnn": CNN}
 # Saved models and results name their model. Only these names are accepted, so a stranger's file cannot run any code.
-MODELS = {model.__name__: model for model in NAMED_MODELS.values()}
+MODELS: dict[str, type[nn.Module]] = {model.__name__: model for model in (SoftmaxRegression, MLP, CNN)}

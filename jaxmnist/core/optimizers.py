@@ -4,6 +4,7 @@ import contextlib
 import functools
 import logging
 from collections.abc import Callable, Iterator, Mapping
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import jax
@@ -12,12 +13,22 @@ import optax
 import optax.contrib
 
 from jaxmnist import checks
-from jaxmnist.checks import checked_by
+from jaxmnist.checks import Choice, Number, Where, checked_by, is_mapping
 from jaxmnist.core.arguments import ARRAYS, PARAMS
 from jaxmnist.core.inputs import KEY_IMPLEMENTATION, precision
 
 # Keeps the keys of optimizers apart from those of a run, which are folded with other numbers.
 OPTIMIZER_KEYS = 2
+# The keywords of each optimizer besides the learning rate.
+KEYWORDS: dict[str, tuple[str, ...]] = {
+    "sgd": (),
+    "momentum": ("momentum",),
+    "adam": ("b1", "b2", "eps"),
+    "adamw": ("b1", "b2", "eps", "weight_decay"),
+}
+NAME, NUMBER = Choice(tuple(KEYWORDS)), Number(traced=True)
+RATE = Where("a finite number or a schedule", lambda value: callable(value) or NUMBER.accepts(value))
+SETTINGS = Where("a mapping of keywords to values", is_mapping)
 OptimizerFactory = Callable[..., optax.GradientTransformation]
 EvaluationParams = Callable[[Any, optax.Params], optax.Params]
 
@@ -194,8 +205,9 @@ def momentum(learning_rate: jax.typing.ArrayLike, momentum: jax.typing.ArrayLike
     return optax.sgd(learning_rate, momentum)
 
 
+@checked_by(learning_rate=RATE, optimizer=NAME, momentum=NUMBER, weight_decay=NUMBER)
 def named(
-    learning_rate: jax.typing.ArrayLike,
+    learning_rate: optax.ScalarOrSchedule,
     optimizer: str,
     momentum: jax.typing.ArrayLike,
     weight_decay: jax.typing.ArrayLike,
@@ -203,15 +215,26 @@ def named(
     """Returns the optimizer with a given name, so that a sweep can have an axis of optimizers.
 
     Args:
-      learning_rate: used by every optimizer.
-      optimizer: a name in `OPTIMIZERS`.
-      momentum: used by `"momentum"` only.
-      weight_decay: used by `"adamw"` only.
+      learning_rate: `[]` float or a schedule, used by every optimizer.
+      optimizer: a key of `KEYWORDS`.
+      momentum: `[]` float, used by `"momentum"` only.
+      weight_decay: `[]` float, used by `"adamw"` only.
+
+    Raises:
+      ValueError: an argument is not as described above.
     """
     given = {"momentum": momentum, "weight_decay": weight_decay}
     return OPTIMIZERS[optimizer](learning_rate, **{name: given[name] for name in given if OWNERS[name] == optimizer})
 
 
+def _check_settings(given: SimpleNamespace) -> None:
+    for keyword in KEYWORDS[given.name]:
+        if keyword not in given.settings:
+            raise ValueError(f"settings lack {keyword}, which the optimizer {given.name} needs")
+        NUMBER.check(keyword, given.settings[keyword])
+
+
+@checked_by(_check_settings, name=NAME, learning_rate=RATE, settings=SETTINGS)
 def from_settings(
     name: str, learning_rate: optax.ScalarOrSchedule, settings: Mapping[str, float]
 ) -> optax.GradientTransformation:
@@ -219,8 +242,11 @@ def from_settings(
 
     Args:
       name: a key of `KEYWORDS`.
-      learning_rate: a number or a schedule.
-      settings: keyword to value; may hold keywords of other optimizers.
+      learning_rate: `[]` float or a schedule.
+      settings: keyword to value, `[]` float; may hold anything else as well.
+
+    Raises:
+      ValueError: an argument is not as described above, or the settings lack a keyword of the optimizer.
     """
     keywords: dict = {keyword: settings[keyword] for keyword in KEYWORDS[name]}
     if name == "adamw":
@@ -239,13 +265,6 @@ OPTIMIZERS: dict[str, OptimizerFactory] = {
     "adam": optax.adam,
     "adamw": optax.adamw,
     "named": named,
-}
-# The keywords of each optimizer besides the learning rate.
-KEYWORDS: dict[str, tuple[str, ...]] = {
-    "sgd": (),
-    "momentum": ("momentum",),
-    "adam": ("b1", "b2", "eps"),
-    "adamw": ("b1", "b2", "eps", "weight_decay"),
 }
 # The one optimizer to which `named` passes each of these.
 OWNERS = {"momentum": "momentum", "weight_decay": "adamw"}

@@ -36,6 +36,11 @@ class State(NamedTuple):
     opt_state: optax.OptState
     diverged_step: jax.Array
 
+    @property
+    def has_diverged(self) -> jax.Array:
+        """`[]` bool: whether a batch loss has diverged."""
+        return self.diverged_step != NEVER
+
 
 STATE = Where("a State, as init_state returns it,", lambda value: isinstance(value, State))
 

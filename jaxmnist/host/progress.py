@@ -5,6 +5,8 @@ import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
+from jaxmnist.checks import FLAG, STRING, Number, checked_by
+
 if TYPE_CHECKING:
     import xarray as xr
 
@@ -41,9 +43,10 @@ class Pace:
         self._due = end + max(self._seconds, (end - start) / MAX_SHARE)
 
 
+@checked_by(title=STRING, total=Number("a number above 0", lambda value: value > 0), enabled=FLAG)
 @contextlib.contextmanager
 def progress_bar(title: str, total: float, enabled: bool = True) -> Iterator[Callable[..., None]]:
-    """Shows progress while the block runs.
+    """Shows progress on standard error while the block runs: a bar in a terminal, plain lines elsewhere.
 
     Args:
       title: the name of the work.
@@ -53,6 +56,9 @@ def progress_bar(title: str, total: float, enabled: bool = True) -> Iterator[Cal
     Yields:
       A function of the amount done so far, a short text to show beside it, and, if there is news, a function that
       returns the result so far (an `xarray.Dataset` of a sweep), whose map is shown beneath a terminal's bar.
+
+    Raises:
+      ValueError: an argument is not as described above, or `total` is not above 0.
     """
     if not enabled:
         yield lambda done, text, result=None: None

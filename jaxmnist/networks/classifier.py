@@ -22,12 +22,13 @@ from jaxmnist.core.inputs import random_key, to_unit_range
 from jaxmnist.core.model import Model, ModelLike
 from jaxmnist.core.models import MODELS
 from jaxmnist.host.files import FORMAT, check_format, check_links, check_room, read_json, stored_bytes, write_text
+from jaxmnist.limits import MAX_LAYERS
 from jaxmnist.networks.model_files import DESCRIPTION, MODEL_FOLDER, check_model, checksum, remove_model
 from jaxmnist.values import described, with_tuples
 
 MODULES = re.compile(r"\b\w+\.(?=[A-Za-z_<])")
 # Limits on what a stranger's file may describe; no sensible model reaches them.
-MAX_EXTENT, MAX_AXES, MAX_LAYERS, MAX_WORDS = 2**12, 8, 100, 200
+MAX_EXTENT, MAX_AXES, MAX_WORDS = 2**12, 8, 200
 INPUT_SHAPE = Where(
     f"a tuple of at most {MAX_AXES} whole numbers from 1 to {MAX_EXTENT}",
     lambda value: (

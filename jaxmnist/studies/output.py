@@ -28,8 +28,8 @@ from jaxmnist.host.files import (
 )
 from jaxmnist.host.files import is_ours as is_ours
 from jaxmnist.host.lock import hold as hold
-from jaxmnist.networks import report
 from jaxmnist.networks.model_files import check_model, remove_model
+from jaxmnist.studies import report
 from jaxmnist.sweeps.folder import SweepFolder, has_kept_states, is_begun, is_unfinished
 from jaxmnist.values import with_tuples
 

@@ -4,7 +4,6 @@ import math
 
 from jaxmnist.checks import (
     FUNCTION,
-    MAX_STEPS,
     PATH,
     Choices,
     Kind,
@@ -18,6 +17,7 @@ from jaxmnist.checks import (
 )
 from jaxmnist.core.arguments import AUGMENTATION, DTYPE, METRICS, UNCONFIGURED
 from jaxmnist.data.dataset import DATASET, SPLIT_NAMES
+from jaxmnist.limits import MAX_STEPS
 
 RUNS = Where("a mapping of names to arrays, from grid, sample or union,", is_mapping)
 NUM_STEPS = Whole(1, MAX_STEPS, "2**31 - 1")

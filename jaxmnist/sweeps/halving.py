@@ -22,7 +22,7 @@ from jaxmnist.core.training import Augmentation
 from jaxmnist.data.dataset import Dataset
 from jaxmnist.host.devices import available
 from jaxmnist.host.lock import hold
-from jaxmnist.sweeps.arguments import TRAINED
+from jaxmnist.sweeps.arguments import NUM_STEPS, TRAINED
 from jaxmnist.sweeps.carried import Carried
 from jaxmnist.sweeps.configure import make_setup, precision
 from jaxmnist.sweeps.fingerprint import raise_if_different
@@ -149,8 +149,18 @@ def default_rungs(num_steps: int, factor: int) -> list[int]:
     return sorted({num_steps // factor**power for power in range(1, NUM_DEFAULT_RUNGS + 1)} - {0})
 
 
+@checked_by(num_steps=NUM_STEPS, rungs=RUNGS)
 def check_rungs(num_steps: int, rungs: Sequence[int] | None) -> None:
-    """Raises ValueError if rungs are given that are not ascending whole numbers between 0 and `num_steps`."""
+    """Raises an error if `halve` would not take these rungs.
+
+    Args:
+      num_steps: as in `halve`.
+      rungs: as in `halve`; None always fits.
+
+    Raises:
+      ValueError: `num_steps` is not a whole number from 1 on, or the rungs are not ascending whole numbers from 1 to
+        below it.
+    """
     if rungs is not None and (not is_ascending(rungs) or rungs[0] < 1 or rungs[-1] >= num_steps):
         raise ValueError(
             f"rungs are {checks.shown(rungs)}; they are ascending numbers of steps from 1 to below num_steps, "

@@ -14,7 +14,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jaxmnist.checks import FLAG, MAX_STEPS, Choices, Where, Whole, checked_by, is_sequence
+from jaxmnist.checks import FLAG, Choices, Where, Whole, checked_by, is_sequence
+from jaxmnist.limits import MAX_STEPS
 from jaxmnist.sweeps.arguments import LIMIT, RUNS
 from jaxmnist.sweeps.runs import Runs, Value, check_runs, hyperparameter_names
 

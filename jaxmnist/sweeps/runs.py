@@ -14,15 +14,15 @@ from typing import Any
 import numpy as np
 
 from jaxmnist import checks
-from jaxmnist.checks import MAX_SEED, SEED, Number, Where, Whole, checked_by, is_mapping, shown
+from jaxmnist.checks import SEED, Number, Where, Whole, checked_by, is_mapping, shown
 from jaxmnist.data.order import SEEDS
+from jaxmnist.limits import MAX_RUNS, MAX_SEED
 from jaxmnist.sweeps.arguments import RUNS
 from jaxmnist.sweeps.objects import column_of
 from jaxmnist.values import described, frozen
 
 Runs = Mapping[str, np.ndarray]
 Value = Any
-MAX_RUNS = 2**24
 
 
 @dataclasses.dataclass(frozen=True)

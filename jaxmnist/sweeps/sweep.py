@@ -52,8 +52,18 @@ def _check_sweep(given: SimpleNamespace) -> None:
         raise ValueError("keep_states is True, but the runs of a cluster end elsewhere; give one of the two")
 
 
-def check_cluster(cluster: str | None, ray_resources: Mapping[str, float] | None) -> None:
-    """Raises ValueError if a cluster is asked for and Ray is missing, or only its resources are."""
+@checked_by(cluster=CLUSTER, ray_resources=RESOURCES)
+def check_cluster(cluster: str | None, ray_resources: Mapping[str, float] | None = None) -> None:
+    """Raises an error if `sweep` would not take these arguments; connects to no cluster.
+
+    Args:
+      cluster: as in `sweep`.
+      ray_resources: as in `sweep`.
+
+    Raises:
+      ValueError: an argument is not as `sweep` describes it, a cluster is asked for and Ray is not installed, or only
+        resources are given.
+    """
     if cluster is not None:
         from jaxmnist.sweeps.cluster import check_installed
 

@@ -5,6 +5,9 @@ import pytest
 import jaxmnist as jm
 from jaxmnist.core.optimizers import KEYWORDS, OPTIMIZERS, OWNERS, from_settings, named
 
+NAMED = dict(learning_rate=0.1, optimizer="sgd", momentum=0.9, weight_decay=0.01)
+FROM_SETTINGS = dict(name="momentum", learning_rate=0.1, settings={"momentum": 0.9})
+
 RATES = {"sgd": [0.1, 0.5], "momentum": [0.05], "adam": [0.01], "adamw": [0.01]}
 
 
@@ -45,3 +48,26 @@ def test_an_optimizer_takes_its_own_settings(name):
     updates = [each.update(grads, each.init(params), params)[0] for each in (found, expected)]
     for ours, theirs in zip(*map(dict.values, updates), strict=True):
         np.testing.assert_array_equal(ours, theirs)
+
+
+@pytest.mark.parametrize(
+    ("function", "given", "words"),
+    [
+        (named, NAMED | {"optimizer": "named"}, "optimizer is 'named'; one of 'sgd', 'momentum', 'adam', 'adamw' is"),
+        (named, NAMED | {"learning_rate": "0.1"}, "learning_rate is '0.1'; a finite number or a schedule is needed"),
+        (named, NAMED | {"momentum": None}, "momentum is None; a finite number is needed"),
+        (named, NAMED | {"weight_decay": np.nan}, "weight_decay is nan; a finite number is needed"),
+        (from_settings, FROM_SETTINGS | {"name": "magic"}, "name is 'magic'; one of 'sgd',"),
+        (from_settings, FROM_SETTINGS | {"learning_rate": np.inf}, "learning_rate is inf; a finite number or a"),
+        (from_settings, FROM_SETTINGS | {"settings": [0.9]}, r"settings is \[0.9\]; a mapping of keywords to values"),
+        (
+            from_settings,
+            FROM_SETTINGS | {"settings": {"b1": 0.9}},
+            "settings lack momentum, which the optimizer",
+        ),
+        (from_settings, FROM_SETTINGS | {"settings": {"momentum": "0.9"}}, "momentum is '0.9'; a finite number is"),
+    ],
+)
+def test_what_an_optimizer_by_name_is_not_made_from_is_named(function, given, words):
+    with pytest.raises(ValueError, match=words):
+        function(**given)

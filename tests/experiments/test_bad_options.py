@@ -93,7 +93,7 @@ def test_bad_numbers_end_with_a_sentence_before_training(no_home, monkeypatch, c
 )
 def test_what_tasks_ask_for_are_names_with_numbers(monkeypatch, given, message):
     _, module = load("sweep_grid")
-    monkeypatch.setattr(sys.modules["common.sweep_options"], "check_installed", lambda: None)
+    monkeypatch.setattr("jaxmnist.sweeps.cluster.check_installed", lambda: None)
     with pytest.raises(ValueError, match=re.escape(message)):
         module.Options(**given).check()
     options = module.Options(ray="local", ray_resources=("CPU=4", "GPU=0.5"))

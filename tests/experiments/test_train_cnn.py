@@ -14,7 +14,7 @@ from PIL import Image
 from scripts_for_tests import EXPERIMENTS, ONE_DEVICE, environment_of, run, start
 
 import jaxmnist as jm
-from jaxmnist.networks import report
+from jaxmnist.studies import report
 
 
 @pytest.mark.parametrize("script", ["train_cnn", "predict"])

@@ -4,7 +4,7 @@ import pytest
 
 import jaxmnist as jm
 from jaxmnist.core.layers import standardise
-from jaxmnist.networks import report
+from jaxmnist.studies import report
 
 MODEL = jm.CNN((2,), (3,), (1,), hidden_size=0, standardised=True, num_classes=4)
 
