@@ -73,7 +73,8 @@ def begin(options: Options, dataset: jm.Dataset) -> None:
     roots, refined = [options.output_dir], options.output_dir / "refined"
     if options.refine or refined.is_dir():
         roots.append(refined)
-    places = [place for root in roots for place in (root, *root.glob(f"rung_{'[0-9]' * 8}"))]
+    rung = f"rung_{'[0-9]' * 8}"
+    places = [place for root in roots for place in (root, *root.glob(rung), *root.glob(f"bracket_*/{rung}"))]
     common.begin_sweeps(options, dataset, places, common.files_in(roots, (*FIGURES, NOISE_FILE)))
 
 
@@ -84,11 +85,13 @@ def sweep(options: Options, runs: dict, dataset: jm.Dataset, folder: Path):
     shared |= dict(cluster=options.ray, ray_resources=options.resources())
     # Only now does it turn out if there is too little memory, or if a cluster cannot be reached.
     with common.usage_errors((ValueError,)):
-        if options.halving is None:
+        if not options.prunes:
             shared |= dict(shard=options.part(), keep_states=options.keep_states)
             return jm.sweep(model, optimizer, runs, dataset, **options.budget(), **shared)
-        shared |= dict(factor=options.halving, rungs=options.rungs, num_steps=options.num_steps)
-        return jm.halve(model, optimizer, runs, dataset, **shared)
+        shared |= dict(factor=options.halving or options.hyperband, num_steps=options.num_steps)
+        if options.hyperband is not None:
+            return jm.hyperband(model, optimizer, runs, dataset, **shared)
+        return jm.halve(model, optimizer, runs, dataset, rungs=options.rungs, **shared)
 
 
 def measure_noise(options: Options, result, dataset: jm.Dataset) -> None:

@@ -88,6 +88,7 @@ if TYPE_CHECKING:
     from jaxmnist.plots.scaling import target_maps as target_maps
     from jaxmnist.sweeps.halving import check_rungs as check_rungs
     from jaxmnist.sweeps.halving import halve as halve
+    from jaxmnist.sweeps.hyperband import hyperband as hyperband
     from jaxmnist.sweeps.rerun import rerun as rerun
     from jaxmnist.sweeps.shards import merge as merge
 
@@ -111,6 +112,7 @@ _LATE = {
     "plots.report": ("figures",),
     "plots.scaling": ("budget_maps", "noise_curve", "target_maps"),
     "sweeps.halving": ("check_rungs", "halve"),
+    "sweeps.hyperband": ("hyperband",),
     "sweeps.rerun": ("rerun",),
     "sweeps.shards": ("merge",),
 }

@@ -266,10 +266,17 @@ MUTATIONS = (
     ),
     Mutation(
         "a rung begins again",
-        "sweeps/halving.py",
+        "sweeps/pruning.py",
         "keep_states=keeps, origin=origin, reached=reached",
         "keep_states=keeps, origin=None, reached=reached",
         "tests/sweeps/test_halving.py::test_a_rung_goes_on_from_the_states_of_the_one_before_bit_for_bit",
+    ),
+    Mutation(
+        "all brackets prune as early",
+        "sweeps/hyperband.py",
+        "for power in range(count, -1, -1)",
+        "for power in range(num_brackets - 1, -1, -1)",
+        "tests/sweeps/test_hyperband.py",
     ),
     Mutation(
         "sweeps of two problems are united",
@@ -462,7 +469,7 @@ MUTATIONS = (
     ),
     Mutation(
         "a halving holds its rungs alone",
-        "sweeps/halving.py",
+        "sweeps/pruning.py",
         'hold(folder, options.get("wait", False)):',
         "hold(None):",
         "tests/test_foreign_files.py::test_what_trains_keeps_others_out_of_its_folder[halve]",

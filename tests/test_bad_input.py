@@ -244,6 +244,10 @@ CASES = [
         rungs=NOT_RUNGS,
     ),
     *declared(
+        jm.hyperband, lambda: sweep_arguments(factor=2, num_brackets=2), factor=one_of([3]), num_brackets=one_of([5]),
+        num_evaluations=st.just(2), keep_states=st.just(True),
+    ),
+    *declared(
         jm.train_run,
         lambda: dict(
             model=MODEL, optimizer=OPTIMIZER, dataset=TINY, seed=0, batch_size=4, num_steps=2, evaluation_steps=1,

@@ -45,6 +45,8 @@ class Options(TrainingOptions):
     --num-steps goes on from there; --dry-run says how large they are."""
     halving: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None
     """Prune: at each rung keep one in this many settings, those with the best mean validation accuracy over seeds."""
+    hyperband: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None
+    """As --halving, in three brackets of settings: one prunes twice, one later and once, and one never."""
     rungs: Annotated[tuple[int, ...] | None, tyro.conf.arg(metavar="STEPS...")] = None
     """For --halving: the steps after which to prune. By default num_steps / halving^2 and num_steps / halving."""
     memory: Annotated[float | None, tyro.conf.arg(metavar="GIB")] = None
@@ -80,6 +82,11 @@ class Options(TrainingOptions):
         axes["learning_rate"] = jm.loguniform(min(positive), max(positive))
         return jm.with_seeds(jm.sample(self.num_samples, SAMPLE_SEED, **axes, **further), each_seed)
 
+    @property
+    def prunes(self) -> bool:
+        """Whether settings are pruned along training."""
+        return self.halving is not None or self.hyperband is not None
+
     def part(self) -> tuple[int, int] | None:
         """Returns the shard as two numbers."""
         if self.shard is None:
@@ -108,7 +115,7 @@ class Options(TrainingOptions):
 
     def grows_from(self, begun: Any) -> set[str]:
         """Returns the options by which the sweep that was begun grows: more values, more seeds, more steps."""
-        if self.halving is not None:
+        if self.prunes:
             return set()
         grown = {
             name
@@ -129,10 +136,14 @@ class Options(TrainingOptions):
             raise ValueError(f"ray_resources are {self.ray_resources}, but only the tasks of --ray ask for them")
         jm.check_cluster(self.ray, self.resources())
         memory_bytes(self.memory)
-        if self.halving is not None:
+        if self.prunes:
+            name = "halving" if self.hyperband is None else "hyperband"
             if self.num_evaluations != 1 or part is not None:
-                raise ValueError("halving goes with neither num_evaluations nor shard: its rungs evaluate all runs")
-            check_whole("halving", self.halving, 2)
+                raise ValueError(f"{name} goes with neither num_evaluations nor shard: its rungs evaluate all runs")
+            check_whole(name, getattr(self, name), 2)
+        if self.hyperband is not None and self.halving is not None:
+            raise ValueError("hyperband goes without halving: its brackets are halvings")
+        if self.halving is not None:
             jm.check_rungs(self.num_steps, self.rungs)
         elif self.rungs is not None:
             raise ValueError(f"rungs are {self.rungs}, but only --halving uses them")
@@ -145,10 +156,10 @@ class Options(TrainingOptions):
         for name in ("widen", "refine"):
             if getattr(self, name) and (self.num_samples is not None or part is not None):
                 raise ValueError(f"{name} needs a whole grid; it goes with neither num_samples nor shard")
-        if self.widen and self.halving is not None:
-            raise ValueError("widen goes without halving, whose rungs begin with all runs")
-        if self.keep_states and (self.halving is not None or self.ray is not None):
-            raise ValueError("keep_states goes with neither halving nor ray, whose runs end elsewhere")
+        if self.widen and self.prunes:
+            raise ValueError("widen goes with neither halving nor hyperband, whose rungs begin with all runs")
+        if self.keep_states and (self.prunes or self.ray is not None):
+            raise ValueError("keep_states goes with neither halving, hyperband nor ray, whose runs end elsewhere")
 
 
 PRETTY = dict(

@@ -27,7 +27,7 @@ from jaxmnist.analysis.intervals import Interval, half_width
 from jaxmnist.analysis.metrics import check_by, interval_of, judged, shown_on_test
 from jaxmnist.checks import STRING, Choice, checked_by
 
-FINALS = ("validation_*", "test_*", "test_loss", "diverged_step", "pruned_step")
+FINALS = ("validation_*", "test_*", "test_loss", "diverged_step", "pruned_step", "bracket")
 STEPS = ("diverged_step", "pruned_step")
 
 

@@ -1,8 +1,6 @@
 """Successive halving: a sweep that spends most of its steps on the settings that do best along the way."""
 
-import math
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,42 +9,24 @@ import xarray as xr
 from jax.typing import DTypeLike
 
 from jaxmnist import checks
-from jaxmnist.analysis import files as result_files
-from jaxmnist.analysis import results
-from jaxmnist.analysis.arguments import with_one_seed
-from jaxmnist.checks import Optional, Where, Whole, checked_by, is_ascending, is_sequence, kinds
+from jaxmnist.checks import Optional, Where, checked_by, is_ascending, is_sequence
 from jaxmnist.core import losses, optimizers
 from jaxmnist.core.losses import Loss
 from jaxmnist.core.model import ModelLike
 from jaxmnist.core.training import Augmentation
 from jaxmnist.data.dataset import Dataset
-from jaxmnist.host.devices import available
-from jaxmnist.host.lock import hold
 from jaxmnist.sweeps.arguments import NUM_STEPS, TRAINED
-from jaxmnist.sweeps.carried import Carried
 from jaxmnist.sweeps.configure import make_setup, precision
-from jaxmnist.sweeps.fingerprint import raise_if_different
-from jaxmnist.sweeps.folder import SweepFolder, is_begun
-from jaxmnist.sweeps.job import Job, describe, make_job
-from jaxmnist.sweeps.runs import Runs, hyperparameter_names
-from jaxmnist.sweeps.sweep import Means, check_cluster, sweep, train
+from jaxmnist.sweeps.job import make_job
+from jaxmnist.sweeps.pruning import FACTOR, Bracket, check_options, prune
+from jaxmnist.sweeps.runs import Runs
 
 NUM_DEFAULT_RUNGS = 2
-
-
-FACTOR = Whole(2)
-SWEEP_KINDS = kinds(sweep)
 RUNGS = Optional(Where("a sequence of ascending numbers of steps", is_sequence))
 
 
 def _check_halving(given: SimpleNamespace) -> None:
-    for name, value in given.options.items():
-        if name in ("num_evaluations", "record", "shard", "keep_states") and value is not None:
-            raise ValueError(f"{name} is {value!r}; halve does not take it, since it evaluates all runs at its rungs")
-        if name not in SWEEP_KINDS:
-            raise TypeError(f"halve() has no argument {name!r}")
-        SWEEP_KINDS[name].check(name, value)
-    check_cluster(given.options.get("cluster"), given.options.get("ray_resources"))
+    check_options("halve", given.options)
     check_rungs(given.num_steps, given.rungs)
 
 
@@ -97,51 +77,11 @@ def halve(
     Raises:
       ValueError: as `sweep`, or the factor or the rungs are not as described above.
     """
-    place = options.get("folder")
-    folder = Path(place) if place is not None else None
     setup = make_setup(model, optimizer, loss, metrics, augment, evaluation_params, dtype)
     steps = default_rungs(num_steps, factor) if rungs is None else list(rungs)
-    stops = [*steps, num_steps]
-    with precision(setup), hold(folder, options.get("wait", False)):
+    with precision(setup):
         job = make_job(setup, runs, dataset, num_steps)
-        description = describe(job) | {"rungs": " ".join(map(str, stops)), "factor": int(factor)}
-        if folder is not None:
-            finished = _finished_result(folder, stops, description)
-            if finished is not None:
-                return finished
-        means = Means(
-            options.get("memory") or available(),
-            cluster=options.get("cluster"),
-            ray_resources=options.get("ray_resources"),
-            progress=options.get("progress", True),
-        )
-        merged = _merge(job.arrays, _train_rungs(job, stops, factor, means, folder), description)
-        if folder is not None:
-            result_files.save(merged, folder)
-            for stop in stops:
-                SweepFolder(_rung_folder(folder, stop)).forget()
-        return merged
-
-
-def _train_rungs(
-    job: Job, stops: Sequence[int], factor: int, means: Means, folder: Path | None
-) -> list[tuple[int, np.ndarray, xr.Dataset]]:
-    """Returns the steps of each rung, the rows of the runs that reached it, and their results there."""
-    stages = []
-    rows, origin = np.arange(len(job.arrays["seed"])), None
-    for stop in stops:
-        arrays = {name: values[rows] for name, values in job.arrays.items()}
-        # A cluster's workers keep no states.
-        reached = Carried(stop) if stop < stops[-1] and means.cluster is None else None
-        place = _rung_folder(folder, stop) if folder is not None else None
-        keeps = place is not None and reached is not None
-        rung = means._replace(folder=place, keep_states=keeps, origin=origin, reached=reached)
-        result = train(job._replace(arrays=arrays, num_steps=stop), rung)
-        stages.append((stop, rows, result))
-        if stop < stops[-1]:
-            staying = survivors(arrays, result, factor)
-            rows, origin = rows[staying], reached.only(staying.tolist()) if reached is not None else None
-    return stages
+        return prune(job, [Bracket(np.arange(len(job.arrays["seed"])), (*steps, num_steps), "")], factor, options)
 
 
 def default_rungs(num_steps: int, factor: int) -> list[int]:
@@ -166,46 +106,3 @@ def check_rungs(num_steps: int, rungs: Sequence[int] | None) -> None:
             f"rungs are {checks.shown(rungs)}; they are ascending numbers of steps from 1 to below num_steps, "
             f"{num_steps}"
         )
-
-
-def survivors(runs: Runs, result: xr.Dataset, factor: int) -> np.ndarray:
-    """Returns which of the runs belong to the best one in `factor` settings, at least one, in their order."""
-    names = [*hyperparameter_names(runs), "batch_size"]
-    ranked = results.settings(with_one_seed(result))[names]
-    kept = ranked.head(max(math.ceil(len(ranked) / factor), 1))
-    settings = set(kept.itertuples(index=False, name=None))
-    columns = zip(*(np.asarray(runs[name]).tolist() for name in names), strict=True)
-    return np.flatnonzero([setting in settings for setting in columns])
-
-
-def _rung_folder(folder: Path, stop: int) -> Path:
-    return folder / f"rung_{stop:08d}"
-
-
-def _finished_result(folder: Path, stops: Sequence[int], description: dict) -> xr.Dataset | None:
-    """Returns the result of this halving in a folder, or None if it has not ended.
-
-    Raises:
-      ValueError: the folder belongs to another search, or a file of somebody else has a name that is needed.
-    """
-    for place in (folder, *(_rung_folder(folder, stop) for stop in stops)):
-        SweepFolder(place).check()
-    if is_begun(folder):
-        raise ValueError(f"{folder} holds a sweep that was interrupted: choose another folder")
-    held = SweepFolder(folder).held()
-    if held is None or not held.is_finished:
-        return None
-    raise_if_different(f"the sweep in {folder}", held.description, description)
-    return held.result
-
-
-def _merge(arrays: Runs, stages: list[tuple[int, np.ndarray, xr.Dataset]], description: dict) -> xr.Dataset:
-    """Returns the last results of every run."""
-    num_runs = len(arrays["seed"])
-    values = {name: np.full(num_runs, np.nan) for name in (*stages[0][2].data_vars, "pruned_step")}
-    for stop, rows, result in stages:
-        stage_runs = results.by_run(result, {name: column[rows] for name, column in arrays.items()})
-        for name, column in stage_runs.items():
-            values[name][rows] = column
-        values["pruned_step"][rows] = stop if stop < stages[-1][0] else np.nan
-    return results.label(arrays, values, (), description)

@@ -7,7 +7,7 @@ from conftest import mostly_slow
 from models import MODELS
 
 import jaxmnist as jm
-from jaxmnist.sweeps import halving, programs
+from jaxmnist.sweeps import programs, pruning
 
 MODEL = jm.SoftmaxRegression(4)
 RATES = [1e-4, 1e-3, 0.01, 0.05, 0.1, 0.3, 0.5, 1e6]
@@ -80,11 +80,11 @@ def test_an_interrupted_halving_goes_on(tiny, tmp_path, monkeypatch, order):
     runs = jm.grid(learning_rate=RATES[2:6], batch_size=[3], seed=range(2))
     runs = {name: column[::order] for name, column in runs.items()}
     whole = halve(tiny, runs, folder=tmp_path / "whole")
-    survivors = halving.survivors
-    monkeypatch.setattr(halving, "survivors", lambda *arguments: 1 / 0)
+    survivors = pruning.survivors
+    monkeypatch.setattr(pruning, "survivors", lambda *arguments: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         halve(tiny, runs, folder=tmp_path / "parts")
-    monkeypatch.setattr(halving, "survivors", survivors)
+    monkeypatch.setattr(pruning, "survivors", survivors)
     assert halve(tiny, runs, folder=tmp_path / "parts").identical(whole)
     assert not list(tmp_path.rglob("states"))
     assert (tmp_path / "parts" / "results.csv").read_bytes() == (tmp_path / "whole" / "results.csv").read_bytes()
@@ -101,7 +101,7 @@ def test_a_rung_goes_on_from_the_states_of_the_one_before_bit_for_bit(tiny, monk
 
     monkeypatch.setattr(programs, "advance", advance)
     # All go on: the programs are those of the whole sweep, and so are the numbers.
-    monkeypatch.setattr(halving, "survivors", lambda runs, result, factor: np.arange(24))
+    monkeypatch.setattr(pruning, "survivors", lambda runs, result, factor: np.arange(24))
     stopped = halve(tiny, runs, factor=2, rungs=[5, 12])
     assert sum(steps) == 32
     for name in ("validation_loss", "test_loss", "test_accuracy"):
@@ -124,7 +124,7 @@ def test_a_finished_halving_is_returned_and_another_one_refused_before_training(
     runs = jm.grid(learning_rate=RATES[2:6], batch_size=[3], seed=range(2))
     whole = halve(tiny, runs, folder=tmp_path)
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
-    monkeypatch.setattr(halving, "train", lambda *arguments, **options: pytest.fail("trained"))
+    monkeypatch.setattr(pruning, "train", lambda *arguments, **options: pytest.fail("trained"))
     call = functools.partial(halve, tiny, **dict(runs=runs, folder=tmp_path) | options)
     if words:
         with pytest.raises(ValueError, match=f"is another one: {words}"):
