@@ -143,6 +143,10 @@ class Options(TrainingOptions):
             check_whole(name, getattr(self, name), 2)
         if self.hyperband is not None and self.halving is not None:
             raise ValueError("hyperband goes without halving: its brackets are halvings")
+        if self.hyperband is not None and self.hyperband**2 > self.num_steps:
+            raise ValueError(
+                f"hyperband is {self.hyperband}; its first rung is at num_steps / hyperband^2, before step 1"
+            )
         if self.halving is not None:
             jm.check_rungs(self.num_steps, self.rungs)
         elif self.rungs is not None:

@@ -115,7 +115,7 @@ def heatmap(
         title(axes, result, split)
         notes = {
             f"hatched: {'share of runs that' if labelled else 'a run'} diverged": shown.share.any(),
-            f"dotted: pruned at {result.attrs.get('rungs', '')} steps": shown.pruned.any(),
+            f"dotted: pruned after {_pruned_steps(result)} steps": shown.pruned.any(),
             "outlined: cannot be distinguished from the best on validation (paired t test, Holm, 5 %)": outlined,
             "dead or x: stuck at log(classes)": shown.dead.any(),
         }
@@ -239,6 +239,11 @@ def _map_figure(result: xr.Dataset):
         for which, name in (("x", "learning_rate"), ("y", "batch_size"))
     ]
     return figure, axes, *cells
+
+
+def _pruned_steps(result: xr.Dataset) -> str:
+    steps = result["pruned_step"].values if "pruned_step" in result else np.array([])
+    return " or ".join(f"{step:.0f}" for step in np.unique(steps[np.isfinite(steps)]))
 
 
 def _mean_words(result: xr.Dataset, width: str) -> str:
