@@ -17,6 +17,7 @@ import jaxmnist as jm
 from jaxmnist.studies import output
 
 MAX_WIDENINGS = 4
+ROUNDS = f"round_{'[0-9]' * 4}"
 FIGURES = common.figure_names("heatmap", "scatter", "budgets", "steps_to_target", "noise_scale")
 NOISE_FILE = "noise_scale.csv"
 # Drawn last: if it is there, a sweep has been drawn to its end.
@@ -74,8 +75,11 @@ def begin(options: Options, dataset: jm.Dataset) -> None:
     if options.refine or refined.is_dir():
         roots.append(refined)
     rung = f"rung_{'[0-9]' * 8}"
-    places = [place for root in roots for place in (root, *root.glob(rung), *root.glob(f"bracket_*/{rung}"))]
-    common.begin_sweeps(options, dataset, places, common.files_in(roots, (*FIGURES, NOISE_FILE)))
+    parts = (rung, f"bracket_*/{rung}", ROUNDS)
+    places = [place for root in roots for place in (root, *(part for name in parts for part in root.glob(name)))]
+    files = common.files_in(roots, (*FIGURES, NOISE_FILE, "search.json"))
+    files += common.files_in(options.output_dir.glob(ROUNDS), ["settings.json"])
+    common.begin_sweeps(options, dataset, places, files)
 
 
 def sweep(options: Options, runs: dict, dataset: jm.Dataset, folder: Path):
@@ -85,6 +89,12 @@ def sweep(options: Options, runs: dict, dataset: jm.Dataset, folder: Path):
     shared |= dict(cluster=options.ray, ray_resources=options.resources())
     # Only now does it turn out if there is too little memory, or if a cluster cannot be reached.
     with common.usage_errors((ValueError,)):
+        if options.search is not None:
+            # The figures and the report compare accuracies too.
+            shared |= dict(sampler=options.search, seeds=common.seeds(options.num_seeds), by="accuracy")
+            return jm.search(
+                model, optimizer, options.space(), dataset, **options.rounds(), **options.budget(), **shared
+            )
         if not options.prunes:
             shared |= dict(shard=options.part(), keep_states=options.keep_states)
             return jm.sweep(model, optimizer, runs, dataset, **options.budget(), **shared)

@@ -45,6 +45,8 @@ from jaxmnist.sweeps.sweep import sweep as sweep
 if TYPE_CHECKING:
     from jaxmnist.analysis.curves import at_budget as at_budget
     from jaxmnist.analysis.curves import curve_table as curve_table
+    from jaxmnist.analysis.export import to_csv as to_csv
+    from jaxmnist.analysis.export import to_optuna as to_optuna
     from jaxmnist.analysis.files import load_results as load_results
     from jaxmnist.analysis.files import save as save
     from jaxmnist.analysis.intervals import interval as interval
@@ -90,10 +92,12 @@ if TYPE_CHECKING:
     from jaxmnist.sweeps.halving import halve as halve
     from jaxmnist.sweeps.hyperband import hyperband as hyperband
     from jaxmnist.sweeps.rerun import rerun as rerun
+    from jaxmnist.sweeps.search import search as search
     from jaxmnist.sweeps.shards import merge as merge
 
 # These bring xarray, pandas and matplotlib with them: seconds that only some need.
 _LATE = {
+    "analysis.export": ("to_csv", "to_optuna"),
     "analysis.files": ("load_results", "save"),
     "analysis.intervals": ("interval",),
     "analysis.noise": ("estimate_noise", "noise_scale_along_training"),
@@ -114,6 +118,7 @@ _LATE = {
     "sweeps.halving": ("check_rungs", "halve"),
     "sweeps.hyperband": ("hyperband",),
     "sweeps.rerun": ("rerun",),
+    "sweeps.search": ("search",),
     "sweeps.shards": ("merge",),
 }
 _MODULES = {name: module for module, names in _LATE.items() for name in names}

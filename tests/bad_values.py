@@ -141,7 +141,7 @@ class Case(NamedTuple):
 
 
 # What a message names, for arguments that hold several things with names of their own.
-WORDS = {"runs": "runs|batch_size|seed|learning_rate"}
+WORDS = {"runs": "runs|batch_size|seed|learning_rate", "space": "space|batch_size|seed|learning_rate"}
 
 
 def declared(function, valid, **more) -> list[Case]:

@@ -21,12 +21,14 @@ from jaxmnist.networks import run
 MODEL = jm.SoftmaxRegression(4)
 SGD = optax.sgd(0.1)
 RUNS = jm.grid(learning_rate=[0.1, 0.5], batch_size=[1, 2, 40], seed=range(2))
+SPACE = dict(learning_rate=jm.loguniform(0.1, 0.5), batch_size=4)
 FEW = ("--num-seeds", 2, "--num-steps", 4, "--learning-rates", 0.1, 0.2, "--batch-sizes", 4, 8)
 RATES = (word for name in ("sgd", "momentum", "adam", "adamw") for word in (f"--{name}-rates", 0.01))
 NETWORK = ("--features", 2, "--kernel-sizes", 3, "--pool-after", 1, "--hidden-size", 4, "--batch-size", 5)
 SCRIPTS = {
     "sweep_grid": (*FEW, "--num-evaluations", 2, "--noise-scale", "--refine", "--target", 0.99),
     "sweep_grid halving": (*FEW, "--halving", 2),
+    "sweep_grid search": (*FEW, "--search", "sobol", "--num-rounds", 2, "--batch", 2),
     "accuracy_vs_steps": ("--num-seeds", 2, "--num-steps", 4, "--batch-size", 4),
     "accuracy_vs_steps comparing": ("--compare", "--num-seeds", 6, "--num-steps", 4, "--batch-size", 4, *RATES),
     "trainability_boundary": ("--resolution", 8, "--num-steps", 4, "--frames", 2),
@@ -37,21 +39,22 @@ DRAWING = {
     "report": ("scatter", "heatmap", "budget_maps", "target_maps", "noise_curve"),
     "networks": ("training_curves", "confusion", "mistakes", "filters"),
 }
-FUNCTIONS = ("sweep", "halve", "save", "save_model", "train_run")
+FUNCTIONS = ("sweep", "halve", "search", "save", "save_model", "train_run")
 # Names that nothing of ours has, hidden ones and near ones among them.
 OTHER_NAMES = (
     "diary.md", "notes.npz", ".abcdefgh.nc", ".abcd_123.npz", ".results.nc", "results.nc.bak", "5.npy", "x5.npz",
     "\u00b2.npz", "0000000.npz.old", "results2.csv", ".jaxmnist-notes", "model.json~", "heatmap.pdf", "07.txt",
 )  # fmt: skip
 OUR_NAMES = (
-    "results.nc", "results.csv", "config.json", "sweep.json", "plan.npz", "000000.npz", "000001.npz", "2.npz", "12.npz",
-    "model.json", "heatmap.png", "scatter.svg", "boundary.png", "frames.gif", "00.png", "01.svg", "metrics.csv",
-    "predictions.npz", "curves.png", "noise_scale.csv", "comparison.csv", "accuracy_vs_steps.csv", "_METADATA",
+    "results.nc", "results.csv", "config.json", "sweep.json", "plan.npz", "000000.npz", "000001.npz", "2.npz",
+    "12.npz", "search.json", "settings.json", "model.json", "heatmap.png", "scatter.svg", "boundary.png",
+    "frames.gif", "00.png", "01.svg", "metrics.csv", "predictions.npz", "curves.png", "noise_scale.csv",
+    "comparison.csv", "accuracy_vs_steps.csv", "_METADATA",
 )  # fmt: skip
 PLACES = (
     "", "progress", "progress/states_000000", "checkpoints", "checkpoints/seed_0", "checkpoints/seed_1", "model",
-    "model/params_7", "rung_00000001", "rung_00000004", "refined", "refined/progress", "learning_rates", "frames",
-    "frames/01", "states", "states/000000", "shard_1_of_2",
+    "model/params_7", "rung_00000001", "rung_00000004", "round_0001", "round_0002", "refined", "refined/progress",
+    "learning_rates", "frames", "frames/01", "states", "states/000000", "shard_1_of_2",
 )  # fmt: skip
 
 
@@ -100,6 +103,9 @@ def make_write(tiny, monkeypatch, capsys):
             sweep(tiny, folder)
         elif what == "halve":
             jm.halve(MODEL, optax.sgd, RUNS, tiny, factor=2, num_steps=4, progress=False, folder=folder)
+        elif what == "search":
+            shared = dict(num_rounds=2, batch=2, num_steps=4, seeds=[0], sampler="random", progress=False)
+            jm.search(MODEL, optax.sgd, SPACE, tiny, folder=folder, **shared)
         elif what == "save":
             jm.save(make_result(), folder)
         elif what == "save_model":

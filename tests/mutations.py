@@ -71,8 +71,8 @@ MUTATIONS = (
     Mutation(
         "the results' axes are mixed up",
         "analysis/results.py",
-        "array[np.argsort(flat)]",
-        "array[flat]",
+        "np.argsort(flat)",
+        "flat",
         "tests/sweeps/test_sweep.py::test_permuted_runs_give_permuted_results",
     ),
     Mutation(
@@ -578,6 +578,20 @@ MUTATIONS = (
         "max(self._seconds, (end - start) / MAX_SHARE)",
         "self._seconds",
         "tests/host/test_progress.py::test_what_takes_long_is_done_seldom",
+    ),
+    Mutation(
+        "a search chooses by test data",
+        "sweeps/rounds.py",
+        'values[f"validation_{self._metric.name}"]',
+        'values[f"test_{self._metric.name}"]',
+        "tests/sweeps/test_search.py::test_another_metric_and_its_direction",
+    ),
+    Mutation(
+        "every round of a search draws with the same seed",
+        "sweeps/samplers.py",
+        "np.random.SeedSequence([self._seed, round_number])",
+        "np.random.SeedSequence([self._seed])",
+        "tests/sweeps/test_search.py::test_a_search_is_the_sweep_of_its_settings",
     ),
 )
 

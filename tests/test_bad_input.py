@@ -46,6 +46,7 @@ from jaxmnist.data import arrays
 from jaxmnist.data.dataset import DATASET, INPUTS
 from jaxmnist.data.dataset import SPLIT as SPLIT_KIND
 from jaxmnist.sweeps import arguments as sweeps
+from jaxmnist.sweeps import search
 
 NAMES = ("a", "b", "c", "d")
 SPLIT = make_split(47, 0)
@@ -82,6 +83,13 @@ def fit_arguments():
 
 def sweep_arguments(**more):
     return dict(model=MODEL, optimizer=optax.sgd, runs=RUNS, dataset=TINY, num_steps=2) | more
+
+
+def search_arguments():
+    return dict(
+        model=MODEL, optimizer=optax.sgd, space=dict(learning_rate=[0.1, 0.2], batch_size=4), dataset=TINY,
+        num_rounds=1, batch=2, num_steps=2, seeds=[0], sampler="random",
+    )  # fmt: skip
 
 
 def check_arguments():
@@ -152,6 +160,9 @@ NOT_AN_AXIS = one_of(
     [[0.1, 0.1], [[0.1]], np.zeros(0), np.full(3, np.nan), [1, 2**64], [b"x"], [1j]],
 )
 NOT_OBJECTS = one_of([None, [None], np.array([None]), print, [(1, 2)]])
+NOT_A_SPACE = NOT_AN_AXIS.map(lambda axis: {"learning_rate": axis, "batch_size": 4}) | one_of(
+    THINGS, ARRAYS, [{1: [2]}, {"learning_rate": 0.1}, {"batch_size": 4, "seed": 0}]
+)
 NOT_ORDER = one_of(THINGS, ARRAYS[:2], [np.arange(7), np.arange(8.0), np.arange(40, 48), np.arange(-1, 7), [1] * 8])
 NOT_MEMORY = one_of(things_but(None), [True, math.nan, math.inf, 0, -1, 1e4])
 NOT_A_SHARD = one_of(things_but(None), [(0, 2), (3, 2), (1, 2, 3), [1, 2], (1.0, 2), 3])
@@ -194,6 +205,8 @@ register(sweeps.RESOURCES.kind, NOT_RESOURCES)
 register(sweeps.SHARD.kind, NOT_A_SHARD)
 register(sweeps.LIMIT, NOT_A_NUMBER.filter(lambda value: value is not math.inf) | one_of([0, 0.5, -1]))
 register(jm.halve.kinds["rungs"].kind, NOT_RUNGS)
+register(search.SPACE, NOT_A_SPACE)
+register(search.STUDY.kind, is_not(None))
 register(jm.plan.kinds["static"], NOT_RECORD)
 register(
     jm.with_seeds.kinds["seeds"],
@@ -246,6 +259,10 @@ CASES = [
     *declared(
         jm.hyperband, lambda: sweep_arguments(factor=2, num_brackets=2), factor=one_of([3]), num_brackets=one_of([5]),
         num_evaluations=st.just(2), keep_states=st.just(True),
+    ),
+    *declared(
+        jm.search, search_arguments, folder=NOT_A_PATH, wait=NOT_A_FLAG, progress=NOT_A_FLAG, memory=NOT_MEMORY,
+        num_evaluations=st.just(3), shard=st.just((1, 2)), keep_states=st.just(True), by=st.just("mae"),
     ),
     *declared(
         jm.train_run,

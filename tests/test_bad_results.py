@@ -13,6 +13,7 @@ import pytest
 from bad_values import (
     ARRAYS,
     NOT_A_NUMBER,
+    NOT_A_PATH,
     NOT_A_SPLIT_NAME,
     THINGS,
     Case,
@@ -32,7 +33,7 @@ from hypothesis import strategies as st
 from results_for_tests import make_result
 
 import jaxmnist as jm
-from jaxmnist.analysis import arguments, intervals, targets
+from jaxmnist.analysis import arguments, export, intervals, targets
 from jaxmnist.core import arguments as core_arguments
 from jaxmnist.networks import classifier as classifiers
 from jaxmnist.plots import networks
@@ -173,6 +174,7 @@ register(arguments.SEVERAL_METRICS.kind, NOT_METRICS.filter(lambda value: value 
 register(targets.POSITIVE, NOT_FACTORS)
 register(networks.LABELS, NOT_LABELS)
 register(jm.merge.kinds["files"], NOT_FILES)
+register(export.CSV, NOT_A_PATH | one_of([None, "x", "steps.txt", ".csv"]))
 register(jm.rate_curve.kinds["chosen"], NOT_CHOSEN)
 register(jm.noise_curve.kinds["critical_batch_size"].kind, NOT_A_NUMBER.filter(lambda value: value is not math.inf))
 register(jm.training_curves.kinds["rows"], NOT_ROWS)
@@ -232,6 +234,8 @@ CASES = [
     *declared(jm.filters, lambda: dict(kernel=np.ones((3, 3, 1, 2)), title="x"), kernel=NOT_A_KERNEL),
     *declared(jm.training_curves, lambda: dict(rows=[], title="x")),
     *declared(jm.save, with_result(folder="nowhere")),
+    *declared(jm.to_csv, with_result(path="nowhere/steps.csv")),
+    *declared(jm.to_optuna, with_result(), by=NO_METRIC),
     *declared(jm.load_results, dict, folder=st.just("nowhere")),
     *declared(jm.load_model, lambda: dict(folder="nowhere")),
     *declared(jm.merge, dict),
@@ -250,7 +254,8 @@ def test_bad_values_are_refused_by_name(case, data):
 
 def test_the_calls_of_the_table_work_with_good_values(tmp_path):
     """Otherwise a refusal could be of something else."""
-    cheap = [case for case in CASES if case.function not in (jm.save, jm.save_model, jm.load_model)]
+    writing = (jm.save, jm.to_csv, jm.save_model, jm.load_model)
+    cheap = [case for case in CASES if case.function not in writing]
     for case in {case.function: case for case in cheap}.values():
         if case.valid is not dict:
             case.function(**case.valid())

@@ -80,10 +80,10 @@ def written(write, monkeypatch):
     return written
 
 
-TRAINING = ("sweep", "halve", "train_run", *SCRIPTS)
+TRAINING = ("sweep", "halve", "search", "train_run", *SCRIPTS)
 
 
-@pytest.mark.parametrize("what", mostly_slow(TRAINING, "sweep", "halve", "train_run"))
+@pytest.mark.parametrize("what", mostly_slow(TRAINING, "sweep", "halve", "search", "train_run"))
 def test_what_trains_keeps_others_out_of_its_folder(tmp_path, write, refusal, monkeypatch, what):
     place = tmp_path / "checkpoints" / "seed_0" if what == "train_run" else tmp_path
     mine = [] if what in FUNCTIONS else ["--overwrite"]

@@ -12,7 +12,10 @@ import scripts_for_tests
 import jaxmnist as jm
 
 ROOT = Path(__file__).resolve().parents[1]
-DOCUMENTS = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/design.md", "docs/promises.md", "docs/clusters.md")
+DOCUMENTS = (
+    "README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/design.md", "docs/promises.md", "docs/clusters.md",
+    "docs/trackers.md",
+)  # fmt: skip
 # Where the documents count paths from.
 FOLDERS = (ROOT, ROOT / "jaxmnist", ROOT / "experiments")
 # So that the programs compile in seconds: few steps, and a single width.

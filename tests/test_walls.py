@@ -22,8 +22,8 @@ MAX_ARGUMENTS = 7
 # Public functions that take what `sweep` takes, and those that train one run.
 MANY_ARGUMENTS = {
     "sweeps/sweep.py": "sweep", "sweeps/job.py": "check", "sweeps/costs.py": "estimate", "sweeps/halving.py": "halve",
-    "sweeps/hyperband.py": "hyperband",
-    "sweeps/rerun.py": "rerun", "core/training.py": "fit", "networks/run.py": "train_run",
+    "sweeps/hyperband.py": "hyperband", "sweeps/rerun.py": "rerun", "sweeps/search.py": "search",
+    "core/training.py": "fit", "networks/run.py": "train_run",
 }  # fmt: skip
 OTHER_PACKAGES = ("jax", "flax", "optax", "numpy", "xarray", "pandas", "scipy", "matplotlib", "orbax", "sklearn", "PIL")
 WITHOUT_CHECKS = ("core/training.py", "core/losses.py", "core/models.py")

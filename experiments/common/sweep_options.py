@@ -1,6 +1,7 @@
 """The options of experiments/sweep_grid.py, and which of them go together."""
 
 import dataclasses
+import math
 import re
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,13 +11,14 @@ import tyro
 
 import jaxmnist as jm
 
-from .options import TrainingOptions, check_whole, memory_bytes, seeds
+from .options import check_whole, memory_bytes, seeds
+from .search_options import SearchOptions
 
 SAMPLE_SEED = 0
 
 
 @dataclasses.dataclass(frozen=True)
-class Options(TrainingOptions):
+class Options(SearchOptions):
     learning_rates: tuple[float, ...] = (0.0, 0.2, 0.4, 0.6, 0.8)
     """Learning rates of the grid."""
     batch_sizes: tuple[int, ...] = (20, 40, 60, 80)
@@ -69,18 +71,25 @@ class Options(TrainingOptions):
     """The finer setting: batch sizes 8, 16, ..., 512, 17 learning rates from 1e-3 to 10, 4 seeds, 500 steps."""
 
     def runs(self) -> dict:
-        """Returns the runs of the grid, or of the random search."""
-        further, each_seed = self.further_axes(), seeds(self.num_seeds)
+        """Returns the runs of the grid, of the random search, or as many as a search trains, drawn at random."""
+        each_seed = seeds(self.num_seeds)
         axes: dict = dict(learning_rate=self.learning_rates, batch_size=self.batch_sizes)
+        jm.grid(**axes)  # those of a search have to obey the same rules
+        if self.search is not None:
+            return jm.with_seeds(jm.sample(math.prod(self.rounds().values()), SAMPLE_SEED, **self.space()), each_seed)
         if self.num_samples is None:
-            return jm.grid(**axes, seed=each_seed, **further)
+            return jm.grid(**axes, seed=each_seed, **self.further_axes())
         check_whole("num_samples", self.num_samples, 1, jm.limits.MAX_RUNS)
-        jm.grid(**axes)  # the values have to obey the same rules
+        return jm.with_seeds(jm.sample(self.num_samples, SAMPLE_SEED, **self.space()), each_seed)
+
+    def space(self) -> dict:
+        """Returns what the hyperparameters of a random search, or of a search in rounds, are drawn from."""
         positive = [rate for rate in self.learning_rates if rate > 0]
         if len(positive) < 2:
-            raise ValueError(f"learning_rates are {self.learning_rates}; num_samples needs two above 0, as bounds")
-        axes["learning_rate"] = jm.loguniform(min(positive), max(positive))
-        return jm.with_seeds(jm.sample(self.num_samples, SAMPLE_SEED, **axes, **further), each_seed)
+            name = "num_samples" if self.search is None else "search"
+            raise ValueError(f"learning_rates are {self.learning_rates}; {name} needs two above 0, as bounds")
+        rates = jm.loguniform(min(positive), max(positive))
+        return dict(learning_rate=rates, batch_size=self.batch_sizes, **self.further_axes())
 
     @property
     def prunes(self) -> bool:
@@ -117,6 +126,9 @@ class Options(TrainingOptions):
         """Returns the options by which the sweep that was begun grows: more values, more seeds, more steps."""
         if self.prunes:
             return set()
+        if self.search is not None:
+            is_longer = begun.rounds()["num_rounds"] <= self.rounds()["num_rounds"]
+            return {"target", "memory", "ray"} | ({"num_rounds"} if is_longer else set())
         grown = {
             name
             for name in ("learning_rates", "batch_sizes")
@@ -129,6 +141,10 @@ class Options(TrainingOptions):
         # These come after the sweep, and leave its runs as they are.
         return grown | {"widen", "refine", "keep_states", "target", "noise_scale", "memory", "ray"}
 
+    def is_grid(self) -> bool:
+        """Returns whether the sweep is one of a whole grid."""
+        return self.num_samples is None and self.search is None and self.shard is None
+
     def check(self) -> None:
         """Raises ValueError if an option by itself, or two together, make no sense."""
         part = self.part()
@@ -136,6 +152,10 @@ class Options(TrainingOptions):
             raise ValueError(f"ray_resources are {self.ray_resources}, but only the tasks of --ray ask for them")
         jm.check_cluster(self.ray, self.resources())
         memory_bytes(self.memory)
+        self.check_search()
+        for name in ("num_samples", "halving", "hyperband", "shard", "keep_states"):
+            if self.search is not None and getattr(self, name):
+                raise ValueError(f"search goes without {name}: each of its rounds is a whole sweep of its own settings")
         if self.prunes:
             name = "halving" if self.hyperband is None else "hyperband"
             if self.num_evaluations != 1 or part is not None:
@@ -153,13 +173,13 @@ class Options(TrainingOptions):
             raise ValueError(f"rungs are {self.rungs}, but only --halving uses them")
         if self.target is not None and not 0 < self.target < 1:
             raise ValueError(f"target is {self.target}; an accuracy between 0 and 1 is needed")
-        if self.noise_scale and (self.num_evaluations == 1 or self.num_samples is not None or part is not None):
+        if self.noise_scale and (self.num_evaluations == 1 or not self.is_grid()):
             raise ValueError("noise_scale needs a whole grid and num_evaluations above 1, since it is measured there")
         if self.overwrite and part is not None:
             raise ValueError("overwrite goes without shard, since other shards may be writing into the same folder")
         for name in ("widen", "refine"):
-            if getattr(self, name) and (self.num_samples is not None or part is not None):
-                raise ValueError(f"{name} needs a whole grid; it goes with neither num_samples nor shard")
+            if getattr(self, name) and not self.is_grid():
+                raise ValueError(f"{name} needs a whole grid; it goes with neither num_samples nor search nor shard")
         if self.widen and self.prunes:
             raise ValueError("widen goes with neither halving nor hyperband, whose rungs begin with all runs")
         if self.keep_states and (self.prunes or self.ray is not None):

@@ -59,7 +59,7 @@ def curve_table(
     columns = [f"{split}_{metric}" for split in results.as_list(splits) for metric in metrics]
     rows = results.table(result)
     steps = result["step"].values
-    curves = {column: _curves(result, f"recorded_{column}") for column in columns}
+    curves = {column: curves_by_run(result, f"recorded_{column}") for column in columns}
     # The batch loss of step s is that of the parameters after s - 1 steps.
     first = rows["diverged_step"].astype(float).to_numpy() - 1
     has_diverged = steps >= np.where(np.isnan(first), math.inf, first)[:, None]
@@ -81,7 +81,7 @@ def curve_table(
     return pd.concat(parts, ignore_index=True)
 
 
-def _curves(result: xr.Dataset, name: str) -> np.ndarray:
+def curves_by_run(result: xr.Dataset, name: str) -> np.ndarray:
     """Returns recorded curves, `[R, E]` float64, in the order of the rows of `table`."""
     result = results.with_all_dims(result)
     curves = result[name].astype(np.float64)

@@ -53,7 +53,7 @@ def label(
     values: Mapping[str, np.ndarray],
     steps: Sequence[int],
     attrs: dict,
-    rows: np.ndarray | None = None,
+    places: Mapping[str, np.ndarray] | None = None,
 ) -> xr.Dataset:
     """Returns the results of runs as a data set with named dims.
 
@@ -62,30 +62,33 @@ def label(
       values: name to `[R]` results, or `[R, E]` for names that begin with `recorded_`.
       steps: the E recorded training steps.
       attrs: what the result says about itself.
-      rows: `[R]` int, for a part of a sweep: the places of these runs among all of them.
+      places: name to `[R]` int, where runs belong: `row`, their places in the sweep of which they are a part, or
+        `round`, that of the search in which they were trained.
 
     Returns:
-      One dim per hyperparameter, sorted, if the runs are every combination of their values once; else one dim `run`
-      with the hyperparameters, and `rows` as `row`, as coordinates.
+      One dim per hyperparameter, sorted, if the runs are every combination of their values once and come without
+      `places`; else one dim `run` with the hyperparameters and the places as coordinates.
     """
     axes = {name: list(dict.fromkeys(np.asarray(column).tolist())) for name, column in runs.items()}
     sorted_axes = {name: np.array(sorted(axis)) for name, axis in axes.items()}
     shape = tuple(len(axis) for axis in axes.values())
-    spots = tuple(np.searchsorted(sorted_axes[name], column) for name, column in runs.items())
     num_runs = len(next(iter(runs.values())))
-    flat = np.ravel_multi_index(spots, shape)
-    is_grid = rows is None and num_runs == math.prod(shape) and len(np.unique(flat)) == num_runs
+    is_grid, order = places is None and num_runs == math.prod(shape), np.arange(num_runs)
+    if is_grid:
+        spots = tuple(np.searchsorted(sorted_axes[name], column) for name, column in runs.items())
+        flat = np.ravel_multi_index(spots, shape)
+        is_grid, order = len(np.unique(flat)) == num_runs, np.argsort(flat)
     dims: tuple[str, ...] = tuple(axes) if is_grid else ("run",)
     coords: dict = (
         dict(sorted_axes) if is_grid else {name: ("run", np.asarray(column)) for name, column in runs.items()}
     )
-    if rows is not None:
-        coords["row"] = ("run", rows)
+    for name, column in (places or {}).items():
+        coords[name] = ("run", column)
     variables = {}
     for name, array in values.items():
         curve = ("step",) if name.startswith("recorded_") else ()
         if is_grid:
-            array = array[np.argsort(flat)].reshape(*shape, *array.shape[1:])
+            array = array[order].reshape(*shape, *array.shape[1:])
         variables[name] = (dims + curve, array)
     if any("step" in found for found, _ in variables.values()):
         coords = coords | {"step": np.asarray(steps)}

@@ -35,7 +35,7 @@ NAMES = "_names"
 FIRST_ARRAYS = (f"{NAMES}.npy".encode(), b"recipe.npy")
 # Tables: some of their columns.
 COLUMNS = re.compile(
-    rb"(.*,)?(seed,(validation|test|diverged|pruned)_|seed,step,seconds,|step,num_seeds,|step,trace,squared_norm,"
+    rb"(.*,)?(seed,(step,)?(train|validation|test|diverged|pruned)_|seed,step,seconds,|step,num_seeds,|step,trace,squared_norm,"
     rb"|optimizer,learning_rate,validation_)"
 )
 # Figures: a comment.

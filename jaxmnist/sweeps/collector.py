@@ -113,4 +113,6 @@ class ResultCollector:
             values["finished"] = self._finished
         recorded_steps = planning.recorded_steps(job.num_steps, job.num_evaluations)
         values = {name: column[rows] for name, column in values.items()}
-        return results.label(arrays, values, recorded_steps, description, rows if "shard" in description else None)
+        return results.label(
+            arrays, values, recorded_steps, description, {"row": rows} if "shard" in description else None
+        )

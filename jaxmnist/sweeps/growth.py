@@ -80,7 +80,7 @@ def grow(job: Job, held: Held, description: dict, what: str, plan: Callable[[Job
     names = tuple(dict.fromkeys((*job.arrays, *held.runs)))
     asked, found = (_completed(job, runs, names, what) for runs in (job.arrays, held.runs))
     _check_defaults(job, held, asked, found, what)
-    keys, held_keys = _keys(asked), _keys(found)
+    keys, held_keys = run_keys(asked), run_keys(found)
     asked_keys = set(keys)
     others = [row for row, key in enumerate(held_keys) if key not in asked_keys]
     keys += [held_keys[row] for row in others]
@@ -89,7 +89,7 @@ def grow(job: Job, held: Held, description: dict, what: str, plan: Callable[[Job
 
     row_of = {key: row for row, key in reversed([*enumerate(keys)])}
     planned = _completed(job, held.planned, names, what) if held.programs else {}
-    places = np.array([row_of[key] for key in _keys(planned)], int)
+    places = np.array([row_of[key] for key in run_keys(planned)], int)
     programs = [_moved(program, places, whole, what) for program in held.programs]
     is_planned = np.zeros(len(keys), bool)
     for program in programs:
@@ -177,7 +177,7 @@ def _known(
         return {}, np.zeros(len(keys), bool)
     own = results.runs(result)
     values = results.by_run(result, own)
-    row_of = {key: row for row, key in enumerate(_keys(_completed(job, own, names, what)))}
+    row_of = {key: row for row, key in enumerate(run_keys(_completed(job, own, names, what)))}
     source = np.array([row_of.get(key, -1) for key in keys])
     is_old = source >= 0
     finished = values.pop("finished", np.ones(len(row_of), bool))[source].astype(bool) & is_old
@@ -230,7 +230,7 @@ def _default(setup: Setup, name: str) -> Any:
     return NONE if found is None else found.default
 
 
-def _keys(columns: Columns) -> list[tuple]:
+def run_keys(columns: Columns) -> list[tuple]:
     """Returns what tells runs apart: their values, numbers as training sees them, whatever other runs there are."""
 
     def told_apart(name: str, values: list) -> list:

@@ -36,7 +36,7 @@ from jaxmnist.sweeps.trials import (
 )
 from jaxmnist.values import described
 
-RESERVED_NAMES = frozenset({"step", "run", "row", "finished"})
+RESERVED_NAMES = frozenset({"step", "run", "row", "round", "finished"})
 
 
 class Checked(NamedTuple):

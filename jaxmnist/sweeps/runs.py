@@ -46,10 +46,16 @@ class Distribution:
         drawn = np.exp(generator.uniform(math.log(self.low), math.log(self.high), size))
         return np.clip(drawn, self.low, self.high)
 
+    def at(self, share: float) -> float:
+        """Returns the value below which this share, in `[0, 1)`, of all draws lies."""
+        if not self.logarithmic:
+            return self.low + share * (self.high - self.low)
+        return min(max(self.low * (self.high / self.low) ** share, self.low), self.high)
+
 
 @checked_by(low=Number(), high=Number())
 def uniform(low: float, high: float) -> Distribution:
-    """Returns the uniform distribution on `[low, high]`, for `sample`.
+    """Returns the uniform distribution on `[low, high]`, for `sample` and `search`.
 
     Raises:
       ValueError: the bounds are not finite, or not in this order.
@@ -59,7 +65,7 @@ def uniform(low: float, high: float) -> Distribution:
 
 @checked_by(low=Number(), high=Number())
 def loguniform(low: float, high: float) -> Distribution:
-    """Returns the distribution on `[low, high]` whose logarithm is uniform, for `sample`.
+    """Returns the distribution on `[low, high]` whose logarithm is uniform, for `sample` and `search`.
 
     Raises:
       ValueError: the bounds are not finite, not above 0, or not in this order.
@@ -93,7 +99,7 @@ def grid(**axes: Value | Iterable[Value]) -> dict[str, np.ndarray]:
     Raises:
       ValueError: an axis is empty, repeats a value, mixes kinds, or holds one that is not finite.
     """
-    values = {name: _axis(name, axis) for name, axis in axes.items()}
+    values = {name: checked_axis(name, axis) for name, axis in axes.items()}
     if not values:
         raise ValueError("grid() needs at least one axis, such as learning_rate=[0.1, 0.5]")
     _check_count("grid", math.prod(map(len, values.values())))
@@ -123,7 +129,7 @@ def sample(num_runs: int, seed: int, /, **axes: Distribution | Value | Iterable[
         if isinstance(axis, Distribution):
             runs[name] = axis.draw(generator, num_runs)
         else:
-            runs[name] = generator.choice(_axis(name, axis), num_runs)
+            runs[name] = generator.choice(checked_axis(name, axis), num_runs)
     return runs
 
 
@@ -158,7 +164,8 @@ def distinct_rows(runs: Runs) -> list[int]:
 @checked_by(
     runs=RUNS,
     seeds=Where(
-        "a sequence of distinct whole numbers", lambda value: isinstance(value, Iterable) and not isinstance(value, str)
+        "a sequence of distinct whole numbers",
+        lambda value: isinstance(value, Iterable) and not isinstance(value, str | bytes),
     ),
 )
 def with_seeds(runs: Runs, seeds: Iterable[int]) -> dict[str, np.ndarray]:
@@ -177,7 +184,7 @@ def with_seeds(runs: Runs, seeds: Iterable[int]) -> dict[str, np.ndarray]:
     check_columns("runs", runs)
     if "seed" in runs:
         raise ValueError("the runs have a seed already; with_seeds adds seeds to runs without one")
-    axis = _whole("seeds", _axis("seeds", seeds), 0, MAX_SEED, "2**31 - 1")
+    axis = _whole("seeds", checked_axis("seeds", seeds), 0, MAX_SEED, "2**31 - 1")
     num_runs = len(next(iter(runs.values())))
     _check_count("seeds", num_runs * len(axis))
     repeated = {name: np.repeat(np.asarray(column), len(axis)) for name, column in runs.items()}
@@ -241,8 +248,12 @@ def hyperparameter_names(runs: Runs) -> list[str]:
     return [name for name in runs if name not in {"batch_size", *SEEDS}]
 
 
-def _axis(name: str, axis: Value | Iterable[Value]) -> np.ndarray:
-    """Returns one axis as an array, checked."""
+def checked_axis(name: str, axis: Value | Iterable[Value]) -> np.ndarray:
+    """Returns one axis as an array `[N]`, after checking it.
+
+    Raises:
+      ValueError: `grid` would reject it.
+    """
     given = _values(name, axis)
     _check_count(name, len(given))
     if not given:

@@ -18,7 +18,8 @@ SCRIPTS = ("sweep_grid", "accuracy_vs_steps", "trainability_boundary", "train_cn
 # What an option needs beside it to be looked at.
 COMPARED = dict(compare=True, num_seeds=6)
 BESIDE = {
-    "rungs": dict(halving=2), "momentum": dict(optimizer="momentum"),
+    "rungs": dict(halving=2), "num_rounds": dict(search="sobol"), "batch": dict(search="sobol"),
+    "momentum": dict(optimizer="momentum"),
     "weight_decay": dict(optimizer="adamw"), "warmup": dict(schedule="one_cycle"),
     "final_div": dict(schedule="one_cycle"), "factor": dict(frames=2),
     **{f"{name}_rates": COMPARED for name in ("sgd", "momentum", "adam", "adamw")},
@@ -55,7 +56,7 @@ def test_bad_numbers_end_with_a_sentence_before_training(no_home, monkeypatch, c
     common, module = load(script)
     folder = no_home / "out"
     monkeypatch.setattr(common.DataOptions, "load", lambda options: DATASET)
-    for training in ("sweep", "halve", "estimate"):
+    for training in ("sweep", "halve", "search", "estimate"):
         monkeypatch.setattr(jm, training, lambda *args, **kwargs: pytest.fail("training has begun"))
     if script == "accuracy_vs_steps" and name == "weight_decay":
         beside = COMPARED

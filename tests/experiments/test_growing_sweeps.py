@@ -55,6 +55,30 @@ def test_another_halving_is_refused_and_the_folder_stays_that_of_the_first(tmp_p
     assert again == out and "sweep:" not in err
 
 
+@pytest.mark.slow
+def test_a_search_takes_further_rounds_and_begins_no_other(tmp_path):
+    search = (*GRID, *RATES, *SIZES, "--search", "optuna", "--batch", 3)
+    out, err = run("sweep_grid", *search, "--num-rounds", 2, cwd=tmp_path)
+    assert err.count("6/6 runs") == 2 and "diverged: 0 of 12 runs" in out
+    assert "wrote out/scatter.png" in out
+    first = jm.load_results(tmp_path / "out")
+    for arguments in ((*search, "--num-rounds", 2), ("--resume", "out")):
+        again, err = run("sweep_grid", *arguments, cwd=tmp_path)
+        assert again.splitlines()[-1] == out.splitlines()[-1] and "sweep:" not in err
+    _, err = run("sweep_grid", *search, "--num-rounds", 3, cwd=tmp_path)
+    assert err.count("6/6 runs") == 1
+    longer = jm.load_results(tmp_path / "out")
+    assert longer.isel(run=slice(12))["test_loss"].equals(first["test_loss"]) and longer.sizes["run"] == 18
+    others = {"num_rounds 3, not 2": ("--num-rounds", 2), "optimizer sgd": ("--num-rounds", 3, "--optimizer", "adam")}
+    for words, arguments in others.items():
+        _, err = run("sweep_grid", *search, *arguments, cwd=tmp_path, status=2)
+        assert words in err
+    run("sweep_grid", *GRID, *RATES, *SIZES, "--overwrite", cwd=tmp_path)
+    assert not list((tmp_path / "out").rglob("se*.json"))
+    out, _ = run("sweep_grid", *search, "--num-rounds", 2, "--dry-run", cwd=tmp_path)
+    assert out.startswith("runs: 12\n")
+
+
 @pytest.mark.parametrize("last", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_shards_share_a_folder(tmp_path, monkeypatch, last):
     monkeypatch.setattr("jaxmnist.sweeps.capacity.MAX_STATE_BYTES", 1)
