@@ -175,7 +175,9 @@ def _flops_per_example(job: Job) -> float:
         weights = jax.ShapeDtypeStruct((batch_size,), jnp.float32)
         state = jax.eval_shape(functools.partial(init_state, run.model, optimizer), 0, inputs)
         step = jax.jit(lambda state, batch: training.train_step(run.model, optimizer, state, batch, run.loss))
-        analysis = step.lower(state, Batch(inputs, targets, weights)).cost_analysis()
+        lowered = step.lower(state, Batch(inputs, targets, weights))
+        # GPUs count the operations of compiled programs alone.
+        analysis = lowered.cost_analysis() or lowered.compile().cost_analysis()
         return analysis["flops"] if analysis else math.nan
 
     return flops(2) - flops(1)
