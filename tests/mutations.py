@@ -283,7 +283,7 @@ MUTATIONS = (
         "sweeps/shards.py",
         "if not own or any(",
         "if not own or False and any(",
-        "tests/sweeps/test_growth.py::test_results_of_different_runs_unite",
+        "tests/sweeps/test_growth.py::test_results_of_different_problems_do_not_unite",
     ),
     Mutation(
         "the last shard leaves the parts apart",

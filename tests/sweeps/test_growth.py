@@ -306,12 +306,17 @@ def test_results_of_different_runs_unite(tiny, tmp_path):
     jm.save(united, tmp_path / "c")
     xr.testing.assert_equal(sweep(tiny, tmp_path / "c"), united)
     sweep(tiny, tmp_path / "d", optimizer=lambda learning_rate: optax.sgd(2 * learning_rate))
-    sweep(tiny, tmp_path / "e", optimizer=lambda learning_rate: optax.sgd(learning_rate))
     sweep(tiny, tmp_path / "f", label_smoothing=[0.0])
     for others, words in (
-        ([tmp_path / "d", tmp_path / "e"], "are not of one problem"),
         ([tmp_path / "a", tmp_path / "f"], "have different hyperparameters"),
         ([tmp_path / "a", tmp_path / "d"], "its optimizer is '<lambda>', not 'sgd'"),
     ):
         with pytest.raises(ValueError, match=words):
             jm.merge(others)
+
+
+def test_results_of_different_problems_do_not_unite(tiny, tmp_path):
+    sweep(tiny, tmp_path / "a", optimizer=lambda learning_rate: optax.sgd(2 * learning_rate), learning_rate=[0.1])
+    sweep(tiny, tmp_path / "b", optimizer=lambda learning_rate: optax.sgd(learning_rate), learning_rate=[0.1])
+    with pytest.raises(ValueError, match="are not of one problem"):
+        jm.merge([tmp_path / "a", tmp_path / "b"])
