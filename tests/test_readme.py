@@ -14,7 +14,7 @@ import jaxmnist as jm
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENTS = (
     "README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/design.md", "docs/promises.md", "docs/clusters.md",
-    "docs/trackers.md",
+    "docs/trackers.md", "docs/gpu.md",
 )  # fmt: skip
 # Where the documents count paths from.
 FOLDERS = (ROOT, ROOT / "jaxmnist", ROOT / "experiments")
