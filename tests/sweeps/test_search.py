@@ -184,12 +184,17 @@ def test_the_result_of_something_else_in_the_folder_stays(tiny, ask, tmp_path):
 
 
 @pytest.mark.parametrize("storage", mostly_slow(["memory", "sqlite", "journal"], "sqlite"))
-def test_a_study_is_resumed_with_its_storage_or_filled_again(ask, trained, tmp_path, storage):
+def test_a_study_is_resumed_with_its_storage_or_filled_again(ask, trained, tmp_path, request, storage):
     """Trials that were asked for and never told are trained, and not asked for again."""
     counts, options = trained
 
     def make_study(name):
-        place: Any = f"sqlite:///{tmp_path}/{name}.db" if storage == "sqlite" else None
+        place: Any = None
+        if storage == "sqlite":
+            place = optuna.storages.RDBStorage(f"sqlite:///{tmp_path}/{name}.db")
+            # From Python 3.13 on, connections that are left open make a warning.
+            request.addfinalizer(place.engine.dispose)
+            request.addfinalizer(place.remove_session)
         if storage == "journal":
             backend = optuna.storages.journal.JournalFileBackend(str(tmp_path / f"{name}.log"))
             place = optuna.storages.JournalStorage(backend)
