@@ -8,3 +8,5 @@ MAX_STEPS = 2**31 - 1
 MAX_RUNS = 2**24
 # Of a model that is saved; no sensible model has more, and a stranger's file may claim to.
 MAX_LAYERS = 100
+# Of a search: the folders of rounds have four digits, and settings are saved as text, whose size is limited.
+MAX_ROUNDS = MAX_BATCH = 9_999

@@ -5,9 +5,12 @@ from typing import Annotated, Literal
 
 import tyro
 
+import jaxmnist as jm
+
 from .options import TrainingOptions, check_whole
 
-DEFAULT_ROUNDS, DEFAULT_BATCH, MOST = 10, 64, 9_999
+DEFAULT_ROUNDS, DEFAULT_BATCH = 10, 64
+MOST = {"num_rounds": jm.limits.MAX_ROUNDS, "batch": jm.limits.MAX_BATCH}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,4 +35,4 @@ class SearchOptions(TrainingOptions):
         for name, value in self.rounds().items():
             if self.search is None and getattr(self, name) is not None:
                 raise ValueError(f"{name} is {value}, but only --search uses it")
-            check_whole(name, value, 1, MOST)
+            check_whole(name, value, 1, MOST[name])

@@ -1,6 +1,7 @@
 """What the functions of sweeps accept, as data."""
 
 import math
+from collections.abc import Sequence
 
 from jaxmnist.checks import (
     FUNCTION,
@@ -62,3 +63,10 @@ def check_evaluations(given) -> None:
     """Raises ValueError if there are more evaluations than steps."""
     most = int(given.num_steps)
     Whole(1, most, f"num_steps, {most},").check("num_evaluations", given.num_evaluations)
+
+
+def recorded_splits(record: Sequence[str] | None, num_evaluations: int) -> tuple[str, ...]:
+    """Returns the splits whose evaluations along training are recorded, given what was asked for."""
+    if record is None:
+        return ("validation",) if num_evaluations != 1 else ()
+    return tuple(record)

@@ -18,7 +18,7 @@ from jaxmnist.data.dataset import Dataset
 from jaxmnist.sweeps.arguments import NUM_STEPS, TRAINED
 from jaxmnist.sweeps.configure import make_setup, precision
 from jaxmnist.sweeps.job import make_job
-from jaxmnist.sweeps.pruning import FACTOR, Bracket, check_options, prune
+from jaxmnist.sweeps.pruning import FACTOR, Bracket, check_pruning, prune
 from jaxmnist.sweeps.runs import Runs
 
 NUM_DEFAULT_RUNGS = 2
@@ -26,7 +26,7 @@ RUNGS = Optional(Where("a sequence of ascending numbers of steps", is_sequence))
 
 
 def _check_halving(given: SimpleNamespace) -> None:
-    check_options("halve", given.options)
+    check_pruning("halve", given.options)
     check_rungs(given.num_steps, given.rungs)
 
 

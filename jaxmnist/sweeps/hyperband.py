@@ -17,12 +17,12 @@ from jaxmnist.data.dataset import Dataset
 from jaxmnist.sweeps.arguments import TRAINED
 from jaxmnist.sweeps.configure import make_setup, precision
 from jaxmnist.sweeps.job import make_job
-from jaxmnist.sweeps.pruning import FACTOR, Bracket, check_options, prune
-from jaxmnist.sweeps.runs import Runs, hyperparameter_names
+from jaxmnist.sweeps.pruning import FACTOR, Bracket, check_pruning, prune, setting_of_each
+from jaxmnist.sweeps.runs import Runs
 
 
 def _check_hyperband(given: SimpleNamespace) -> None:
-    check_options("hyperband", given.options)
+    check_pruning("hyperband", given.options)
     if given.factor ** (given.num_brackets - 1) > given.num_steps:
         raise ValueError(
             f"num_brackets is {given.num_brackets}; with factor {given.factor} and num_steps {given.num_steps}, the "
@@ -84,9 +84,8 @@ def hyperband(
 
 def _brackets(runs: Runs, num_steps: int, factor: int, num_brackets: int) -> list[Bracket]:
     """Returns the brackets, the one with the most rungs first; all runs of a setting are in the same one."""
-    columns = [np.asarray(runs[name]).tolist() for name in (*hyperparameter_names(runs), "batch_size")]
     numbers: dict[tuple, int] = {}
-    setting = np.array([numbers.setdefault(values, len(numbers)) for values in zip(*columns, strict=True)])
+    setting = np.array([numbers.setdefault(values, len(numbers)) for values in setting_of_each(runs)])
     if len(numbers) < num_brackets:
         raise ValueError(f"num_brackets is {num_brackets}; each needs a setting, and the runs have {len(numbers)}")
     rungs = np.arange(num_brackets)[::-1]

@@ -11,31 +11,27 @@ import xarray as xr
 from jaxmnist.analysis import files as result_files
 from jaxmnist.analysis import results
 from jaxmnist.analysis.arguments import with_one_seed
-from jaxmnist.checks import Whole, kinds
-from jaxmnist.host.devices import available
+from jaxmnist.checks import Whole
 from jaxmnist.host.lock import hold
 from jaxmnist.sweeps.carried import Carried
 from jaxmnist.sweeps.fingerprint import raise_if_different
 from jaxmnist.sweeps.folder import SweepFolder, is_begun
 from jaxmnist.sweeps.job import Job, describe
+from jaxmnist.sweeps.options import check_options, folder_of, means_of
 from jaxmnist.sweeps.runs import Runs, hyperparameter_names
-from jaxmnist.sweeps.sweep import Means, check_cluster, sweep, train
+from jaxmnist.sweeps.sweep import Means, train
 
 FACTOR = Whole(2)
-SWEEP_KINDS = kinds(sweep)
 
 
-def check_options(function: str, options: Mapping[str, Any]) -> None:
-    """Raises an error for further arguments of `sweep` that are none, or that a function that prunes does not take."""
-    for name, value in options.items():
-        if name in ("num_evaluations", "record", "shard", "keep_states") and value is not None:
+def check_pruning(function: str, options: Mapping[str, Any]) -> None:
+    """Raises an error if a function that prunes cannot pass these on to `sweep`."""
+    for name in ("num_evaluations", "record", "shard", "keep_states"):
+        if options.get(name) is not None:
             raise ValueError(
-                f"{name} is {value!r}; {function} does not take it, since it evaluates all runs at its rungs"
+                f"{name} is {options[name]!r}; {function} does not take it, since it evaluates all runs at its rungs"
             )
-        if name not in SWEEP_KINDS:
-            raise TypeError(f"{function}() has no argument {name!r}")
-        SWEEP_KINDS[name].check(name, value)
-    check_cluster(options.get("cluster"), options.get("ray_resources"))
+    check_options(function, options)
 
 
 class Bracket(NamedTuple):
@@ -61,7 +57,7 @@ def prune(job: Job, brackets: Sequence[Bracket], factor: int, options: Mapping[s
       factor: one in this many settings is kept at each rung.
       options: further arguments of `sweep`, checked.
     """
-    folder = Path(options["folder"]) if options.get("folder") is not None else None
+    folder = folder_of(options)
     rungs = "; ".join(" ".join(map(str, bracket.stops)) for bracket in brackets)
     description = describe(job) | {"rungs": rungs, "factor": int(factor)}
     with hold(folder, options.get("wait", False)):
@@ -70,13 +66,7 @@ def prune(job: Job, brackets: Sequence[Bracket], factor: int, options: Mapping[s
             finished = _finished_result(folder, places, description)
             if finished is not None:
                 return finished
-        means = Means(
-            options.get("memory") or available(),
-            cluster=options.get("cluster"),
-            ray_resources=options.get("ray_resources"),
-            progress=options.get("progress", True),
-        )
-        stages = []
+        means, stages = means_of(options), []
         for bracket in brackets:
             stages += _train_rungs(job, bracket, factor, means, folder / bracket.place if folder else None)
         merged = _merge(job.arrays, stages, brackets, description)
@@ -110,12 +100,19 @@ def _train_rungs(
 
 def survivors(runs: Runs, result: xr.Dataset, factor: int) -> np.ndarray:
     """Returns which of the runs belong to the best one in `factor` settings, at least one, in their order."""
-    names = [*hyperparameter_names(runs), "batch_size"]
-    ranked = results.settings(with_one_seed(result))[names]
+    ranked = results.settings(with_one_seed(result))[_names(runs)]
     kept = ranked.head(max(math.ceil(len(ranked) / factor), 1))
     settings = set(kept.itertuples(index=False, name=None))
-    columns = zip(*(np.asarray(runs[name]).tolist() for name in names), strict=True)
-    return np.flatnonzero([setting in settings for setting in columns])
+    return np.flatnonzero([setting in settings for setting in setting_of_each(runs)])
+
+
+def setting_of_each(runs: Runs) -> list[tuple]:
+    """Returns the setting of each run: what it has besides its seeds."""
+    return list(zip(*(np.asarray(runs[name]).tolist() for name in _names(runs)), strict=True))
+
+
+def _names(runs: Runs) -> list[str]:
+    return [*hyperparameter_names(runs), "batch_size"]
 
 
 def _rung(stop: int) -> str:

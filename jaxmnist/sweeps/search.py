@@ -5,7 +5,6 @@ Shapes: R runs, N settings of a round, S seeds.
 
 import json
 from collections.abc import Callable, Iterable, Mapping
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -24,21 +23,20 @@ from jaxmnist.core.losses import Loss
 from jaxmnist.core.model import ModelLike
 from jaxmnist.core.training import Augmentation
 from jaxmnist.data.dataset import Dataset
-from jaxmnist.host.devices import available
 from jaxmnist.host.lock import hold
+from jaxmnist.limits import MAX_BATCH, MAX_ROUNDS
 from jaxmnist.sweeps import planning, samplers
-from jaxmnist.sweeps.arguments import TRAINED, check_evaluations
+from jaxmnist.sweeps.arguments import TRAINED, check_evaluations, recorded_splits
 from jaxmnist.sweeps.configure import make_setup, precision
 from jaxmnist.sweeps.job import describe
+from jaxmnist.sweeps.options import check_options, folder_of, means_of
 from jaxmnist.sweeps.rounds import Found, Rounds, Setting, Task, settings_of
 from jaxmnist.sweeps.runs import Distribution, checked_axis, with_seeds
 from jaxmnist.sweeps.samplers import Axis, Sampler
 from jaxmnist.sweeps.search_folder import SearchFolder
-from jaxmnist.sweeps.sweep import Means, check_cluster, sweep, train
+from jaxmnist.sweeps.sweep import train
 from jaxmnist.values import described
 
-# The folders of rounds have four digits, and the settings of a round are saved as text, whose size is limited.
-MAX_ROUNDS = MAX_BATCH = 9_999
 SPACE = Where(
     "a mapping of names to distributions or values, such as dict(learning_rate=jm.loguniform(1e-4, 1), batch_size=64),",
     lambda value: is_mapping(value) and len(value) > 0,
@@ -49,17 +47,13 @@ STUDY = Optional(
         lambda value: all(hasattr(value, name) for name in ("ask", "tell", "add_trial", "directions")),
     )
 )
-SWEEP_KINDS = kinds(sweep)
 
 
 def _check_search(given: SimpleNamespace) -> None:
-    for name, value in given.options.items():
-        if name in ("keep_states", "shard") and value:
+    for name in ("keep_states", "shard"):
+        if value := given.options.get(name):
             raise ValueError(f"{name} is {value!r}; search does not take it, since each of its rounds is a whole sweep")
-        if name not in SWEEP_KINDS:
-            raise TypeError(f"search() has no argument {name!r}")
-        SWEEP_KINDS[name].check(name, value)
-    check_cluster(given.options.get("cluster"), given.options.get("ray_resources"))
+    check_options("search", given.options)
     evaluations = given.options.get("num_evaluations", 1)
     check_evaluations(SimpleNamespace(num_steps=given.num_steps, num_evaluations=evaluations))
     if given.study is not None and given.sampler != "optuna":
@@ -158,18 +152,12 @@ def search(
         "sampler_seed": int(sampler_seed), "constrain": described(constrain), "by": metric.name,
         "largest": metric.largest, "diverged": diverged,
     }  # fmt: skip
-    num_evaluations, record = options.get("num_evaluations", 1), options.get("record")
-    if record is None:
-        record = ("validation",) if num_evaluations != 1 else ()
-    task = Task(setup, dataset, num_steps, num_evaluations, tuple(record), each_seed)
-    means = Means(
-        options.get("memory") or available(),
-        cluster=options.get("cluster"),
-        ray_resources=options.get("ray_resources"),
-        progress=options.get("progress", True),
-    )
-    folder = SearchFolder(Path(options["folder"])) if options.get("folder") is not None else None
-    with precision(setup), hold(folder.folder if folder is not None else None, options.get("wait", False)):
+    num_evaluations = options.get("num_evaluations", 1)
+    record = recorded_splits(options.get("record"), num_evaluations)
+    task = Task(setup, dataset, num_steps, num_evaluations, record, each_seed)
+    means, place = means_of(options), folder_of(options)
+    folder = SearchFolder(place) if place is not None else None
+    with precision(setup), hold(place, options.get("wait", False)):
         source = _sampler(sampler, axes, sampler_seed, study, metric.largest)
         rounds = Rounds(source, batch, lambda draws: settings_of(draws, axes, constrain), folder)
         rounds.recall(description, num_rounds)
@@ -179,8 +167,8 @@ def search(
             new = found.new(asked.settings)
             if new:
                 job = task.job(new)
-                place = folder.round(number) if folder is not None else None
-                found.add(number, new, results.by_run(train(job, means._replace(folder=place)), job.arrays))
+                own = means._replace(folder=folder.round(number) if folder is not None else None)
+                found.add(number, new, results.by_run(train(job, own), job.arrays))
             source.tell(asked.draws, found.told(asked.settings))
         return _united(task, found, {"search": json.dumps(description), "num_rounds": num_rounds}, folder)
 

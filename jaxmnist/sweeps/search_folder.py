@@ -67,7 +67,7 @@ class SearchFolder:
             check_ours(self.round(number) / SETTINGS_NAME)
 
     def held(self) -> Held | None:
-        """Returns the result that the folder holds, or None if there is none."""
+        """Returns the result in the folder, if there is one."""
         return SweepFolder(self.folder).held()
 
     def begin(self, description: Mapping[str, Any]) -> None:

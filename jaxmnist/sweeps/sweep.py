@@ -26,7 +26,17 @@ from jaxmnist.host.interrupts import defer_interrupt
 from jaxmnist.host.lock import hold
 from jaxmnist.host.progress import progress_bar
 from jaxmnist.sweeps import planning, programs
-from jaxmnist.sweeps.arguments import CLUSTER, FOLDER, MEMORY, RECORD, RESOURCES, SHARD, TRAINED, check_evaluations
+from jaxmnist.sweeps.arguments import (
+    CLUSTER,
+    FOLDER,
+    MEMORY,
+    RECORD,
+    RESOURCES,
+    SHARD,
+    TRAINED,
+    check_evaluations,
+    recorded_splits,
+)
 from jaxmnist.sweeps.capacity import capacity
 from jaxmnist.sweeps.carried import Carried
 from jaxmnist.sweeps.collector import ResultCollector
@@ -150,8 +160,7 @@ def sweep(
         the folder is in use or holds a sweep of something else.
       OSError: a cluster was lost, or one of its tasks failed; what had finished is in the folder.
     """
-    if record is None:
-        record = ("validation",) if num_evaluations != 1 else ()
+    record = recorded_splits(record, num_evaluations)
     setup = make_setup(model, optimizer, loss, metrics, augment, evaluation_params, dtype)
     if memory is None:
         memory = available() if shard is None else DEFAULT_BYTES
