@@ -71,7 +71,7 @@ def start(script, *arguments, cwd, env=None, status=0):
     """Returns the same of a script that runs as a person runs it, in a process of its own."""
     done = subprocess.run(
         [sys.executable, str(path_of(script)), *map(str, arguments)],
-        cwd=cwd, env=environment_of(cwd, env), capture_output=True, text=True, timeout=300,
+        cwd=cwd, env=environment_of(cwd, env), capture_output=True, text=True, timeout=600,
     )  # fmt: skip
     assert done.returncode == status, done.stderr
     assert "Traceback" not in done.stderr
