@@ -188,6 +188,13 @@ MUTATIONS = (
         "tests/core/test_replacement.py::test_what_is_alike_within_windows_is_added_after_max_pooling",
     ),
     Mutation(
+        "a number per channel is added to the convolution of channels first as it stands",
+        "core/fast/replacement.py",
+        "id(equation.invars[0]) not in convolved",
+        "True",
+        "tests/core/test_replacement.py::test_a_bias_of_channels_that_come_first_is_added_and_has_its_gradient",
+    ),
+    Mutation(
         "a sum that is needed elsewhere is replaced by its maxima",
         "core/fast/replacement.py",
         "or uses[id(pool.invars[0])] > 1 or",

@@ -218,6 +218,29 @@ def test_what_is_alike_within_windows_is_added_after_max_pooling(name, is_first)
     jax.tree.map(lambda one, other: np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6), found, wanted)
 
 
+@pytest.mark.parametrize("is_one_by_one", [True, pytest.param(False, marks=pytest.mark.slow)])
+def test_a_bias_of_channels_that_come_first_is_added_and_has_its_gradient(is_one_by_one):
+    generator = np.random.default_rng(0)
+    images, kernel, bias = (
+        jnp.asarray(generator.normal(size=shape), jnp.float32) for shape in ((4, 3, 6, 5), (2, 3, 3, 3), (2, 1, 1))
+    )
+
+    def convolved(images, kernel, bias):
+        def one(image):
+            return lax.conv(image[None], kernel, (1, 1), "SAME")[0] + bias
+
+        return jax.nn.relu(
+            jax.vmap(one)(images) if is_one_by_one else lax.conv(images, kernel, (1, 1), "SAME") + bias[None]
+        )
+
+    fast = with_gradients(with_fast_operations(convolved))
+    jax.tree.map(assert_near, fast(images, kernel, bias), with_gradients(convolved)(images, kernel, bias))
+    # The gradient is moved once, to where it is summed and convolved.
+    operations = jax.make_jaxpr(fast)(images, kernel, bias).eqns
+    moved = [each.outvars[0].aval.shape for each in operations if each.primitive.name == "optimization_barrier"]
+    assert moved == [(4, 6, 5, 2)]
+
+
 def test_a_sum_that_is_used_elsewhere_is_pooled_where_it_is():
     def both(images, bias):
         whole = images + bias

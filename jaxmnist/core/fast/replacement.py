@@ -39,15 +39,19 @@ def with_fast_operations(function: Callable) -> Callable:
 def _evaluate(jaxpr, constants, *inputs):
     """Returns the outputs of a traced function, its slow operations replaced."""
     values = dict(zip((*jaxpr.constvars, *jaxpr.invars), (*constants, *inputs), strict=True))
+    equations = _pooled_first(jaxpr)
+    convolved = _convolved(equations)
 
     def value(atom):
         return atom.val if isinstance(atom, core.Literal) else values[atom]
 
-    for equation in _pooled_first(jaxpr):
+    for equation in equations:
         arguments, primitive = map(value, equation.invars), equation.primitive
         with equation.ctx.manager:
             if _is_slow(equation):
                 outputs = REPLACEMENTS[primitive](*arguments, **equation.params)
+            elif (axis := _axis_of_bias(equation, convolved)) is not None:
+                outputs = windows.add_bias(*arguments, axis)
             else:
                 outputs = primitive.bind(*arguments, **primitive.get_bind_params(equation.params))
         values.update(zip(equation.outvars, outputs if primitive.multiple_results else [outputs], strict=True))
@@ -82,6 +86,28 @@ def _is_alike_in_windows(shape, *, window_dimensions, window_strides, padding, *
     return len(shape) == len(windows_of_one) and all(
         extent == 1 or is_one for extent, is_one in zip(shape, windows_of_one, strict=True)
     )
+
+
+def _convolved(equations) -> set[int]:
+    """Returns the ids of the variables that hold the outputs of convolutions, or those in another shape."""
+    found: set[int] = set()
+    for each in equations:
+        reshapes = each.primitive in RESHAPES and id(each.invars[0]) in found
+        if reshapes or each.primitive is primitives.conv_general_dilated_p:
+            found.add(id(each.outvars[0]))
+    return found
+
+
+def _axis_of_bias(equation, convolved: set[int]) -> int | None:
+    """Returns the axis of the channels where an operation adds a number per channel to what was convolved.
+
+    Returns None for any other operation, and for channels that come last, which need no `add_bias`.
+    """
+    if equation.primitive is not primitives.add_p or id(equation.invars[0]) not in convolved:
+        return None
+    bias = equation.invars[1].aval
+    axes = [axis for axis, extent in enumerate(bias.shape) if extent > 1]
+    return axes[0] if len(axes) == 1 and axes[0] < len(bias.shape) - 1 else None
 
 
 def _has_slow(jaxpr) -> bool:
@@ -161,6 +187,8 @@ def _cond(index, *operands, branches, **_):
     return jax.lax.switch(index, [_as_function(branch) for branch in branches], *operands)
 
 
+# What gives an array another shape, or takes its maxima.
+RESHAPES = (primitives.reshape_p, primitives.squeeze_p, primitives.reduce_window_max_p)
 REPLACEMENTS: dict[core.Primitive, Callable[..., Any]] = {
     primitives.conv_general_dilated_p: windows.convolve_generally,
     primitives.reduce_window_max_p: pooling.max_pool_generally,

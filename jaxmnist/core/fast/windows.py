@@ -75,6 +75,35 @@ def _in_layout(function, images, kernel, params):
     return outputs.transpose([placed.index(axis) for axis in range(outputs.ndim)])
 
 
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+def add_bias(outputs: jax.Array, bias: jax.Array, axis: int) -> jax.Array:
+    """Returns the sum of what was convolved and a number per channel, which lie along an axis that is not the last.
+
+    It has gradients in reverse mode only. That of `outputs` is copied once, to where the channels come last, as both
+    the convolution and the sum over pixels need it. XLA would sum it as it lies, and copy it twice.
+
+    Args:
+      outputs: of any shape and floating-point type.
+      bias: of as many axes, all of length 1 but that of the channels.
+      axis: that of the channels.
+    """
+    return outputs + bias
+
+
+def _add_bias_forward(outputs, bias, axis):
+    return add_bias(outputs, bias, axis), None
+
+
+def _add_bias_backward(axis, _, grad):
+    # Without the barrier, XLA would take the two transpositions for none.
+    last = jax.lax.optimization_barrier(jnp.moveaxis(grad, axis, -1))
+    shape = [grad.shape[axis] if each == axis else 1 for each in range(grad.ndim)]
+    return jnp.moveaxis(last, -1, axis), last.sum(range(grad.ndim - 1)).reshape(shape)
+
+
+add_bias.defvjp(_add_bias_forward, _add_bias_backward)
+
+
 def _padded(images, padding, dilation):
     """Returns images `[B, ..., C]` with zeros beyond the border, or without what a negative padding cuts off."""
     inner = [(before, after, step - 1) for (before, after), step in zip(padding, dilation, strict=True)]
