@@ -62,7 +62,7 @@ def close(result, whole):
         (dict(learning_rate=[0.05, 0.1, 0.5]), 4),
         pytest.param(dict(seed=range(5)), 12, marks=pytest.mark.slow),
         pytest.param(dict(batch_size=[3, 7, 40], learning_rate=[1.0, 0.5, 0.1]), 10, marks=pytest.mark.slow),
-        (dict(init_std=[0.1, None]), 8),
+        pytest.param(dict(init_std=[0.1, None]), 8, marks=pytest.mark.slow),
         pytest.param(dict(label_smoothing=[None, 0.1]), 8, marks=pytest.mark.slow),
         (dict(momentum=[None, 0.9]), 8),
         pytest.param(dict(nesterov=[False, True], learning_rate=[0.1, 0.5, 1]), 16, marks=pytest.mark.slow),
@@ -125,7 +125,12 @@ def halved(learning_rate, decay):
     ("before", "after", "words"),
     [
         ({}, dict(momentum=[0.0, 0.9]), "was trained with momentum None, which is not among the values here: add it"),
-        ({}, dict(num_classes=[4], init_std=[0.1]), "was trained with init_std None, which is not among the values"),
+        pytest.param(
+            {},
+            dict(num_classes=[4], init_std=[0.1]),
+            "was trained with init_std None, which is not among the values",
+            marks=pytest.mark.slow,
+        ),
         (dict(optimizer=halved, decay=[1.0]), {}, "its optimizer is 'halved', not 'sgd'"),
         ({}, dict(model=jm.MLP(num_classes=4)), "its model is 'SoftmaxRegression"),
         ({}, dict(options=dict(num_steps=24)), "has not kept its states, from which it could go on to num_steps 24"),
@@ -182,7 +187,7 @@ def decayed(learning_rate, kind="a", decay=1.0, momentum=None):
         pytest.param(dict(kind=[None, "b"]), dict(kind="b"), marks=pytest.mark.slow),
         pytest.param(dict(momentum=[None, 0.9]), dict(momentum=[0.5, 0.9]), marks=pytest.mark.slow),
         pytest.param(dict(momentum=[0.5, 0.9]), dict(momentum=[None, 0.5]), marks=pytest.mark.slow),
-        (dict(decay=[0.5]), {}),
+        pytest.param(dict(decay=[0.5]), {}, marks=pytest.mark.slow),
     ],
 )
 def test_an_axis_may_have_other_kinds_of_values_later(tiny, tmp_path, trained, before, after):
@@ -234,6 +239,7 @@ def test_runs_are_known_again_whatever_kinds_of_values_are_beside_them(tiny, tmp
     assert sum(trained) == 2
 
 
+@pytest.mark.slow
 def test_states_go_to_the_runs_that_reached_them_whatever_axes_came_later(tiny, tmp_path):
     keep, small = dict(keep_states=True), dict(learning_rate=[0.1], batch_size=3)
     sweep(tiny, tmp_path, options=keep, **small)

@@ -183,7 +183,7 @@ def test_the_result_of_something_else_in_the_folder_stays(tiny, ask, tmp_path):
         ask(folder=tmp_path)
 
 
-@pytest.mark.parametrize("storage", mostly_slow(["memory", "sqlite", "journal"], "sqlite"))
+@pytest.mark.parametrize("storage", mostly_slow(["memory", "sqlite", "journal"], "journal"))
 def test_a_study_is_resumed_with_its_storage_or_filled_again(ask, trained, tmp_path, request, storage):
     """Trials that were asked for and never told are trained, and not asked for again."""
     counts, options = trained
