@@ -272,9 +272,12 @@ def labels(params):
         lambda learning_rate: optax.multi_transform(
             {"trained": optax.sgd(learning_rate), "frozen": optax.set_to_zero()}, labels
         ),
-        lambda learning_rate: optax.chain(
-            optax.sgd(learning_rate),
-            optax.masked(optax.set_to_zero(), lambda params: {name: name != "Dense_1" for name in params}),
+        pytest.param(
+            lambda learning_rate: optax.chain(
+                optax.sgd(learning_rate),
+                optax.masked(optax.set_to_zero(), lambda params: {name: name != "Dense_1" for name in params}),
+            ),
+            marks=pytest.mark.slow,
         ),
     ],
 )

@@ -194,7 +194,7 @@ BIASES = {
 }
 
 
-@pytest.mark.parametrize("name", BIASES)
+@pytest.mark.parametrize("name", mostly_slow(BIASES, "channels last", "padded", "channels first", "within a window"))
 @pytest.mark.parametrize("is_first", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_what_is_alike_within_windows_is_added_after_max_pooling(name, is_first):
     shape, window, padding, is_moved = BIASES[name]

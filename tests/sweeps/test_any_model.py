@@ -31,7 +31,7 @@ def alone(model, tiny, learning_rate, batch_size, seed, num_steps=4, **values):
 
 
 # Those with a state are among the next test's, too.
-FAST = ("equinox", "pair")
+FAST = ("equinox",)
 
 
 @pytest.mark.parametrize("name", mostly_slow(MODELS, *FAST))
