@@ -152,7 +152,7 @@ def test_a_file_in_the_place_of_ours_is_refused_before_training(tmp_path, writte
         assert (folder / path).readlink() == outside
 
 
-@pytest.mark.parametrize("what", mostly_slow((*FUNCTIONS, *SCRIPTS), "sweep", "search", "save_model", "train_run"))
+@pytest.mark.parametrize("what", mostly_slow((*FUNCTIONS, *SCRIPTS), "sweep", "save_model", "train_run"))
 def test_files_of_any_names_survive_whatever_is_called(tmp_path, write, capsys, what):
     generator = np.random.default_rng(len(what))
     refused = 0
