@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import scripts_for_tests
+from conftest import mostly_slow
 
 import jaxmnist as jm
 
@@ -55,7 +56,7 @@ def helps() -> dict[str, str]:
     return found
 
 
-@pytest.mark.parametrize("document", ["README.md", "CONTRIBUTING.md"])
+@pytest.mark.parametrize("document", mostly_slow(("README.md", "CONTRIBUTING.md"), "README.md"))
 def test_its_python_runs(document, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     digits = jm.load("digits")

@@ -25,7 +25,7 @@ def test_estimates_are_those_of_the_examples_own_gradients(tiny):
 
         return jnp.concatenate([leaf.ravel() for leaf in jax.tree.leaves(jax.grad(loss)(params))])
 
-    each = np.asarray(jax.vmap(gradient)(images, labels), np.float64)
+    each = np.asarray(jax.jit(jax.vmap(gradient))(images, labels), np.float64)
     # Over 24 examples: the unbiased variance, and the squared norm of the mean less what the variance adds to it.
     trace = each.var(axis=0, ddof=1).sum()
     squared_norm = (each.mean(axis=0) ** 2).sum() - trace / 24

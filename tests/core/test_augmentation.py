@@ -28,7 +28,8 @@ def test_sampling_interpolates_and_is_zero_beyond_the_border():
 def test_amounts_stay_within_their_limits_and_differ():
     image = np.zeros((200, 21, 21, 1), np.float32)
     image[:, 10, 10] = 1
-    moved = np.asarray(jm.Affine(rotation=0, scale=0, shift=3)(jax.random.key(0), image))[..., 0]
+    move = jax.jit(jm.Affine(rotation=0, scale=0, shift=3).__call__)
+    moved = np.asarray(move(jax.random.key(0), image))[..., 0]
     mass = moved.sum((1, 2))
     np.testing.assert_allclose(mass, 1, rtol=1e-4)
     rows = (moved.sum(2) @ np.arange(21) - 10) / mass
@@ -40,6 +41,6 @@ def test_a_quarter_turn_turns_the_image():
     keys = jax.random.split(jax.random.key(0), 400)
     image = np.zeros((1, 9, 9, 1), np.float32)
     image[0, 4, 7] = 1
-    turned = np.asarray(jax.vmap(lambda key: turn(key, image)[0, ..., 0])(keys))
+    turned = np.asarray(jax.jit(jax.vmap(lambda key: turn(key, image)[0, ..., 0]))(keys))
     # All angles up to a quarter turn either way: the dot comes to the top and to the bottom, and never to the left.
     assert turned[:, 1, 4].max() > 0.9 and turned[:, 7, 4].max() > 0.9 and turned[:, :, :3].max() < 0.2

@@ -102,7 +102,7 @@ def test_a_sweep_evaluates_them_and_so_does_a_rerun(tiny, name):
     np.testing.assert_allclose(run.test.loss, ours["test_loss"], rtol=1e-6)
 
 
-@pytest.mark.parametrize("name", ["lookahead", "average"])
+@pytest.mark.parametrize("name", mostly_slow(("lookahead", "average"), "average"))
 def test_a_long_run_evaluates_them(tiny, tmp_path, name):
     optimizer, given = OPTIMIZERS[name]
     _, rows = train_run(

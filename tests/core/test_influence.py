@@ -1,9 +1,12 @@
 """Whether examples influence each other is found out, in deep networks too, and whatever their inputs are."""
 
+import itertools
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import pytest
+from conftest import mostly_slow
 
 from jaxmnist.core.adapters.factory import model_factory
 from jaxmnist.core.influence import rows_interact
@@ -29,10 +32,17 @@ class Deep(nn.Module):
         return nn.LayerNorm()(hidden * jnp.sqrt(scale))
 
 
-@pytest.mark.parametrize("mixed", ["never", "before layer 0", "before layer 19", "by normalisation"])
-@pytest.mark.parametrize("activation", ["relu", pytest.param("tanh", marks=pytest.mark.slow)])
-@pytest.mark.parametrize("dtype", [jnp.uint8, jnp.int32])
-def test_mixing_is_noticed_wherever_it_is(mixed, activation, dtype):
+CASES = list(
+    itertools.product(
+        ("never", "before layer 0", "before layer 19", "by normalisation"), ("relu", "tanh"), (jnp.uint8, jnp.int32)
+    )
+)
+FAST = [case for case in CASES if case[1:] == ("relu", jnp.uint8)] + [("before layer 0", "relu", jnp.int32)]
+
+
+@pytest.mark.parametrize("case", mostly_slow(CASES, *FAST))
+def test_mixing_is_noticed_wherever_it_is(case):
+    mixed, activation, dtype = case
     model = model_factory(Deep(mixed, activation)).make()
     found = rows_interact(model, jax.ShapeDtypeStruct((1, 6, 5, 1), dtype))
     assert found == (mixed != "never", False)

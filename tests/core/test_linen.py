@@ -129,9 +129,9 @@ def by_hand(model, tiny, batch_size, seed, num_steps=6, learning_rate=0.2):
 
 
 def test_a_sweep_of_batch_normalisation_is_the_loop_of_flaxs_guide_whatever_the_batch_sizes(tiny):
-    runs = jm.grid(learning_rate=[0.1, 0.2], batch_size=[5, 7, 16], seed=range(2))
+    runs = jm.grid(learning_rate=[0.1, 0.2], batch_size=[5, 7], seed=range(2))
     result = jm.sweep(Normalised(), optax.sgd, runs, tiny, num_steps=6, progress=False)
-    for batch_size in (5, 7, 16):
+    for batch_size in (5, 7):
         params, statistics = by_hand(Normalised(), tiny, batch_size, seed=1)
         run = jm.rerun(result, learning_rate=0.2, batch_size=batch_size, seed=1, dataset=tiny, model=Normalised())
         found = jax.tree.leaves((run.params, run.model_state["batch_stats"]))
@@ -272,9 +272,12 @@ def labels(params):
         lambda learning_rate: optax.multi_transform(
             {"trained": optax.sgd(learning_rate), "frozen": optax.set_to_zero()}, labels
         ),
-        lambda learning_rate: optax.chain(
-            optax.sgd(learning_rate),
-            optax.masked(optax.set_to_zero(), lambda params: {name: name != "Dense_1" for name in params}),
+        pytest.param(
+            lambda learning_rate: optax.chain(
+                optax.sgd(learning_rate),
+                optax.masked(optax.set_to_zero(), lambda params: {name: name != "Dense_1" for name in params}),
+            ),
+            marks=pytest.mark.slow,
         ),
     ],
 )

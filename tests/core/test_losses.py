@@ -12,6 +12,7 @@ LOGITS = jnp.array([[1.0, 2.0, -3.0], [0.0, 0.0, 0.0], [5.0, -1.0, 2.0]])
 LABELS = jnp.array([1, 0, 2])
 
 
+@jax.jit
 def mean_loss(logits, labels, weights, label_smoothing=None):
     return losses.masked_mean(losses.cross_entropy(logits, labels, label_smoothing), weights)
 

@@ -85,7 +85,7 @@ def stacked(values):
 
 
 FAST = (
-    "patches", "tiles of 5", "groups of tiles", "any layout", "uneven strides", "by channel, two each", "transposed",
+    "patches", "groups of tiles", "any layout", "uneven strides", "by channel, two each", "transposed",
 )  # fmt: skip
 
 
@@ -165,9 +165,7 @@ POOLINGS = {
 }
 
 
-@pytest.mark.parametrize(
-    "name", mostly_slow(POOLINGS, "2 x 2, channels first", "3 x 3, overlapping", "gaps", "one axis")
-)
+@pytest.mark.parametrize("name", mostly_slow(POOLINGS, "2 x 2, channels first", "3 x 3, overlapping", "gaps"))
 @pytest.mark.parametrize("kind", ["max", "sum"])
 def test_pooling_of_any_kind_keeps_its_values_and_gradients(name, kind):
     shape, *window = POOLINGS[name]
@@ -196,7 +194,7 @@ BIASES = {
 }
 
 
-@pytest.mark.parametrize("name", BIASES)
+@pytest.mark.parametrize("name", mostly_slow(BIASES, "channels last", "padded", "channels first", "within a window"))
 @pytest.mark.parametrize("is_first", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_what_is_alike_within_windows_is_added_after_max_pooling(name, is_first):
     shape, window, padding, is_moved = BIASES[name]
@@ -208,11 +206,13 @@ def test_what_is_alike_within_windows_is_added_after_max_pooling(name, is_first)
         return lax.reduce_window(whole, -jnp.inf, lax.max, window, window, padding)
 
     fast = with_fast_operations(pooled)
-    np.testing.assert_array_equal(fast(images, bias), pooled(images, bias))
+    np.testing.assert_array_equal(jax.jit(fast)(images, bias), jax.jit(pooled)(images, bias))
     added = [each for each in jax.make_jaxpr(fast)(images, bias).eqns if each.primitive is lax.add_p]
-    assert (added[0].outvars[0].aval.shape == pooled(images, bias).shape) == is_moved
+    assert (added[0].outvars[0].aval.shape == jax.eval_shape(pooled, images, bias).shape) == is_moved
     found, wanted = (
-        jax.grad(lambda *given, function=function: jnp.sum(jnp.sin(function(*given))), argnums=(0, 1))(images, bias)
+        jax.jit(jax.grad(lambda *given, function=function: jnp.sum(jnp.sin(function(*given))), argnums=(0, 1)))(
+            images, bias
+        )
         for function in (fast, pooled)
     )
     jax.tree.map(lambda one, other: np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6), found, wanted)

@@ -95,7 +95,7 @@ def pair():
     return jax.random.normal(jax.random.key(0), (2, 4, 4, 2)), jax.random.normal(jax.random.key(1), (3, 3, 2, 2))
 
 
-@pytest.mark.parametrize("name", mostly_slow(IN_GRADIENTS, "remat", "custom_vjp", "scan in reverse", "cond", "vmap"))
+@pytest.mark.parametrize("name", mostly_slow(IN_GRADIENTS, "custom_vjp", "scan in reverse", "cond", "vmap"))
 def test_what_lies_inside_other_operations_is_replaced(name, pair):
     function = IN_GRADIENTS[name]
     fast = with_fast_operations(function)
@@ -164,8 +164,9 @@ def test_pytrees_keys_constants_and_effects_pass_through(pair):
     def closed_over(kernel):
         return with_fast_operations(lambda images: convolution(images, kernel))(pair[0]).sum()
 
-    assert_near(jax.grad(closed_over)(pair[1]), jax.grad(lambda kernel: convolution(pair[0], kernel).sum())(pair[1]))
-    assert jax.vmap(closed_over)(jnp.stack([pair[1], pair[1]])).shape == (2,)
+    gradients = (jax.jit(jax.grad(each)) for each in (closed_over, lambda kernel: convolution(pair[0], kernel).sum()))
+    assert_near(*(gradient(pair[1]) for gradient in gradients))
+    assert jax.jit(jax.vmap(closed_over))(jnp.stack([pair[1], pair[1]])).shape == (2,)
 
 
 class Network(nn.Module):
@@ -223,7 +224,7 @@ NETWORKS = (linen_network, nnx_network, equinox_network, haiku_network)
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
-@pytest.mark.parametrize("network", mostly_slow(NETWORKS, linen_network, equinox_network))
+@pytest.mark.parametrize("network", mostly_slow(NETWORKS, linen_network))
 def test_a_network_of_any_library_trains_the_same_and_without_slow_operations(network):
     apply, params = network()
     images = jax.random.normal(jax.random.key(7), (5, 12, 12, 1))

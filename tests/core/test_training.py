@@ -58,9 +58,9 @@ def test_padding_rows_have_zero_gradient(tiny):
     weights = jnp.array([1.0, 1, 1, 1, 0, 0])
     optimizer = optax.sgd(1.0)
     state = jm.init_state(jm.MLP(8, 4), optimizer, 0, images)
-    ours, _ = jm.train_step(jm.MLP(8, 4), optimizer, state, jm.Batch(images, labels, weights))
-    others = images.at[4:].set(255 - images[4:])
-    theirs, _ = jm.train_step(jm.MLP(8, 4), optimizer, state, jm.Batch(others, labels, weights))
+    step = jax.jit(functools.partial(jm.train_step, jm.MLP(8, 4), optimizer))
+    ours, _ = step(state, jm.Batch(images, labels, weights))
+    theirs, _ = step(state, jm.Batch(images.at[4:].set(255 - images[4:]), labels, weights))
     jax.tree.map(np.testing.assert_array_equal, ours.params, theirs.params)
 
 
@@ -77,10 +77,9 @@ def test_fit_continues_where_it_stopped(tiny):
 def test_batches_are_those_of_fit_in_their_order(tiny):
     optimizer = optax.sgd(0.5)
     state = jm.init_state(MODEL, optimizer, 3, tiny.train.inputs)
+    step = jax.jit(functools.partial(jm.train_step, MODEL, optimizer))
     for images, labels in itertools.islice(jm.batches(tiny.train, 9, seed=3), 12):
-        state, _ = jm.train_step(
-            MODEL, optimizer, state, jm.Batch(jnp.asarray(images), jnp.asarray(labels), jnp.ones(9))
-        )
+        state, _ = step(state, jm.Batch(jnp.asarray(images), jnp.asarray(labels), jnp.ones(9)))
     fitted, _ = fit(tiny, batch_size=9, seed=3, num_steps=12)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), state.params, fitted.params)
 
@@ -110,7 +109,7 @@ def test_first_divergence_is_kept(tiny):
     assert state.diverged_step == NEVER and not state.has_diverged
 
 
-@pytest.mark.parametrize("num_images", [23, 500, 1003])
+@pytest.mark.parametrize("num_images", mostly_slow((23, 500, 1003), 23, 1003))
 def test_every_image_is_counted_once(num_images):
     # The model's prediction is the class in the only pixel, and the labels are right for all but three images; the last
     # one, which fills up the last batch, is right.
@@ -140,10 +139,11 @@ def test_dropout_differs_by_step_and_seed_and_repeats(tiny):
 
     step = jax.jit(lambda state: jm.train_step(model, optimizer, state, jm.Batch(images, labels, jnp.ones(5))))
 
+    initial = [jm.init_state(model, optimizer, seed, images) for seed in (0, 1)]
+
     def losses(seed):
         # The same parameters for both seeds, and a learning rate of 0: only what is dropped differs.
-        state = jm.init_state(model, optimizer, seed, images)
-        state = state._replace(params=jm.init_state(model, optimizer, 0, images).params)
+        state = initial[seed]._replace(params=initial[0].params)
         taken = []
         for _ in range(3):
             state, loss = step(state)
@@ -158,6 +158,7 @@ def test_augmentation_differs_by_step_and_seed_and_leaves_evaluation_alone(tiny)
     images, labels = jnp.asarray(tiny.train.inputs[:5]), jnp.asarray(tiny.train.targets[:5])
     state = jm.init_state(model, optimizer, 0, images)
     step = functools.partial(jm.train_step, model, optimizer, batch=jm.Batch(images, labels, jnp.ones(5)))
+    step = jax.jit(step, static_argnames="augment")
     next_state, first = step(state, augment=jm.Affine())
     _, second = step(next_state, augment=jm.Affine())
     _, other_seed = step(state._replace(key=jax.random.key(7)), augment=jm.Affine())

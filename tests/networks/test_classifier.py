@@ -75,7 +75,7 @@ def test_inputs_of_any_shape_and_type_are_classified(tmp_path, model, dtype, wro
             each(inputs.astype(wrong))
 
 
-@pytest.mark.parametrize("num_images", [1, 7, 501, 1001])
+@pytest.mark.parametrize("num_images", mostly_slow((1, 7, 501, 1001), 1, 1001))
 def test_probabilities_of_any_number_of_images(num_images):
     images = np.random.default_rng(0).integers(0, 256, (num_images, 6, 5, 1)).astype(np.uint8)
     params = MODEL.init(jax.random.key(0), np.zeros((1, 6, 5, 1), np.float32))["params"]
@@ -103,7 +103,10 @@ def test_a_file_in_place_of_a_folder_is_named(tmp_path):
         jm.load_model(tmp_path / "digit.png")
 
 
-@pytest.mark.parametrize("text", ["{", "[]", "5", '{"fields": []}', '{"model": "os.system", "fields": {}}'])
+BROKEN = ("{", "[]", "5", '{"fields": []}', '{"model": "os.system", "fields": {}}')
+
+
+@pytest.mark.parametrize("text", mostly_slow(BROKEN, "{", '{"fields": []}', BROKEN[-1]))
 def test_a_broken_description_is_one_sentence(tiny, tmp_path, text):
     save(tiny, tmp_path)
     (tmp_path / "model" / "model.json").write_text(text)
@@ -205,7 +208,7 @@ def test_fields_that_an_earlier_version_did_not_have_are_those_by_default(tiny, 
     assert jm.load_model(tmp_path).model == jm.load_model(tmp_path, jm.MLP(5, 4)).model == jm.MLP(5, 4)
 
 
-@pytest.mark.parametrize("name", mostly_slow(MODELS, "linen", "nnx", "equinox with state", "haiku", "pair"))
+@pytest.mark.parametrize("name", mostly_slow(MODELS, "nnx", "equinox with state", "pair"))
 def test_a_model_of_any_library_is_saved_and_read_again(tiny, tmp_path, name):
     model, _ = MODELS[name]
     members = [jm.init_state(model, optax.sgd(0.1), seed, tiny.train.inputs) for seed in (0, 1)]

@@ -1,3 +1,4 @@
+import functools
 import warnings
 
 import numpy as np
@@ -62,6 +63,7 @@ def test_a_picture_of_too_many_pixels_is_refused(tmp_path):
         jm.read_digit(tmp_path / "huge.png")
 
 
+@functools.cache
 def three(size=280, pen=26):
     """A "3" of two arcs, away from the middle, `[size, size]` in [0, 1]; `pen` is its width at size 280."""
     picture = Image.new("L", (4 * size, 4 * size))

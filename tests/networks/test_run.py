@@ -62,12 +62,16 @@ def test_a_finished_run_is_not_trained_again(tiny, tmp_path):
     [
         (dict(optimizer=optax.sgd(0.01)), "computation.* differs"),
         pytest.param(dict(optimizer=optax.adam(0.02)), "computation.* differs", marks=pytest.mark.slow),
-        (dict(augment=jm.Affine(6, 0.1, 1)), "computation.* differs"),
-        (dict(model=jm.CNN((3,), (3,), (), hidden_size=8, num_classes=4)), "computation.* differs"),
+        pytest.param(dict(augment=jm.Affine(6, 0.1, 1)), "computation.* differs", marks=pytest.mark.slow),
+        pytest.param(
+            dict(model=jm.CNN((3,), (3,), (), hidden_size=8, num_classes=4)),
+            "computation.* differs",
+            marks=pytest.mark.slow,
+        ),
         (dict(split="train"), "inputs differ"),
         pytest.param(dict(split="validation"), "inputs differ", marks=pytest.mark.slow),
         (dict(seed=1), "seed is 0, not 1"),
-        (dict(batch_size=6), "batch_size is 5, not 6"),
+        pytest.param(dict(batch_size=6), "batch_size is 5, not 6", marks=pytest.mark.slow),
     ],
 )
 def test_another_run_does_not_go_on_from_a_state(tiny, tmp_path, given, words):

@@ -1,3 +1,5 @@
+import functools
+
 import jax
 import numpy as np
 import pytest
@@ -41,17 +43,16 @@ def test_blocks_of_uneven_sizes_and_colours():
 def test_a_run_of_the_picture_is_that_run_by_itself(small):
     result = sweep(small)
     losses = result["recorded_train_loss"].squeeze()
-    for i, j in ((0, 0), (3, 0), (1, 2), (2, 3)):
-        rates = {name: float(result[name][k]) for name, k in zip(AXES, (i, j), strict=True)}
+    split, order = jax.device_put(small.train), jm.example_order(16, 0, 25 * 16)
+
+    @jax.jit
+    def losses_alone(rates):
         model, optimizer = boundary.TanhNetwork(), boundary.layered_sgd(**rates)
-        split = jax.device_put(small.train)
         state = init_state(model, optimizer, 0, split.inputs)
-        order = jm.example_order(16, 0, 25 * 16)
-        _, alone = jax.jit(
-            lambda state, split, order, model=model, optimizer=optimizer: jm.fit(
-                model, optimizer, state, split, order, 16, num_steps=25
-            )
-        )(state, split, order)
+        return jm.fit(model, optimizer, state, split, order, 16, num_steps=25)[1]
+
+    for i, j in ((0, 0), (3, 0), (1, 2), (2, 3)):
+        alone = losses_alone({name: float(result[name][k]) for name, k in zip(AXES, (i, j), strict=True)})
         # Full batch: the batch losses before each step are the recorded ones. Rounding grows where training is chaotic.
         swept = losses.isel({AXES[0]: i, AXES[1]: j}).values
         np.testing.assert_allclose(swept[:10], alone[:10], rtol=2e-4, atol=1e-5)
@@ -75,7 +76,8 @@ def test_each_learning_rate_moves_its_layer_alone(small):
         rates = {"first_learning_rate": 0.0, "last_learning_rate": 0.0} | {name: 0.5}
         optimizer = boundary.layered_sgd(**rates)
         state = init_state(model, optimizer, 0, small.train.inputs)
-        after, _ = jm.train_step(model, optimizer, state, jm.Batch(*small.train, np.ones(16, np.float32)))
+        step = jax.jit(functools.partial(jm.train_step, model, optimizer))
+        after, _ = step(state, jm.Batch(*small.train, np.ones(16, np.float32)))
         for layer in ("first", "last"):
             same = np.array_equal(after.params[layer], state.params[layer])
             assert same == (layer != moved)

@@ -31,7 +31,7 @@ def alone(model, tiny, learning_rate, batch_size, seed, num_steps=4, **values):
 
 
 # Those with a state are among the next test's, too.
-FAST = ("equinox", "pair")
+FAST = ("equinox",)
 
 
 @pytest.mark.parametrize("name", mostly_slow(MODELS, *FAST))
@@ -98,7 +98,8 @@ def decayed(learning_rate):
     return optax.adamw(learning_rate, weight_decay=0.5)
 
 
-def test_functions_and_tuples_are_axes_and_are_found_again(tiny):
+@pytest.mark.parametrize("exact", mostly_slow((True, False), True))
+def test_functions_and_tuples_are_axes_and_are_found_again(tiny, exact):
     from collections.abc import Callable
 
     import flax.linen as nn
@@ -119,11 +120,10 @@ def test_functions_and_tuples_are_axes_and_are_found_again(tiny):
     runs = jm.grid(learning_rate=0.2, batch_size=5, seed=0, **axes)
     result = jm.sweep(Layers(), optax.sgd, runs, tiny, num_steps=4, progress=False)
     assert set(result["sizes"].values) == {"(5,)", "(3, 3)"} and result["activation"].item().endswith("tanh")
-    for exact in (True, False):
-        run = jm.rerun(result, sizes=(3, 3), activation=nn.tanh, model=Layers(), dataset=tiny, exact=exact)
-        name = next(value for value in result["activation"].values if value.endswith("tanh"))
-        expected = result["test_loss"].sel(sizes="(3, 3)", activation=name).item()
-        np.testing.assert_allclose(float(run.test.loss), expected, rtol=1e-5)
+    run = jm.rerun(result, sizes=(3, 3), activation=nn.tanh, model=Layers(), dataset=tiny, exact=exact)
+    name = next(value for value in result["activation"].values if value.endswith("tanh"))
+    expected = result["test_loss"].sel(sizes="(3, 3)", activation=name).item()
+    np.testing.assert_allclose(float(run.test.loss), expected, rtol=1e-5)
     np.testing.assert_allclose(expected, float(alone_loss(Layers((3, 3), nn.tanh), tiny)), rtol=1e-5)
 
 

@@ -46,7 +46,8 @@ job = make_job(make_setup(model, optax.sgd), jm.grid(**axes), tiny, 6)
 print(planning.fingerprint(plan(job, DEFAULT_BYTES, portable=True)))
 assert result.attrs["num_devices"] == len(jax.local_devices()) == int(sys.argv[4])
 assert len(lowered) > 2
-for program in {text: None for text in (each.compile().as_text() for each in lowered)}:
+for each in {each.as_text(): each for each in lowered}.values():
+    program = each.compile().as_text()
     for collective in ("all-reduce", "all-gather", "all-to-all", "collective-permute", "reduce-scatter"):
         assert collective not in program, collective
 """

@@ -15,6 +15,8 @@ from jaxmnist.values import described
 sweep_module = importlib.import_module("jaxmnist.sweeps.sweep")
 MODEL = jm.SoftmaxRegression(4)
 AXES = dict(learning_rate=[0.1, 0.5], batch_size=[3, 40], seed=range(2))
+# Two runs alone, where what is asked is not a matter of many.
+SMALL = dict(learning_rate=[0.1], batch_size=3)
 
 
 class InterruptionError(Exception):
@@ -62,7 +64,7 @@ def close(result, whole):
         (dict(learning_rate=[0.05, 0.1, 0.5]), 4),
         pytest.param(dict(seed=range(5)), 12, marks=pytest.mark.slow),
         pytest.param(dict(batch_size=[3, 7, 40], learning_rate=[1.0, 0.5, 0.1]), 10, marks=pytest.mark.slow),
-        (dict(init_std=[0.1, None]), 8),
+        pytest.param(dict(init_std=[0.1, None]), 8, marks=pytest.mark.slow),
         pytest.param(dict(label_smoothing=[None, 0.1]), 8, marks=pytest.mark.slow),
         (dict(momentum=[None, 0.9]), 8),
         pytest.param(dict(nesterov=[False, True], learning_rate=[0.1, 0.5, 1]), 16, marks=pytest.mark.slow),
@@ -86,11 +88,11 @@ def test_only_what_is_new_is_trained(tiny, tmp_path, trained, axes, num_new):
 
 
 def test_a_result_names_all_versions_that_trained_its_runs(tiny, tmp_path):
-    first = sweep(tiny, tmp_path)
+    first = sweep(tiny, tmp_path, **SMALL)
     older = first.assign_attrs(versions=first.attrs["versions"].replace("numpy==", "numpy==1."))
     jm.save(older, tmp_path)
     for seeds in (3, 4):
-        grown = sweep(tiny, tmp_path, seed=range(seeds))
+        grown = sweep(tiny, tmp_path, **SMALL | dict(seed=range(seeds)))
         assert grown.attrs["versions"] == f"{older.attrs['versions']} and {first.attrs['versions']}"
 
 
@@ -125,7 +127,12 @@ def halved(learning_rate, decay):
     ("before", "after", "words"),
     [
         ({}, dict(momentum=[0.0, 0.9]), "was trained with momentum None, which is not among the values here: add it"),
-        ({}, dict(num_classes=[4], init_std=[0.1]), "was trained with init_std None, which is not among the values"),
+        pytest.param(
+            {},
+            dict(num_classes=[4], init_std=[0.1]),
+            "was trained with init_std None, which is not among the values",
+            marks=pytest.mark.slow,
+        ),
         (dict(optimizer=halved, decay=[1.0]), {}, "its optimizer is 'halved', not 'sgd'"),
         ({}, dict(model=jm.MLP(num_classes=4)), "its model is 'SoftmaxRegression"),
         ({}, dict(options=dict(num_steps=24)), "has not kept its states, from which it could go on to num_steps 24"),
@@ -143,9 +150,9 @@ def test_the_same_names_of_another_computation_do_not_grow(tiny, tmp_path):
     def make(factor):
         return lambda learning_rate: optax.sgd(factor * learning_rate)
 
-    sweep(tiny, tmp_path, optimizer=make(1.0))
+    sweep(tiny, tmp_path, optimizer=make(1.0), **SMALL)
     with pytest.raises(ValueError, match=r"its computation, as .* make it up, differs"):
-        sweep(tiny, tmp_path, optimizer=make(2.0), seed=range(3))
+        sweep(tiny, tmp_path, optimizer=make(2.0), **SMALL | dict(seed=range(3)))
 
 
 def test_an_interrupted_growth_loses_nothing_and_grows_further(tiny, tmp_path, trained, monkeypatch):
@@ -182,17 +189,16 @@ def decayed(learning_rate, kind="a", decay=1.0, momentum=None):
         pytest.param(dict(kind=[None, "b"]), dict(kind="b"), marks=pytest.mark.slow),
         pytest.param(dict(momentum=[None, 0.9]), dict(momentum=[0.5, 0.9]), marks=pytest.mark.slow),
         pytest.param(dict(momentum=[0.5, 0.9]), dict(momentum=[None, 0.5]), marks=pytest.mark.slow),
-        (dict(decay=[0.5]), {}),
+        pytest.param(dict(decay=[0.5]), {}, marks=pytest.mark.slow),
     ],
 )
 def test_an_axis_may_have_other_kinds_of_values_later(tiny, tmp_path, trained, before, after):
-    small = dict(learning_rate=[0.1], batch_size=3)
-    first = sweep(tiny, tmp_path, optimizer=decayed, **small, **before)
-    grown = sweep(tiny, tmp_path, optimizer=decayed, **small, **after)
-    assert close(grown, sweep(tiny, None, optimizer=decayed, **small, **after))
+    first = sweep(tiny, tmp_path, optimizer=decayed, **SMALL, **before)
+    grown = sweep(tiny, tmp_path, optimizer=decayed, **SMALL, **after)
+    assert close(grown, sweep(tiny, None, optimizer=decayed, **SMALL, **after))
     trained.clear()
     for axes, result in ((before, first), (after, grown)):
-        again = sweep(tiny, tmp_path, optimizer=decayed, **small, **axes)
+        again = sweep(tiny, tmp_path, optimizer=decayed, **SMALL, **axes)
         np.testing.assert_array_equal(again["test_loss"], result["test_loss"])
     assert not trained
 
@@ -234,6 +240,7 @@ def test_runs_are_known_again_whatever_kinds_of_values_are_beside_them(tiny, tmp
     assert sum(trained) == 2
 
 
+@pytest.mark.slow
 def test_states_go_to_the_runs_that_reached_them_whatever_axes_came_later(tiny, tmp_path):
     keep, small = dict(keep_states=True), dict(learning_rate=[0.1], batch_size=3)
     sweep(tiny, tmp_path, options=keep, **small)
@@ -316,7 +323,7 @@ def test_results_of_different_runs_unite(tiny, tmp_path):
 
 
 def test_results_of_different_problems_do_not_unite(tiny, tmp_path):
-    sweep(tiny, tmp_path / "a", optimizer=lambda learning_rate: optax.sgd(2 * learning_rate), learning_rate=[0.1])
-    sweep(tiny, tmp_path / "b", optimizer=lambda learning_rate: optax.sgd(learning_rate), learning_rate=[0.1])
+    sweep(tiny, tmp_path / "a", optimizer=lambda learning_rate: optax.sgd(2 * learning_rate), **SMALL)
+    sweep(tiny, tmp_path / "b", optimizer=lambda learning_rate: optax.sgd(learning_rate), **SMALL)
     with pytest.raises(ValueError, match="are not of one problem"):
         jm.merge([tmp_path / "a", tmp_path / "b"])

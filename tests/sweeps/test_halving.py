@@ -75,7 +75,7 @@ def noisy(learning_rate):
     return optax.chain(optax.add_noise(0.01, 0.5, 0), optax.sgd(learning_rate))
 
 
-@pytest.mark.parametrize("order", [1, -1])
+@pytest.mark.parametrize("order", mostly_slow((1, -1), -1))
 def test_an_interrupted_halving_goes_on(tiny, tmp_path, monkeypatch, order):
     runs = jm.grid(learning_rate=RATES[2:6], batch_size=[3], seed=range(2))
     runs = {name: column[::order] for name, column in runs.items()}
@@ -108,6 +108,14 @@ def test_a_rung_goes_on_from_the_states_of_the_one_before_bit_for_bit(tiny, monk
         np.testing.assert_array_equal(stopped[name].values, whole[name].values)
 
 
+@pytest.fixture(scope="module")
+def finished(tiny, tmp_path_factory):
+    """The folder of a halving, its runs, and its result."""
+    folder = tmp_path_factory.mktemp("finished")
+    runs = jm.grid(learning_rate=RATES[2:6], batch_size=[3], seed=range(2))
+    return folder, runs, halve(tiny, runs, folder=folder)
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [
@@ -119,19 +127,18 @@ def test_a_rung_goes_on_from_the_states_of_the_one_before_bit_for_bit(tiny, monk
     ],
 )
 def test_a_finished_halving_is_returned_and_another_one_refused_before_training(
-    tiny, tmp_path, monkeypatch, options, words
+    tiny, finished, monkeypatch, options, words
 ):
-    runs = jm.grid(learning_rate=RATES[2:6], batch_size=[3], seed=range(2))
-    whole = halve(tiny, runs, folder=tmp_path)
-    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    folder, runs, whole = finished
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     monkeypatch.setattr(pruning, "train", lambda *arguments, **options: pytest.fail("trained"))
-    call = functools.partial(halve, tiny, **dict(runs=runs, folder=tmp_path) | options)
+    call = functools.partial(halve, tiny, **dict(runs=runs, folder=folder) | options)
     if words:
         with pytest.raises(ValueError, match=f"is another one: {words}"):
             call()
     else:
         assert call().identical(whole)
-    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
 
 
 def test_a_halving_describes_itself_as_the_sweep_of_all_its_runs(tiny):

@@ -83,7 +83,7 @@ def flagged(learning_rate, cosine):
     ("optimizer", "name", "values"),
     [
         pytest.param(scheduled, "schedule", ["constant", "cosine", "linear"], marks=pytest.mark.slow),
-        (flagged, "cosine", [False, True]),
+        pytest.param(flagged, "cosine", [False, True], marks=pytest.mark.slow),
         (warmed, "num_warmup", [0, 2, 5]),
     ],
 )

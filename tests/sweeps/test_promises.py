@@ -222,7 +222,7 @@ def test_what_a_function_reads_from_around_it_may_change(monkeypatch, tmp_path):
         train(2.0, folder=tmp_path)
 
 
-@pytest.mark.parametrize("exact", [True, False])
+@pytest.mark.parametrize("exact", mostly_slow((True, False), True))
 def test_a_run_again_of_something_else_is_refused(exact):
     model, dataset, given = REGRESSION
     result = swept("regression")

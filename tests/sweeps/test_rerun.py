@@ -9,7 +9,7 @@ MODEL = jm.MLP(6, 4)
 
 def test_a_run_again_gives_the_sweeps_numbers(tiny):
     runs = jm.grid(
-        learning_rate=[0.1, 0.5], batch_size=[3, 16], seed=range(2), hidden_size=[5, 6], label_smoothing=[0.2],
+        learning_rate=[0.1, 0.5], batch_size=[3, 16], seed=range(2), hidden_size=[5], label_smoothing=[0.2],
         nesterov=[True], momentum=0.8,
     )  # fmt: skip
     result = jm.sweep(MODEL, optax.sgd, runs, tiny, num_steps=9, progress=False)

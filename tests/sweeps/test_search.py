@@ -183,7 +183,7 @@ def test_the_result_of_something_else_in_the_folder_stays(tiny, ask, tmp_path):
         ask(folder=tmp_path)
 
 
-@pytest.mark.parametrize("storage", mostly_slow(["memory", "sqlite", "journal"], "sqlite"))
+@pytest.mark.parametrize("storage", mostly_slow(["memory", "sqlite", "journal"], "journal"))
 def test_a_study_is_resumed_with_its_storage_or_filled_again(ask, trained, tmp_path, request, storage):
     """Trials that were asked for and never told are trained, and not asked for again."""
     counts, options = trained
@@ -272,10 +272,10 @@ def test_tuples_and_none_can_be_chosen(tiny, sampler):
     def scaled(learning_rate, scale):
         return optax.chain(optax.scale(1.0 if scale is None else scale[0]), optax.sgd(learning_rate))
 
-    space = dict(learning_rate=jm.uniform(0.1, 0.2), scale=[None, (2.0,), (0.0,)], batch_size=4)
+    space = dict(learning_rate=jm.uniform(0.1, 0.2), scale=[None, (0.0,)], batch_size=4)
     shared = dict(num_rounds=2, batch=3, num_steps=2, seeds=[0], progress=False)
     result = jm.search(MODEL, scaled, space, tiny, sampler=sampler, **shared)
-    assert {"(0.0,)"} < set(result["scale"].values.tolist()) <= {"None", "(2.0,)", "(0.0,)"}
+    assert {"(0.0,)"} < set(result["scale"].values.tolist()) <= {"None", "(0.0,)"}
     still = result["scale"].values == "(0.0,)"
     losses = result["validation_loss"].values
     assert len(set(losses[still])) == 1 and len(set(losses[~still])) == (~still).sum()
