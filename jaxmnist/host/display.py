@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
-from jaxmnist.values import as_scalar, shown
+from jaxmnist.values import MAX_SHOWN, as_scalar, described, shown
 
 # A class, which is returned as it was given.
 C = TypeVar("C", bound=type)
@@ -71,8 +71,10 @@ def html_table(title: str, rows: Mapping[str, str]) -> str:
 
 
 def in_words(value: Any) -> str:
-    """Returns a number with few digits, and anything else as `shown` does."""
+    """Returns a number with few digits, a function by its name, and anything else as `shown` does."""
     value = as_scalar(value)
+    if callable(value):
+        return getattr(value, "__name__", None) or described(value)[:MAX_SHOWN]
     return f"{value:.6g}" if isinstance(value, float) else shown(value)
 
 

@@ -58,7 +58,8 @@ def test_runs_are_shown_by_their_values():
     assert {type(runs) for runs in made} == {RunTable}
 
 
-def test_long_lists_of_values_are_cut():
+def test_values_are_listed_by_name_and_long_lists_are_cut():
+    assert listed([jax.nn.relu, jax.nn.tanh, None, (1, 2)]) == "4 values: relu, tanh, None, (1, 2)"
     assert listed([True]) == "True" and listed(["a", "b"]) == "2 values: 'a', 'b'"
     assert listed([str(digit) for digit in range(26)], "names").startswith("26 names: '0', '1', ")
     assert listed([str(digit) for digit in range(26)]).endswith(", '6', ...")
