@@ -600,6 +600,36 @@ MUTATIONS = (
         "np.random.SeedSequence([self._seed])",
         "tests/sweeps/test_search.py::test_a_search_is_the_sweep_of_its_settings",
     ),
+    Mutation(
+        "each report of progress is a line of its own in a notebook",
+        "host/display.py",
+        "if cell in _LINES:",
+        "if cell in ():",
+        "tests/test_notebooks.py::test_a_kernel_shows_pictures_and_one_line_of_progress",
+    ),
+    Mutation(
+        "a notebook that uses matplotlib's own formatter draws in another style",
+        "plots/style.py",
+        """    def _ipython_display_(self) -> None:
+        # Comes""",
+        """    def _unused(self) -> None:
+        # Comes""",
+        "tests/test_notebooks.py::test_a_kernel_shows_pictures_and_one_line_of_progress",
+    ),
+    Mutation(
+        "names are taken for HTML",
+        "host/display.py",
+        "{html.escape(name)}",
+        "{name}",
+        "tests/host/test_display.py::test_text_is_never_taken_for_html",
+    ),
+    Mutation(
+        "jax takes runs for a leaf",
+        "sweeps/run_table.py",
+        "jax.tree_util.register_pytree_with_keys(RunTable, _with_keys, _from_flat, _flat)",
+        "",
+        "tests/host/test_display.py::test_runs_are_a_dict_to_all_others",
+    ),
 )
 
 

@@ -7,11 +7,20 @@ import numpy as np
 import numpy.typing as npt
 
 from jaxmnist.checks import Numbers, Whole, checked_by
+from jaxmnist.host.display import shown_by
 
 CONFIDENCE = 0.95
 NO_INTERVAL = "1 seed, no interval"
 
 
+def _rows(interval: "Interval") -> dict[str, str]:
+    mean = {"mean": f"{interval.mean:.4g}"}
+    if math.isnan(interval.low):
+        return mean | {"kind": interval.words}
+    return mean | {"interval": f"[{interval.low:.4g}, {interval.high:.4g}]", "kind": interval.words}
+
+
+@shown_by(_rows)
 class Interval(NamedTuple):
     """A mean and the 95 % confidence interval around it.
 

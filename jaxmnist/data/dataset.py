@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxmnist.checks import STRING, Array, Kind, Strings, raise_invalid, shown
+from jaxmnist.host.display import listed, with_table
 from jaxmnist.values import is_floating, is_traced
 
 SPLIT_NAMES = ("train", "validation", "test")
@@ -38,6 +39,7 @@ def _describe(value: Any) -> str:
     return shown(value) if shape is None or dtype is None else f"{dtype}{list(shape)}"
 
 
+@with_table(lambda split: {name: _describe(field) for name, field in split._asdict().items()})
 class Split(NamedTuple):
     """Inputs and targets of one split.
 
@@ -68,6 +70,15 @@ class Batch(NamedTuple):
     weights: Any
 
 
+def _dataset_rows(dataset: Any) -> dict[str, str]:
+    splits = {name: getattr(dataset, name) for name in SPLIT_NAMES}
+    counts = {name: f"{len(split.targets):,} examples" for name, split in splits.items()}
+    inputs, targets = (f"{_describe(field)} in train" for field in dataset.train)
+    classes = {"classes": listed(dataset.class_names, "names")} if dataset.class_names else {}
+    return {"name": dataset.name, **counts, "inputs": inputs, "targets": targets, **classes}
+
+
+@with_table(_dataset_rows)
 @dataclasses.dataclass(frozen=True)
 class Dataset:
     """A data set held in memory.

@@ -1,16 +1,18 @@
-"""Progress of long work on standard error: a bar in a terminal, plain lines elsewhere."""
+"""Progress of long work: a bar in a terminal, one line in a notebook, and plain lines elsewhere."""
 
 import contextlib
+import functools
 import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from jaxmnist.checks import FLAG, STRING, Number, checked_by
+from jaxmnist.host.display import notebook_line
 
 if TYPE_CHECKING:
     import xarray as xr
 
-LINE_INTERVAL_S = 10.0
+LINE_INTERVAL_S, UPDATE_INTERVAL_S = 10.0, 0.2
 # Of the time, at most this share is spent on results and maps of what is not yet complete.
 MAX_SHARE = 0.03
 MAX_MAP_ROWS, MAX_MAP_COLUMNS = 24, 32
@@ -46,7 +48,8 @@ class Pace:
 @checked_by(title=STRING, total=Number("a number above 0", lambda value: value > 0), enabled=FLAG)
 @contextlib.contextmanager
 def progress_bar(title: str, total: float, enabled: bool = True) -> Iterator[Callable[..., None]]:
-    """Shows progress on standard error while the block runs: a bar in a terminal, plain lines elsewhere.
+    """Shows progress while the block runs: in a notebook a line that is updated, and otherwise, on standard error, a
+    bar in a terminal or plain lines.
 
     Args:
       title: the name of the work.
@@ -63,12 +66,17 @@ def progress_bar(title: str, total: float, enabled: bool = True) -> Iterator[Cal
     if not enabled:
         yield lambda done, text, result=None: None
         return
+    update = notebook_line()
+    if update is not None:
+        yield _lines(title, total, update, UPDATE_INTERVAL_S)
+        return
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
     console = Console(stderr=True)
     if not console.is_terminal:
-        yield _plain_lines(title, total, console)
+        write = functools.partial(console.print, highlight=False, soft_wrap=True)
+        yield _lines(title, total, write, LINE_INTERVAL_S)
         return
     from rich.console import Group
     from rich.live import Live
@@ -91,7 +99,8 @@ def progress_bar(title: str, total: float, enabled: bool = True) -> Iterator[Cal
         yield show
 
 
-def _plain_lines(title, total, console):
+def _lines(title: str, total: float, write: Callable[[str], None], interval: float) -> Callable[..., None]:
+    """Returns a function that writes progress as lines of text, at least this many seconds apart."""
     last = time.monotonic()
     first = None
 
@@ -101,12 +110,11 @@ def _plain_lines(title, total, console):
         # What an earlier, interrupted process did, and compilation, say nothing of the time that is left.
         if first is None or done <= first[1]:
             first = now, done
-        if now - last >= LINE_INTERVAL_S or done >= total:
+        if now - last >= interval or done >= total:
             last = now
             rate = (done - first[1]) / (now - first[0]) if done > first[1] else 0.0
             left = f"{(total - done) / rate:.0f} s left" if rate else "time left not known yet"
-            words = f"{title}: {100 * done / total:.0f} %, {text}, {'0 s left' if done >= total else left}"
-            console.print(words, highlight=False, soft_wrap=True)
+            write(f"{title}: {100 * done / total:.0f} %, {text}, {'0 s left' if done >= total else left}")
 
     return show
 

@@ -12,7 +12,7 @@ from jaxmnist.checks import checked_by
 from jaxmnist.plots.curves import accuracy_curve, learning_curves
 from jaxmnist.plots.maps import heatmap, scatter
 from jaxmnist.plots.scaling import budget_maps, noise_curve, target_maps
-from jaxmnist.plots.style import Figure
+from jaxmnist.plots.style import Figure, Figures
 
 # A figure with more lines cannot be read.
 MAX_CURVES = 8
@@ -26,8 +26,8 @@ def figures(
     *,
     by: str | None = None,
     largest: bool | None = None,
-) -> dict[str, Figure]:
-    """Returns the figures that a result has, by name.
+) -> Figures:
+    """Returns the figures that a result has, by name: a `dict`, which a notebook shows as pictures.
 
     - `scatter` (test split): its settings differ in learning rate and batch size only;
     - `heatmap` (validation split): they also form a grid;
@@ -63,7 +63,7 @@ def figures(
             critical = None if law is None else law.critical_batch_size
     if noise is not None:
         found["noise_scale"] = noise_curve(noise, critical, result, _chosen(result, metric))
-    return found | _curves(result, metric)
+    return Figures(found | _curves(result, metric))
 
 
 def _target(result: xr.Dataset, metric: Metric) -> float | None:

@@ -58,6 +58,21 @@ class Figure(matplotlib.figure.Figure):
         self.savefig(file, format="png")
         return file.getvalue()
 
+    def _ipython_display_(self) -> None:
+        # Comes before the formatter that `%matplotlib inline` registers, which would draw in another style.
+        from IPython.display import display
+
+        display({"image/png": self._repr_png_(), "text/plain": repr(self)}, raw=True)
+
+
+class Figures(dict[str, Figure]):
+    """Figures by name, which a notebook shows as pictures, one below the other."""
+
+    def _ipython_display_(self) -> None:
+        from IPython.display import display
+
+        display(*self.values())
+
 
 def house_style() -> contextlib.AbstractContextManager[None]:
     """Returns the context in which figures are made: the house style, over matplotlib's defaults.

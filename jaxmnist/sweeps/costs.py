@@ -23,6 +23,7 @@ from jaxmnist.core.state import init_state
 from jaxmnist.core.training import Augmentation
 from jaxmnist.data.dataset import Batch, Dataset
 from jaxmnist.host.devices import available
+from jaxmnist.host.display import shown_by
 from jaxmnist.sweeps import planning, programs
 from jaxmnist.sweeps.arguments import MEMORY, TRAINED, check_evaluations
 from jaxmnist.sweeps.configure import configure, make_setup, precision
@@ -34,6 +35,11 @@ from jaxmnist.sweeps.sweep import plan
 from jaxmnist.sweeps.trials import shapes
 
 
+def _rows(cost: "Cost") -> dict[str, str]:
+    return dict(line.split(": ", 1) for line in str(cost).splitlines())
+
+
+@shown_by(_rows)
 class Cost(NamedTuple):
     """What a sweep will cost.
 

@@ -17,7 +17,8 @@ import numpy as np
 from jaxmnist.checks import FLAG, Choices, Where, Whole, checked_by, is_sequence
 from jaxmnist.limits import MAX_STEPS
 from jaxmnist.sweeps.arguments import LIMIT, RUNS
-from jaxmnist.sweeps.runs import Runs, Value, check_runs, hyperparameter_names
+from jaxmnist.sweeps.planned import Program, Static
+from jaxmnist.sweeps.runs import Runs, check_runs, hyperparameter_names
 
 MAX_PADDING = 2.0
 # Drawing a batch costs as much as training this many runs on it; measured on CPU with softmax regressions.
@@ -31,31 +32,6 @@ MANY = 2**62
 # long work has at least this many.
 SEGMENT_FLOPS, LONG_SEGMENTS = 1e10, 10
 MAX_SEGMENT_STEPS = 500
-Static = tuple[tuple[str, Value], ...]
-
-
-class Program(NamedTuple):
-    """Runs that train together, as a `vmap` over groups of a `vmap` over the runs of a group.
-
-    The runs of a group share batch size and seed, and with them every batch; this is what makes a sweep fast.
-
-    Attributes:
-      padded_batch_sizes: ascending; groups that train at once pad their batches to the least of these that holds them.
-        Each is compiled.
-      at_once: how many neighbouring groups may train at once; more of them would need more padding.
-      batch_size: `[G]` int.
-      seed: `[G]` int, of the order of examples.
-      rows: `[G, P]` int, which runs these are. If runs do not fill a group, the last one is repeated; if groups do not
-        fill a program, the smallest one is. Repeated runs do the same work again.
-      static: hyperparameters whose values the program is built with, the same for all of its runs.
-    """
-
-    padded_batch_sizes: tuple[int, ...]
-    at_once: int
-    batch_size: np.ndarray
-    seed: np.ndarray
-    rows: np.ndarray
-    static: Static = ()
 
 
 def _check_plan(given: SimpleNamespace) -> None:

@@ -22,6 +22,7 @@ from jaxmnist.core.optimizers import OPTIMIZERS
 from jaxmnist.core.training import Augmentation
 from jaxmnist.data import loading
 from jaxmnist.data.dataset import DATASET, DataError, Dataset
+from jaxmnist.host.display import in_words, shown_by
 from jaxmnist.sweeps import planning, programs
 from jaxmnist.sweeps.arguments import OPTIMIZER
 from jaxmnist.sweeps.configure import Setup, make_setup, precision
@@ -36,6 +37,20 @@ from jaxmnist.values import described, with_tuples
 CHECKSUMS_OF_DATA = ("inputs_crc32", "targets_crc32")
 
 
+def _rows(run: "Run") -> dict[str, str]:
+    def of_metrics(found):
+        return ", ".join(f"{name} {in_words(value)}" for name, value in found._asdict().items())
+
+    return {
+        "parameters": f"{sum(leaf.size for leaf in jax.tree.leaves(run.params)):,}",
+        "steps": f"{len(run.losses):,}",
+        "validation": of_metrics(run.validation),
+        "test": of_metrics(run.test),
+        "exact": "yes" if run.is_exact else "to rounding",
+    }
+
+
+@shown_by(_rows)
 class Run(NamedTuple):
     """One run that was trained again.
 

@@ -19,6 +19,7 @@ from jaxmnist.data.order import SEEDS
 from jaxmnist.limits import MAX_RUNS, MAX_SEED
 from jaxmnist.sweeps.arguments import RUNS
 from jaxmnist.sweeps.objects import column_of
+from jaxmnist.sweeps.run_table import RunTable
 from jaxmnist.values import described, frozen
 
 Runs = Mapping[str, np.ndarray]
@@ -84,7 +85,7 @@ def _distribution(name: str, low: float, high: float, logarithmic: bool) -> Dist
 
 
 @checked_by()
-def grid(**axes: Value | Iterable[Value]) -> dict[str, np.ndarray]:
+def grid(**axes: Value | Iterable[Value]) -> RunTable:
     """Returns the runs of a full grid: every combination of the axes' values, the last axis fastest.
 
     Args:
@@ -104,11 +105,11 @@ def grid(**axes: Value | Iterable[Value]) -> dict[str, np.ndarray]:
         raise ValueError("grid() needs at least one axis, such as learning_rate=[0.1, 0.5]")
     _check_count("grid", math.prod(map(len, values.values())))
     mesh = np.meshgrid(*values.values(), indexing="ij")
-    return {name: points.reshape(-1) for name, points in zip(values, mesh, strict=True)}
+    return RunTable((name, points.reshape(-1)) for name, points in zip(values, mesh, strict=True))
 
 
 @checked_by(num_runs=Whole(1, MAX_RUNS), seed=SEED)
-def sample(num_runs: int, seed: int, /, **axes: Distribution | Value | Iterable[Value]) -> dict[str, np.ndarray]:
+def sample(num_runs: int, seed: int, /, **axes: Distribution | Value | Iterable[Value]) -> RunTable:
     """Returns runs drawn at random (random search; Bergstra & Bengio 2012, JMLR 13:281).
 
     Args:
@@ -123,7 +124,7 @@ def sample(num_runs: int, seed: int, /, **axes: Distribution | Value | Iterable[
     """
     if not axes:
         raise ValueError("sample() needs at least one axis, such as learning_rate=loguniform(1e-4, 1)")
-    runs = {}
+    runs = RunTable()
     for name, axis in axes.items():
         generator = np.random.default_rng([seed, zlib.crc32(name.encode())])
         if isinstance(axis, Distribution):
@@ -134,7 +135,7 @@ def sample(num_runs: int, seed: int, /, **axes: Distribution | Value | Iterable[
 
 
 @checked_by()
-def union(*parts: Runs) -> dict[str, np.ndarray]:
+def union(*parts: Runs) -> RunTable:
     """Returns the runs of all parts, in their order; a run that is in several parts is kept once.
 
     Raises:
@@ -149,7 +150,7 @@ def union(*parts: Runs) -> dict[str, np.ndarray]:
             raise ValueError(f"runs of {sorted(part)} cannot be united with runs of {sorted(names)}")
     joined = {name: np.concatenate([np.asarray(part[name]) for part in parts]) for name in names}
     rows = distinct_rows(joined)
-    return {name: column[rows] for name, column in joined.items()}
+    return RunTable((name, column[rows]) for name, column in joined.items())
 
 
 def distinct_rows(runs: Runs) -> list[int]:
@@ -168,7 +169,7 @@ def distinct_rows(runs: Runs) -> list[int]:
         lambda value: isinstance(value, Iterable) and not isinstance(value, str | bytes),
     ),
 )
-def with_seeds(runs: Runs, seeds: Iterable[int]) -> dict[str, np.ndarray]:
+def with_seeds(runs: Runs, seeds: Iterable[int]) -> RunTable:
     """Returns each run once per seed, so that settings drawn at random are compared over the same seeds.
 
     Args:
@@ -188,7 +189,7 @@ def with_seeds(runs: Runs, seeds: Iterable[int]) -> dict[str, np.ndarray]:
     num_runs = len(next(iter(runs.values())))
     _check_count("seeds", num_runs * len(axis))
     repeated = {name: np.repeat(np.asarray(column), len(axis)) for name, column in runs.items()}
-    return {**repeated, "seed": np.tile(axis, num_runs)}
+    return RunTable(repeated, seed=np.tile(axis, num_runs))
 
 
 def check_runs(runs: Runs, num_train: int) -> dict[str, np.ndarray]:
