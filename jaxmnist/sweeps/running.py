@@ -202,18 +202,18 @@ def train(
     """
     num_train = len(split.targets)
     max_steps = max((stop - start for start, stop in itertools.pairwise(boundaries)), default=0)
-    segment = programs.Segment(max_steps, program.padded_batch_sizes, program.at_once)
 
     def put_window(ends):
         start, stop = ends
-        return ends, programs.per_group(spec.mesh, programs.order_window(program, num_train, start, stop, max_steps))
+        segment, num_steps = programs.make_segment(program, stop - start, max_steps)
+        window = programs.order_window(program, num_train, start, stop, segment.max_steps)
+        return stop, programs.per_group(spec.mesh, window), num_steps, segment
 
     upcoming = map(put_window, itertools.pairwise(boundaries))
     yield boundaries[0], Reached(states, np.empty((*states.step.shape, 0), np.float32))
     following = next(upcoming, None)
     while following is not None:
-        (start, stop), window = following
-        num_steps = np.int32(stop - start)
+        stop, window, num_steps, segment = following
         states, losses = programs.advance(spec, inputs, states, window, split, num_steps, segment=segment)
         # Made while the devices are busy.
         following = next(upcoming, None)

@@ -149,6 +149,18 @@ def test_a_program_pads_to_a_few_sizes_and_is_compiled_once(num_steps, tiny, cap
     assert sum(message.startswith("Compiling jit(advance)") for message in messages) == 1
 
 
+def test_segments_that_are_compiled_by_length_take_the_same_steps(tiny, monkeypatch, many_segments):
+    runs = jm.grid(learning_rate=[0.1, 0.2], batch_size=[2, 9], seed=range(2))
+    shared = sweep(tiny, runs=runs, num_steps=31)
+
+    def by_length(program, num_steps, max_steps):
+        return programs.Segment(num_steps, program.padded_batch_sizes, program.at_once), None
+
+    monkeypatch.setattr(programs, "make_segment", by_length)  # as on a GPU
+    for name, values in sweep(tiny, runs=runs, num_steps=31).data_vars.items():
+        np.testing.assert_array_equal(values, shared[name])
+
+
 @pytest.mark.parametrize(
     ("num_steps", "num_evaluations"), [(1, 1), (7, 2), (100, 1), (490, 49), (500, 3), (997, 10), (30_000, 1)]
 )
