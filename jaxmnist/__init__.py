@@ -62,13 +62,13 @@ if TYPE_CHECKING:
     from jaxmnist.analysis.results import table as table
     from jaxmnist.analysis.statistics import is_dead as is_dead
     from jaxmnist.analysis.statistics import refined as refined
-    from jaxmnist.analysis.statistics import ties as ties
     from jaxmnist.analysis.statistics import widened as widened
     from jaxmnist.analysis.targets import best_rates as best_rates
     from jaxmnist.analysis.targets import default_target as default_target
     from jaxmnist.analysis.targets import fit_scaling as fit_scaling
     from jaxmnist.analysis.targets import steps_to_target as steps_to_target
     from jaxmnist.analysis.targets import target_table as target_table
+    from jaxmnist.analysis.ties import ties as ties
     from jaxmnist.networks.classifier import Classifier as Classifier
     from jaxmnist.networks.classifier import load_model as load_model
     from jaxmnist.networks.classifier import save_model as save_model
@@ -104,8 +104,9 @@ _LATE = {
     "analysis.report": ("comparison", "comparison_table", "final_accuracies", "report"),
     "analysis.results": ("best", "best_of_each", "settings", "table"),
     "analysis.curves": ("at_budget", "curve_table"),
-    "analysis.statistics": ("is_dead", "refined", "ties", "widened"),
+    "analysis.statistics": ("is_dead", "refined", "widened"),
     "analysis.targets": ("best_rates", "default_target", "fit_scaling", "steps_to_target", "target_table"),
+    "analysis.ties": ("ties",),
     "networks.classifier": ("Classifier", "load_model", "save_model"),
     "networks.pictures": ("read_digit",),
     "networks.run": ("train_run",),

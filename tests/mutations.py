@@ -593,6 +593,27 @@ MUTATIONS = (
         "np.random.SeedSequence([self._seed])",
         "tests/sweeps/test_search.py::test_a_search_is_the_sweep_of_its_settings",
     ),
+    Mutation(
+        "the others are not counted when one of them is found better than a setting",
+        "analysis/ties.py",
+        "p_worse * (num_settings - 1)",
+        "p_worse * 1",
+        "tests/analysis/test_ties.py",
+    ),
+    Mutation(
+        "what is not told from the best counts as equally good",
+        "analysis/ties.py",
+        'standing[rivals[p_as_good <= SIGNIFICANCE]] = "as good"',
+        'standing[rivals[p_worse > SIGNIFICANCE]] = "as good"',
+        "tests/analysis/test_ties.py",
+    ),
+    Mutation(
+        "the outline does not say that a standing is unclear",
+        "plots/maps.py",
+        'is_unclear = standing == "unclear"',
+        "is_unclear = False",
+        "tests/plots/test_maps.py::test_settings_as_good_as_the_best_are_outlined_and_dashed_where_that_cannot_be_told",
+    ),
 )
 
 

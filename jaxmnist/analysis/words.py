@@ -63,6 +63,11 @@ def interval_words(name: str, found: Interval, unit: str = " %") -> str:
     return mean if math.isnan(found.low) else f"{mean} [{low}, {high}]"
 
 
+def margin_words(name: str, margin: float) -> str:
+    """Returns within which margin of a metric settings are as good as the best, in words."""
+    return f"within {100 * margin:g} points" if is_share(name) else f"within {margin:.2g}"
+
+
 def target_words(name: str, target: float, split: str = "") -> str:
     """Returns the target of a metric in words, with a split if one is given."""
     return f"{100 * target:g} % {split}{name}" if is_share(name) else f"a {split}{metric_words(name)} of {target:g}"

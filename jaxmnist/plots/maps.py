@@ -12,9 +12,10 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 
-from jaxmnist.analysis import intervals, results, statistics
+from jaxmnist.analysis import intervals, results, statistics, ties
 from jaxmnist.analysis.arguments import BY, CHOOSING_SPLIT, LARGEST, SETTINGS, WORDS, IsResult
 from jaxmnist.analysis.metrics import Metric, check_by, judged
+from jaxmnist.analysis.words import margin_words
 from jaxmnist.checks import checked_by
 from jaxmnist.plots.metrics import cell_words, color_bar, colors, in_unit, label, mean_width_words
 from jaxmnist.plots.style import (
@@ -30,6 +31,8 @@ from jaxmnist.plots.style import (
 )
 
 MAX_LABELLED_CELLS = 64
+DASHED = (0, (4, 2.5))
+DASHED_MARGIN = 0.06  # of a cell, so that the dashes of neighbours do not fall on one another
 NEEDED = (*WORDS, "num_validation", "num_test")
 
 
@@ -73,8 +76,8 @@ def heatmap(
     were pruned, which are dotted, or that have not ended, which stay empty. Accuracies far below the others (under
     Tukey's lower fence) are black, so that they do not hide the differences among the rest; the colour bar then ends in
     an arrow. So are losses far above the others; losses that span more than a factor of ten have a logarithmic scale.
-    The settings that cannot be distinguished from the best are outlined (`ties`);
-    if both axes are logarithmic, lines show linear and square-root scaling.
+    The best setting and those that are as good are outlined, and those of which that cannot be told are outlined with
+    dashes (`jm.ties`); if both axes are logarithmic, lines show linear and square-root scaling.
 
     Args:
       result: of a full grid, with several values of `learning_rate`, `batch_size` and `seed` at most.
@@ -116,26 +119,42 @@ def heatmap(
         notes = {
             f"hatched: {'share of runs that' if labelled else 'a run'} diverged": shown.share.any(),
             f"dotted: pruned after {_pruned_steps(result)} steps": shown.pruned.any(),
-            "outlined: cannot be distinguished from the best on validation (paired t test, Holm, 5 %)": outlined,
             "dead or x: stuck at log(classes)": shown.dead.any(),
         }
         said = [words for words, is_shown in notes.items() if is_shown]
         mean = _mean_words(result, mean_width_words(metric.name, shown.half_width, shown.values.data))
-        write_result_caption(figure, result, mean, *said, guides, on_axes=PLANE)
+        write_result_caption(figure, result, mean, *said, outlined, guides, on_axes=PLANE)
     return figure
 
 
-def _outline_ties(axes: Axes, result: xr.Dataset, metric: Metric, columns, rows) -> bool:
-    """Outlines the settings that cannot be distinguished from the best; returns whether there are any others."""
-    table = statistics.ties(result, *metric)
-    tied = table[table["is_tied"]]
+def _outline_ties(axes: Axes, result: xr.Dataset, metric: Metric, columns, rows) -> str:
+    """Outlines the settings that are as good as the best, dashed where that cannot be told; returns it in words."""
+    table = ties.ties(result, *metric)
     sizes, rates = (np.unique(np.atleast_1d(result[name].values)) for name in ("batch_size", "learning_rate"))
-    for size, rate in zip(tied["batch_size"], tied["learning_rate"], strict=True):
+    has_seeds = bool(table["num_seeds"].max() > 1)
+    for size, rate, standing in zip(table["batch_size"], table["learning_rate"], table["standing"], strict=True):
+        is_unclear = standing == "unclear"
+        if standing not in ("best", "as good", "unclear") or (is_unclear and not has_seeds):
+            continue
         i, j = np.searchsorted(sizes, size), np.searchsorted(rates, rate)
-        (left, right), (low, high) = columns[1][j : j + 2], rows[1][i : i + 2]
-        for color, width in (("white", 3.0), ("black", 1.2)):
-            axes.add_patch(Rectangle((left, low), right - left, high - low, fill=False, edgecolor=color, lw=width))
-    return len(tied) > 1
+        margin = DASHED_MARGIN if is_unclear else 0.0
+        left, right = _within(columns[1][j : j + 2], axes.get_xscale(), margin)
+        low, high = _within(rows[1][i : i + 2], axes.get_yscale(), margin)
+        cell: dict = dict(xy=(left, low), width=right - left, height=high - low, fill=False)
+        axes.add_patch(Rectangle(**cell, edgecolor="white", lw=2.2 if is_unclear else 3.0))
+        axes.add_patch(Rectangle(**cell, edgecolor="black", lw=1.2, ls=DASHED if is_unclear else "-"))
+    within = margin_words(metric.name, ties.default_margin(table, metric))
+    held = set(table["standing"])
+    said = [f"solid outline: as good as the best on validation, {within}"] * ("as good" in held)
+    said += ["dashed outline: cannot be told with these seeds"] * ("unclear" in held and has_seeds)
+    return "; ".join(said) + " (paired t tests, 5 %)" * bool(said)
+
+
+def _within(edges: np.ndarray, scale: str, margin: float) -> np.ndarray:
+    """Returns the edges of a cell, moved inwards by a share of its size."""
+    forth, back = (np.log, np.exp) if scale == "log" else (np.asarray, np.asarray)
+    low, high = forth(edges)
+    return back(np.array([low + margin * (high - low), high - margin * (high - low)]))
 
 
 def _draw_guides(axes: Axes, result: xr.Dataset, metric: Metric, x_edges: np.ndarray) -> str:

@@ -91,7 +91,7 @@ def test_no_figure_of_a_regression_speaks_of_accuracy_or_per_cent():
         words = words_of(figure)
         assert "accuracy" not in words and "nats" not in words and "points" not in words, name
         assert "loss (squared error)" in words or "steps to a loss of" in words, name
-        for percent in ("95 % interval", "95 % t interval", "Holm, 5 %", "% of the mean"):
+        for percent in ("95 % interval", "95 % t interval", "t tests, 5 %", "% of the mean"):
             words = words.replace(percent, "")
         assert "%" not in words, name
     for name, figure in jm.figures(make_result()).items():

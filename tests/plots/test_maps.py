@@ -14,6 +14,7 @@ from test_statistics import make_curves
 import jaxmnist as jm
 from jaxmnist import checks
 from jaxmnist.analysis import arguments, results
+from jaxmnist.plots import maps
 from jaxmnist.plots.style import Figure, write_caption
 from jaxmnist.studies import boundary_figures
 
@@ -277,14 +278,22 @@ def test_filters_show_each_kernel_once():
     np.testing.assert_array_equal(np.stack(shown[:11], axis=-1), kernel[:, :, 0])
 
 
-def test_settings_not_told_from_the_best_are_outlined():
-    accuracy = np.array([[0.9, 0.91, 0.92, 0.93], [0.9001, 0.9099, 0.9201, 0.9299], [0.5, 0.51, 0.52, 0.53]])
-    result = make_result(accuracy.ravel(), accuracy.ravel(), learning_rate=[0.1, 0.2, 0.3], batch_size=8, seed=range(4))
-    figure = jm.heatmap(result)
-    outlines = {patch.get_x() for patch in figure.axes[0].patches}
-    assert len(outlines) == 2 and "outlined: cannot be distinguished from the best" in figure.get_supxlabel().replace(
-        "\n", " "
+def test_settings_as_good_as_the_best_are_outlined_and_dashed_where_that_cannot_be_told():
+    accuracy = np.array(
+        [[0.9, 0.91, 0.92, 0.93], [0.9001, 0.9099, 0.9201, 0.9299], [0.5, 0.51, 0.52, 0.53], [0.85, 0.9, 0.8, 0.87]]
     )
+    rates = [0.1, 0.2, 0.3, 0.4]
+    result = make_result(accuracy.ravel(), accuracy.ravel(), learning_rate=rates, batch_size=8, seed=range(4))
+    figure = jm.heatmap(result)
+    outlines = [patch for patch in figure.axes[0].patches if patch.get_edgecolor()[:3] == (0, 0, 0)]
+    drawn = {round(patch.get_x() + patch.get_width() / 2, 6): patch.get_linestyle() for patch in outlines}
+    assert drawn == {0.1: "-", 0.2: "-", 0.4: maps.DASHED}
+    words = figure.get_supxlabel().replace("\n", " ")
+    assert (
+        "solid outline: as good as the best on validation, within 0.5 points; dashed outline: cannot be told" in words
+    )
+    alone = jm.heatmap(result.sel(seed=0))
+    assert len({patch.get_xy() for patch in alone.axes[0].patches}) == 1 and "dashed" not in alone.get_supxlabel()
 
 
 def test_scaling_lines_go_through_the_best_of_the_smallest_batch():
