@@ -614,6 +614,20 @@ MUTATIONS = (
         "is_unclear = False",
         "tests/plots/test_maps.py::test_settings_as_good_as_the_best_are_outlined_and_dashed_where_that_cannot_be_told",
     ),
+    Mutation(
+        "a cell of a map shows the worst of its settings",
+        "plots/cells.py",
+        "np.unique(flat, return_index=True)",
+        "len(flat) - 1 - np.array(np.unique(flat[::-1], return_index=True)); held = np.unique(flat)",
+        "tests/plots/test_any_axes.py::test_a_cell_has_the_best_of_the_rest_on_validation_whatever_it_shows",
+    ),
+    Mutation(
+        "a stacked selection counts as a grid",
+        "analysis/arguments.py",
+        "if not stacked and any(own):",
+        "if True:",
+        "tests/plots/test_any_axes.py::test_a_map_shows_what_xarray_selects",
+    ),
 )
 
 

@@ -182,7 +182,7 @@ register(classifiers.IsClassifier, lambda kind: is_not() | st.just(params()))
 register(classifiers.SEEDS, NOT_SEEDS)
 CURVE = lacking("recorded_validation_accuracy", "diverged_step")
 NO_METRIC = one_of(["mae", "accuracy ", "x"])
-NOT_A_GRID = dict(result=RUN_RESULTS)
+NO_AXIS = one_of(["seed", "x", ""])
 
 CASES = [
     *declared(jm.table, dict),
@@ -207,7 +207,10 @@ CASES = [
     *declared(jm.is_dead, dict),
     *declared(jm.refined, with_result(num_train=47), result=RATES_AS_WORDS),
     *declared(jm.widened, with_result(num_train=47), result=RATES_AS_WORDS),
-    *declared(jm.heatmap, with_result(), split=st.just("train"), by=NO_METRIC, **NOT_A_GRID),
+    *declared(
+        jm.heatmap, with_result(), split=st.just("train"), by=NO_METRIC, x=NO_AXIS, y=NO_AXIS, columns=NO_AXIS,
+        rows=NO_AXIS,
+    ),
     *declared(jm.scatter, with_result(), split=st.just("train")),
     *declared(jm.accuracy_curve, with_result(), result=lacking("recorded_test_accuracy")),
     *declared(jm.learning_curves, with_result(), result=lacking("recorded_test_loss")),

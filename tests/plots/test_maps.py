@@ -14,7 +14,7 @@ from test_statistics import make_curves
 import jaxmnist as jm
 from jaxmnist import checks
 from jaxmnist.analysis import arguments, results
-from jaxmnist.plots import maps
+from jaxmnist.plots import panels
 from jaxmnist.plots.style import Figure, write_caption
 from jaxmnist.studies import boundary_figures
 
@@ -178,11 +178,10 @@ def test_outliers_below_do_not_take_the_colours():
     assert mesh.norm.vmin == pytest.approx(85) and mesh.colorbar.extend == "min"
 
 
-@pytest.mark.parametrize("draw", [jm.heatmap, jm.scatter])
-def test_maps_refuse_what_they_cannot_show(draw):
+def test_a_scatter_refuses_what_it_cannot_show():
     result = make_result([0.5] * 4, [0.5] * 4, learning_rate=[1, 2], batch_size=[1], momentum=[0, 0.9], seed=[0])
     with pytest.raises(ValueError, match="several values of momentum, but the figure shows only learning_rate and"):
-        draw(result)
+        jm.scatter(result)
 
 
 def sample_result(**columns):
@@ -287,7 +286,7 @@ def test_settings_as_good_as_the_best_are_outlined_and_dashed_where_that_cannot_
     figure = jm.heatmap(result)
     outlines = [patch for patch in figure.axes[0].patches if patch.get_edgecolor()[:3] == (0, 0, 0)]
     drawn = {round(patch.get_x() + patch.get_width() / 2, 6): patch.get_linestyle() for patch in outlines}
-    assert drawn == {0.1: "-", 0.2: "-", 0.4: maps.DASHED}
+    assert drawn == {0.1: "-", 0.2: "-", 0.4: panels.DASHED}
     words = figure.get_supxlabel().replace("\n", " ")
     assert (
         "solid outline: as good as the best on validation, within 0.5 points; dashed outline: cannot be told" in words
