@@ -83,11 +83,13 @@ if TYPE_CHECKING:
     from jaxmnist.plots.networks import mistakes as mistakes
     from jaxmnist.plots.networks import predictions as predictions
     from jaxmnist.plots.networks import training_curves as training_curves
+    from jaxmnist.plots.parallel import parallel as parallel
     from jaxmnist.plots.rates import rate_curve as rate_curve
     from jaxmnist.plots.report import figures as figures
     from jaxmnist.plots.scaling import budget_maps as budget_maps
     from jaxmnist.plots.scaling import noise_curve as noise_curve
     from jaxmnist.plots.scaling import target_maps as target_maps
+    from jaxmnist.plots.slices import slices as slices
     from jaxmnist.sweeps.halving import check_rungs as check_rungs
     from jaxmnist.sweeps.halving import halve as halve
     from jaxmnist.sweeps.hyperband import hyperband as hyperband
@@ -114,8 +116,10 @@ _LATE = {
     "plots.rates": ("rate_curve",),
     "plots.maps": ("heatmap", "scatter"),
     "plots.networks": ("confusion", "filters", "mistakes", "predictions", "training_curves"),
+    "plots.parallel": ("parallel",),
     "plots.report": ("figures",),
     "plots.scaling": ("budget_maps", "noise_curve", "target_maps"),
+    "plots.slices": ("slices",),
     "sweeps.halving": ("check_rungs", "halve"),
     "sweeps.hyperband": ("hyperband",),
     "sweeps.rerun": ("rerun",),

@@ -628,6 +628,20 @@ MUTATIONS = (
         "if True:",
         "tests/plots/test_any_axes.py::test_a_map_shows_what_xarray_selects",
     ),
+    Mutation(
+        "a slice leads through any setting of a value",
+        "plots/slices.py",
+        "_, first = np.unique(found.places(sane[name]), return_index=True)",
+        "first = len(sane) - 1 - np.unique(found.places(sane[name])[::-1], return_index=True)[1]",
+        "tests/plots/test_slices.py",
+    ),
+    Mutation(
+        "a line of parallel coordinates does not end at its value on the colour bar",
+        "plots/parallel.py",
+        "ends = (np.clip(ends, low, high) - low) / (high - low)",
+        "ends = np.clip(ends, 0, 1)",
+        "tests/plots/test_slices.py",
+    ),
 )
 
 

@@ -211,6 +211,8 @@ CASES = [
         jm.heatmap, with_result(), split=st.just("train"), by=NO_METRIC, x=NO_AXIS, y=NO_AXIS, columns=NO_AXIS,
         rows=NO_AXIS,
     ),
+    *declared(jm.slices, with_result(), split=st.just("train"), by=NO_METRIC),
+    *declared(jm.parallel, with_result(), split=st.just("train"), by=NO_METRIC),
     *declared(jm.scatter, with_result(), split=st.just("train")),
     *declared(jm.accuracy_curve, with_result(), result=lacking("recorded_test_accuracy")),
     *declared(jm.learning_curves, with_result(), result=lacking("recorded_test_loss")),

@@ -72,13 +72,21 @@ def settings_table(result: xr.Dataset, metric: Metric) -> pd.DataFrame:
     """Returns the table of `jm.ties` with columns `dead` and `hidden`, the settings that are not hidden first."""
     table = ties.ties(result, *metric)
     names = [name for name in results.hyperparameters(result) if name != "seed"]
-    hidden = table["standing"].isin(("diverged", "pruned")).to_numpy()
-    if "finished" in result:
-        counts = results.table(result).groupby(names, sort=False).size().rename("num_runs").reset_index()
-        hidden = hidden | (table.merge(counts, on=names)["num_runs"] > table["num_seeds"]).to_numpy()
-    hidden = hidden | table[f"validation_{metric.name}"].isna().to_numpy()
+    hidden = is_hidden(result, table, metric)
     table = table.assign(hidden=hidden, dead=_is_dead(result, table[names]) & ~hidden)
     return table.sort_values("hidden", kind="stable", ignore_index=True)
+
+
+def is_hidden(result: xr.Dataset, table: pd.DataFrame, metric: Metric) -> np.ndarray:
+    """Returns which settings have no mean to be shown, `[S]` bool: a run diverged, was pruned, or has not ended."""
+    hidden = (table["num_diverged"] > 0).to_numpy() | table[f"validation_{metric.name}"].isna().to_numpy()
+    if "pruned_step" in table:
+        hidden = hidden | table["pruned_step"].notna().to_numpy()
+    if "finished" in result:
+        names = [name for name in results.hyperparameters(result) if name != "seed"]
+        counts = results.table(result).groupby(names, sort=False).size().rename("num_runs").reset_index()
+        hidden = hidden | (table.merge(counts, on=names)["num_runs"] > table["num_seeds"]).to_numpy()
+    return hidden
 
 
 def _is_dead(result: xr.Dataset, settings: pd.DataFrame) -> np.ndarray:

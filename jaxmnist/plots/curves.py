@@ -237,6 +237,11 @@ def seed_words(table: pd.DataFrame) -> str:
     return f"{least} seed{'s' * (least > 1)}" if least == most else f"{least} to {most} seeds"
 
 
+def mean_words(table: pd.DataFrame) -> str:
+    """Returns over how many seeds the means of a table of settings are taken in words; a single one has no mean."""
+    return f"mean over {seed_words(table)}" if table["num_seeds"].max() > 1 else seed_words(table)
+
+
 def _caption(figure: Figure, result: xr.Dataset, lines: list[Line], band: Band, log_log: bool, *notes: str) -> None:
     rows = pd.concat([line.rows for line in lines])
     seeds = seed_words(rows)

@@ -19,7 +19,7 @@ from jaxmnist.analysis.metrics import Metric, check_by, judged
 from jaxmnist.analysis.words import margin_words
 from jaxmnist.checks import STRING, Choice, Optional, checked_by
 from jaxmnist.plots.cells import Cells, Layout, cells, layout, settings_table
-from jaxmnist.plots.curves import seed_words, title_words
+from jaxmnist.plots.curves import mean_words, title_words
 from jaxmnist.plots.metrics import color_bar, colors, in_unit, label, mean_width_words
 from jaxmnist.plots.panels import (
     LETTER_WIDTH,
@@ -39,7 +39,6 @@ from jaxmnist.plots.style import (
     house_style,
     hyperparameter_words,
     places,
-    seeds_words,
     title,
     write_result_caption,
 )
@@ -188,8 +187,7 @@ def _cell_notes(result: xr.Dataset, shown: Layout) -> str:
 def _notes(result: xr.Dataset, found: Cells, table: pd.DataFrame, metric: Metric, is_labelled: bool) -> list[str]:
     """Returns what the marks of a map mean."""
     width = mean_width_words(metric.name, found.half_width, found.values.data)
-    seeds = seed_words(table)
-    mean = f"mean over {seeds}" if table["num_seeds"].max() > 1 else seeds
+    mean = mean_words(table)
     within = margin_words(metric.name, ties.default_margin(table, metric))
     num_unclear = int((found.standing == "unclear").sum())
     said = [f"solid outline: as good as the best on validation, {within}"] * bool((found.standing == "as good").any())
@@ -269,7 +267,7 @@ def scatter(result: xr.Dataset, split: str = "test", *, by: str | None = None, l
         color_bar(figure, dots, axes, f"{split} {label(result, metric.name)}", scale.extend)
         crosses = "" if sane.all() else "crosses: a run diverged" + " or was pruned" * ("pruned_step" in table)
         title(axes, result, split)
-        mean = f"mean over {seeds_words(result)}" if table["num_seeds"].max() > 1 else seeds_words(result)
+        mean = mean_words(table)
         width = mean_width_words(metric.name, half_width[sane], values.data[sane])
         write_result_caption(figure, result, f"{mean}, {width}" if width else mean, crosses, on_axes=PLANE)
     return figure

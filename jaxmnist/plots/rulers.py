@@ -1,5 +1,6 @@
 """How the values of any hyperparameter, numbers or names, are laid out along an axis of a figure."""
 
+import textwrap
 from typing import NamedTuple
 
 import numpy as np
@@ -15,8 +16,9 @@ from jaxmnist.plots.style import MIN_LOG_RANGE, axis_label, log_ticks, set_scale
 # Settings that are no grid are put into intervals if fewer cells than this share hold any, or there are more values.
 MIN_FILLED, MAX_VALUES = 0.6, 40
 MIN_INTERVALS, MAX_INTERVALS = 3, 16
+IN_DOUBT = 0.1  # of the length of an axis: how much less evenly numbers may lie on a logarithmic scale
 MANY_NAMES, MAX_NAMES = 12, 30
-LONG_NAMES = 45  # letters that fit below an axis side by side
+LETTERS_PER_TICK = 5  # that fit below an axis side by side, of names and of its label
 
 
 class Ruler(NamedTuple):
@@ -57,12 +59,12 @@ def are_numbers(values: list) -> bool:
 
 
 def is_logarithmic(values: np.ndarray) -> bool:
-    """Returns whether numbers lie more evenly on a logarithmic scale, as those of a log-uniform distribution do."""
+    """Returns whether numbers lie more evenly on a logarithmic scale, as log-uniform draws do, or as evenly."""
     low, middle, high = values.min(), np.median(values), values.max()
     if not low > 0 or high <= MIN_LOG_RANGE * low:
         return False
     linear = abs(middle - (low + high) / 2) / (high - low)
-    return bool(abs(np.log(middle) - np.log(low * high) / 2) / np.log(high / low) < linear)
+    return bool(abs(np.log(middle) - np.log(low * high) / 2) / np.log(high / low) < linear + IN_DOUBT)
 
 
 def ruler(result: xr.Dataset, name: str) -> Ruler:
@@ -82,16 +84,24 @@ def rulers_of_cells(result: xr.Dataset, table: pd.DataFrame, names: tuple[str, s
         return both
     num_filled = len(table[list(names)].drop_duplicates())
     is_sparse = num_filled < MIN_FILLED * both[0].size * both[1].size
-    count = int(np.clip(round(len(table) ** 0.5), MIN_INTERVALS, MAX_INTERVALS))
+    count = num_intervals(len(table))
     found = []
     for each in both:
         is_divided = each.is_numeric and each.size > (count if is_sparse else MAX_VALUES)
-        found.append(each._replace(edges=_intervals(np.array(each.values, float), count)) if is_divided else each)
+        found.append(in_intervals(each, count) if is_divided else each)
     return found[0], found[1]
 
 
-def _intervals(values: np.ndarray, count: int) -> np.ndarray:
-    return (np.geomspace if is_logarithmic(values) else np.linspace)(values.min(), values.max(), count + 1)
+def num_intervals(num_settings: int) -> int:
+    """Returns into how many intervals numbers are put of which each setting has its own."""
+    return int(np.clip(round(num_settings**0.5), MIN_INTERVALS, MAX_INTERVALS))
+
+
+def in_intervals(shown: Ruler, count: int) -> Ruler:
+    """Returns a ruler of numbers in intervals of equal length, on the scale on which they lie more evenly."""
+    values = np.array(shown.values, np.float64)
+    spaced = np.geomspace if is_logarithmic(values) else np.linspace
+    return shown._replace(edges=spaced(values.min(), values.max(), count + 1))
 
 
 def draw_ruler(
@@ -107,14 +117,18 @@ def draw_ruler(
       max_ticks: how many numbers are written along it at most.
     """
     if not shown.is_numeric:
-        return _draw_names(axes, which, result, shown)
-    if shown.edges is None:
-        return set_scale(axes, which, shown.name, np.array(shown.values), max_ticks)
-    edges = shown.edges
-    draw_numbers(axes, which, shown)
-    axes.set(**{f"{which}lim": (edges[0], edges[-1])})
-    is_log = getattr(axes, f"get_{which}scale")() == "log"
-    return np.sqrt(edges[1:] * edges[:-1]) if is_log else (edges[1:] + edges[:-1]) / 2, edges
+        cells = _draw_names(axes, which, result, shown, LETTERS_PER_TICK * max_ticks)
+    elif shown.edges is None:
+        cells = set_scale(axes, which, shown.name, np.array(shown.values), max_ticks)
+    else:
+        edges = shown.edges
+        draw_numbers(axes, which, shown)
+        axes.set(**{f"{which}lim": (edges[0], edges[-1])})
+        is_log = getattr(axes, f"get_{which}scale")() == "log"
+        cells = (np.sqrt(edges[1:] * edges[:-1]) if is_log else (edges[1:] + edges[:-1]) / 2), edges
+    words = getattr(axes, f"get_{which}label")()
+    axes.set(**{f"{which}label": textwrap.fill(words, LETTERS_PER_TICK * max_ticks)})
+    return cells
 
 
 def draw_numbers(axes: Axes, which: str, shown: Ruler) -> None:
@@ -128,7 +142,9 @@ def draw_numbers(axes: Axes, which: str, shown: Ruler) -> None:
         getattr(axes, f"{which}axis").set_major_locator(ticker.MaxNLocator(5))
 
 
-def _draw_names(axes: Axes, which: str, result: xr.Dataset, shown: Ruler) -> tuple[np.ndarray, np.ndarray]:
+def _draw_names(
+    axes: Axes, which: str, result: xr.Dataset, shown: Ruler, max_letters: int
+) -> tuple[np.ndarray, np.ndarray]:
     centres = np.arange(shown.size, dtype=np.float64)
     edges = np.arange(shown.size + 1) - 0.5
     words = [axis_words(result, shown.name, value) for value in shown.values]
@@ -136,7 +152,7 @@ def _draw_names(axes: Axes, which: str, result: xr.Dataset, shown: Ruler) -> tup
     axis = getattr(axes, f"{which}axis")
     axis.set_ticks(centres[::step], words[::step], fontsize=10 if len(words) <= MANY_NAMES else 7)
     axis.set_ticks([], minor=True)
-    if which == "x" and sum(map(len, words)) > LONG_NAMES:
+    if which == "x" and sum(map(len, words)) > max_letters:
         axes.tick_params("x", rotation=30)
         for text in axes.get_xticklabels():
             text.set(ha="right", rotation_mode="anchor")

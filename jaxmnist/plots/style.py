@@ -181,6 +181,16 @@ def log_ticks(axes: Axes, which: str, low: float, high: float) -> None:
     axis.set_minor_locator(ticker.NullLocator())
 
 
+def round_numbers(low: float, high: float, is_log: bool) -> np.ndarray:
+    """Returns a few round numbers from one end to the other, evenly on the scale of an axis."""
+    if not is_log:
+        found = np.asarray(ticker.MaxNLocator(6).tick_values(low, high))
+    else:
+        digits = (1.0,) if high > DECADE_TICKS * low else (1.0, 2.0, 5.0) if high < 60 * low else (1.0, 3.0)
+        found = np.array([digit * 10.0**power for power in range(-12, 13) for digit in digits])
+    return found[(found >= low * (1 - 1e-9)) & (found <= high * (1 + 1e-9))]
+
+
 def line_style(place: int, count: int) -> dict:
     """Returns what distinguishes a line from the others, also in greyscale and for the colour-blind.
 
