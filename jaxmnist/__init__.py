@@ -74,8 +74,9 @@ if TYPE_CHECKING:
     from jaxmnist.networks.classifier import save_model as save_model
     from jaxmnist.networks.pictures import read_digit as read_digit
     from jaxmnist.networks.run import train_run as train_run
+    from jaxmnist.plots.contrast import contrast as contrast
     from jaxmnist.plots.curves import accuracy_curve as accuracy_curve
-    from jaxmnist.plots.curves import learning_curves as learning_curves
+    from jaxmnist.plots.curves import curves as curves
     from jaxmnist.plots.maps import heatmap as heatmap
     from jaxmnist.plots.maps import scatter as scatter
     from jaxmnist.plots.networks import confusion as confusion
@@ -112,7 +113,8 @@ _LATE = {
     "networks.classifier": ("Classifier", "load_model", "save_model"),
     "networks.pictures": ("read_digit",),
     "networks.run": ("train_run",),
-    "plots.curves": ("accuracy_curve", "learning_curves"),
+    "plots.contrast": ("contrast",),
+    "plots.curves": ("accuracy_curve", "curves"),
     "plots.rates": ("rate_curve",),
     "plots.maps": ("heatmap", "scatter"),
     "plots.networks": ("confusion", "filters", "mistakes", "predictions", "training_curves"),

@@ -642,6 +642,20 @@ MUTATIONS = (
         "ends = np.clip(ends, 0, 1)",
         "tests/plots/test_slices.py",
     ),
+    Mutation(
+        "seeds are paired in the order in which they were run",
+        "plots/contrast.py",
+        "[column[common].to_numpy() for column in columns]",
+        "[column.to_numpy()[: len(common)] for column in columns]",
+        "tests/plots/test_contrast.py",
+    ),
+    Mutation(
+        "the curve of a seed goes on after it has diverged",
+        "analysis/curves.py",
+        "np.where(gone, np.nan, curves_by_run(",
+        "np.where(gone & False, np.nan, curves_by_run(",
+        "tests/plots/test_curves.py::test_a_seed_ends_where_it_diverges_and_the_others_go_on",
+    ),
 )
 
 

@@ -9,13 +9,10 @@ from jaxmnist.analysis.metrics import Metric, judged
 from jaxmnist.analysis.report import NOISE_TABLE, REACHED, RESULT, check_report, has_maps, has_steps_to_target
 from jaxmnist.analysis.words import axis_words
 from jaxmnist.checks import checked_by
-from jaxmnist.plots.curves import accuracy_curve, learning_curves
+from jaxmnist.plots.curves import MAX_CURVES, accuracy_curve, curves
 from jaxmnist.plots.maps import heatmap, scatter
 from jaxmnist.plots.scaling import budget_maps, noise_curve, target_maps
 from jaxmnist.plots.style import Figure
-
-# A figure with more lines cannot be read.
-MAX_CURVES = 8
 
 
 @checked_by(check_report, result=RESULT, target=REACHED, noise=NOISE_TABLE, by=BY, largest=LARGEST)
@@ -84,7 +81,7 @@ def _curves(result: xr.Dataset, metric: Metric) -> dict[str, Figure]:
     splits = [split for split in ("train", "validation", "test") if f"recorded_{split}_loss" in result]
     if set(splits) <= {"validation"} or len(results.settings(result)) > MAX_CURVES:
         return {}
-    found = {"learning_curves": learning_curves(result, splits)}
+    found = {"learning_curves": curves(result)}
     if "test" in splits:
         found[f"test_{metric.name}"] = accuracy_curve(result, metric=metric.name)
     return found

@@ -42,6 +42,7 @@ LABELS = {"learning_rate": "learning rate", "batch_size": "batch size (examples)
 EVEN_TICKS, MANY_TICKS, DECADE_TICKS = 1.6, 6.0, 1000.0
 DASHES = ("-", (0, (5, 1.5)), (0, (1, 1)), (0, (6, 1.5, 1, 1.5)))
 MARKERS = "os^DvPX*"
+MOST_ABOVE = 4  # lines of which each is wider than the next; of more, each is less so
 MAX_COLOR = 0.75  # the end of the colour map is too light for a line on white
 
 
@@ -196,7 +197,7 @@ def line_style(place: int, count: int) -> dict:
 
     The lower of two lines that coincide can still be seen, since it is wider and has larger markers.
     """
-    above = count - 1 - place
+    above = (count - 1 - place) * min(1.0, MOST_ABOVE / max(count - 1, 1))
     return dict(
         color=mpl.colormaps[COLORMAP](0.3 if count == 1 else MAX_COLOR * place / (count - 1)),
         linestyle=DASHES[place % len(DASHES)],

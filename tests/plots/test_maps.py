@@ -227,7 +227,7 @@ def test_every_figure_shows_as_a_picture_in_a_notebook():
         lambda: jm.heatmap(grid_result([0.1, 0.2, 0.3], [10, 20], diverged=[0])),
         pytest.param(lambda: jm.scatter(grid_result([0.1, 0.2, 0.3], [10, 20])), marks=pytest.mark.slow),
         pytest.param(lambda: jm.target_maps(curved(), 0.6), marks=pytest.mark.slow),
-        pytest.param(lambda: jm.learning_curves(three_rates()), marks=pytest.mark.slow),
+        pytest.param(lambda: jm.curves(three_rates()), marks=pytest.mark.slow),
         lambda: jm.confusion(np.array([0, 1]), np.array([1, 1]), ["a", "b"], "title"),
     ],
 )
