@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from jaxmnist.analysis.export import to_optuna as to_optuna
     from jaxmnist.analysis.files import load_results as load_results
     from jaxmnist.analysis.files import save as save
+    from jaxmnist.analysis.importance import importance_table as importance_table
     from jaxmnist.analysis.intervals import interval as interval
     from jaxmnist.analysis.noise import estimate_noise as estimate_noise
     from jaxmnist.analysis.noise import noise_scale_along_training as noise_scale_along_training
@@ -77,6 +78,7 @@ if TYPE_CHECKING:
     from jaxmnist.plots.contrast import contrast as contrast
     from jaxmnist.plots.curves import accuracy_curve as accuracy_curve
     from jaxmnist.plots.curves import curves as curves
+    from jaxmnist.plots.importance import importance as importance
     from jaxmnist.plots.maps import heatmap as heatmap
     from jaxmnist.plots.maps import scatter as scatter
     from jaxmnist.plots.networks import confusion as confusion
@@ -102,6 +104,7 @@ if TYPE_CHECKING:
 _LATE = {
     "analysis.export": ("to_csv", "to_optuna"),
     "analysis.files": ("load_results", "save"),
+    "analysis.importance": ("importance_table",),
     "analysis.intervals": ("interval",),
     "analysis.noise": ("estimate_noise", "noise_scale_along_training"),
     "analysis.report": ("comparison", "comparison_table", "final_accuracies", "report"),
@@ -116,6 +119,7 @@ _LATE = {
     "plots.contrast": ("contrast",),
     "plots.curves": ("accuracy_curve", "curves"),
     "plots.rates": ("rate_curve",),
+    "plots.importance": ("importance",),
     "plots.maps": ("heatmap", "scatter"),
     "plots.networks": ("confusion", "filters", "mistakes", "predictions", "training_curves"),
     "plots.parallel": ("parallel",),

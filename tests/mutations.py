@@ -656,6 +656,13 @@ MUTATIONS = (
         "np.where(gone & False, np.nan, curves_by_run(",
         "tests/plots/test_curves.py::test_a_seed_ends_where_it_diverges_and_the_others_go_on",
     ),
+    Mutation(
+        "importances are given to other hyperparameters",
+        "analysis/importance.py",
+        "return np.array([found[name] for name in names], np.float64)",
+        "return np.array(list(found.values())[::-1], np.float64)",
+        "tests/plots/test_importance.py",
+    ),
 )
 
 

@@ -216,6 +216,8 @@ CASES = [
     ),
     *declared(jm.slices, with_result(), split=st.just("train"), by=NO_METRIC),
     *declared(jm.parallel, with_result(), split=st.just("train"), by=NO_METRIC),
+    *declared(jm.importance, with_result(), by=NO_METRIC),
+    *declared(jm.importance_table, with_result(), by=NO_METRIC),
     *declared(
         jm.contrast, with_result(a=dict(batch_size=8), b=dict(batch_size=16)), split=st.just("train"), by=NO_METRIC,
         a=one_of([{"batch_size": 7}, {"seed": 0}]), b=one_of([{"batch_size": 7}, {"batch_size": 8}]),
