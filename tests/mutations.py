@@ -660,7 +660,7 @@ MUTATIONS = (
         "importances are given to other hyperparameters",
         "analysis/importance.py",
         "return np.array([found[name] for name in names], np.float64)",
-        "return np.array(list(found.values())[::-1], np.float64)",
+        "return np.array(list(found.values()), np.float64)",
         "tests/plots/test_importance.py",
     ),
 )

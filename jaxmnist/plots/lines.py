@@ -16,6 +16,7 @@ from jaxmnist.plots.style import line_style, log_ticks
 
 MIN_LATE_POINTS = 8
 MANY_POINTS = 8
+MOST_OPAQUE_SEEDS = 4  # of more seeds in a panel, each is fainter, so that the means stand out
 MARKER_GAP = 0.09  # of the diagonal of a panel
 Band = Literal["std", "half_width"]
 
@@ -82,6 +83,8 @@ def seed_values(line: Line, quantity: Quantity, log_log: bool) -> np.ndarray:
 
 def draw(axes: Axes, lines: list[Line], quantity: Quantity, band: Band, log_log: bool, first: float = 0.0) -> None:
     """Draws the lines from a step on, each with its band."""
+    num_seeds = sum(len(seed_values(line, quantity, log_log)) for line in lines)
+    opacity = float(np.clip(MOST_OPAQUE_SEEDS / max(num_seeds, 1), 0.15, 0.55))
     for place, line in enumerate(lines):
         steps, mean, width = values_of(line, quantity, band, log_log)
         shown = steps >= first
@@ -93,7 +96,7 @@ def draw(axes: Axes, lines: list[Line], quantity: Quantity, band: Band, log_log:
         many = len(lines) > 1 and np.isfinite(mean).sum() > MANY_POINTS
         marked = (MARKER_GAP * place / len(lines), MARKER_GAP) if many else None
         for curve in seed_values(line, quantity, log_log):
-            axes.plot(steps, curve[shown], color=style["color"], linewidth=0.6, alpha=0.55, zorder=1.5)
+            axes.plot(steps, curve[shown], color=style["color"], linewidth=0.6, alpha=opacity, zorder=1.5)
         axes.plot(steps, mean, **style, markevery=marked, label=line.label, clip_on=first > 0 or quantity.is_log)
     has_one_split = len({line.split for line in lines}) == 1
     axes.set_ylabel(f"{split_words(lines[0].split)} " * has_one_split + quantity.label)

@@ -5,6 +5,7 @@ import io
 import numpy as np
 import pytest
 import xarray as xr
+from conftest import mostly_slow
 from test_results import make_result
 
 import jaxmnist as jm
@@ -141,7 +142,7 @@ SELECTIONS = [
 ]
 
 
-@pytest.mark.parametrize("select", SELECTIONS)
+@pytest.mark.parametrize("select", mostly_slow(SELECTIONS, SELECTIONS[0], SELECTIONS[4], SELECTIONS[6]))
 def test_a_map_shows_what_xarray_selects(select):
     result = select(three_axes())
     figure = jm.heatmap(result, x="learning_rate", y="momentum")
