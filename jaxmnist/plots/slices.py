@@ -61,7 +61,7 @@ def slices(
 ) -> Figure:
     """Returns accuracy, or another metric, against each hyperparameter that has several values, a panel for each.
 
-    A dot is the mean of a setting over its seeds. Blue is the best setting of each value on validation,
+    A dot is the mean of a setting over its seeds. Dark is the best setting of each value on validation,
     whatever its other hyperparameters are, with the 95 % t intervals of these; numbers that were drawn at random are
     put into intervals, each of which has its best setting. A ring is around the best setting of all.
     Crosses at the foot are settings with a run that diverged or was pruned, and triangles those that lie far below the
@@ -119,6 +119,7 @@ def _settings(table: pd.DataFrame, column: str, metric: Metric, lined: dict) -> 
     below = np.minimum(bars[best], 0.5 * values[best]) if is_log else bars[best]
     reach = values[best] - np.nan_to_num(below), values[best] + np.nan_to_num(bars[best])
     ends = np.concatenate([kept, *reach])
+    ends = np.clip(ends, 0, 100) if metric.is_share else ends
     low, high = (np.log(ends.min()), np.log(ends.max())) if is_log else (ends.min(), ends.max())
     margin = 0.05 * (high - low) or abs(high) or 1.0
     # Below, there is room for the marks at the foot.
@@ -166,7 +167,7 @@ def _notes(shown: _Settings) -> list[str]:
     low, high = shown.limits
     notes = {
         f"dots: settings, {mean_words(shown.table)}": True,
-        "blue: the best setting of each value on validation" + ", with its 95 % t interval" * has_bars: True,
+        "dark: the best setting of each value on validation" + ", with its 95 % t interval" * has_bars: True,
         "ring: the best of all": sane.any(),
         "crosses: a run diverged" + " or was pruned" * ("pruned_step" in shown.table): not sane.all(),
         "triangles: outside the axes": ((shown.values < low) | (shown.values > high)).any(),

@@ -30,7 +30,7 @@ def test_a_slice_shows_all_settings_and_the_best_on_validation_of_each_value(spl
         expected = [100 * table[table[name] == value].iloc[0][f"{split}_accuracy"] for value in values]
         np.testing.assert_allclose(best.get_ydata(), expected)
         np.testing.assert_allclose(ring.get_xydata()[0], [table[name][0], 100 * table[f"{split}_accuracy"][0]])
-    assert "blue: the best setting of each value on validation, with its 95 % t interval" in words(figure)
+    assert "dark: the best setting of each value on validation, with its 95 % t interval" in words(figure)
 
 
 def test_the_intervals_of_a_sample_have_their_best_setting_where_it_is():
@@ -90,6 +90,12 @@ def test_an_outlier_ends_at_the_arrow_of_the_colour_bar():
     result = make_result(accuracy, accuracy, learning_rate=range(8), batch_size=[10], seed=[0])
     ends = [segment[-1, 1] for segment in jm.parallel(result).axes[0].collections[-1].get_segments()]
     assert ends[0] == 0 and ends[1] == pytest.approx(0.05 / 1.05) and ends[-1] == 1
+
+
+def test_an_interval_does_not_lead_the_axis_beyond_all_examples():
+    accuracy = [0.8, 1.0, 0.7, 0.72]
+    axes = jm.slices(make_result(accuracy, accuracy, learning_rate=[0.1, 0.2], batch_size=8, seed=[0, 1])).axes[0]
+    assert 100 < axes.get_ylim()[1] < 110
 
 
 @pytest.mark.parametrize("draw", [jm.slices, jm.parallel])
