@@ -609,8 +609,8 @@ MUTATIONS = (
     ),
     Mutation(
         "the outline does not say that a standing is unclear",
-        "plots/maps.py",
-        'is_unclear = standing == "unclear"',
+        "plots/panels.py",
+        'is_unclear = standing[i, j] == "unclear"',
         "is_unclear = False",
         "tests/plots/test_maps.py::test_settings_as_good_as_the_best_are_outlined_and_dashed_where_that_cannot_be_told",
     ),
