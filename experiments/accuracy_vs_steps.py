@@ -97,13 +97,13 @@ def draw(folder: Path, log_log: bool) -> None:
         tables[COMPARISON] = jm.comparison_table(grid, "optimizer")
         figures = {
             RATE_CURVES: jm.rate_curve(grid, "optimizer", jm.best_of_each(grid, "optimizer")),
-            LEARNING_CURVES: jm.learning_curves(result, ("train", "validation"), log_log=log_log, band="half_width"),
+            LEARNING_CURVES: jm.curves(result, splits=("train", "validation"), log_log=log_log),
             TEST_CURVES: jm.accuracy_curve(result, "test", log_log=log_log, band="half_width"),
         }
     else:
         figures = {CURVES: jm.accuracy_curve(result, "test", log_log=log_log)}
         if len(splits) > 1:  # an earlier version saved results with the test split only
-            figures[LEARNING_CURVES] = jm.learning_curves(result, splits[::-1], log_log=log_log)
+            figures[LEARNING_CURVES] = jm.curves(result, log_log=log_log)
     for name, table in tables.items():
         output.write_table(table, folder / name, "%.6g")
     for name, figure in figures.items():

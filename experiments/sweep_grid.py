@@ -18,7 +18,8 @@ from jaxmnist.studies import output
 
 MAX_WIDENINGS = 4
 ROUNDS = f"round_{'[0-9]' * 4}"
-FIGURES = common.figure_names("heatmap", "scatter", "budgets", "steps_to_target", "noise_scale")
+MAPS = ("heatmap", "scatter", "budgets", "steps_to_target", "noise_scale")
+FIGURES = common.figure_names(*MAPS, "slices", "parallel", "importance")
 NOISE_FILE = "noise_scale.csv"
 # Drawn last: if it is there, a sweep has been drawn to its end.
 LAST_FIGURE = "scatter"

@@ -81,6 +81,19 @@ def curve_table(
     return pd.concat(parts, ignore_index=True)
 
 
+def seed_curves(result: xr.Dataset, columns: Sequence[str]) -> list[dict[str, np.ndarray]]:
+    """Returns the curves `[N, E]` of the N seeds of each setting, in the order of `curve_table`, by `{split}_{metric}`.
+
+    They are nan where a run has diverged.
+    """
+    rows, steps = results.table(result), result["step"].values
+    first = rows["diverged_step"].astype(float).fillna(math.inf).to_numpy() - 1
+    gone = steps >= first[:, None]
+    curves = {name: np.where(gone, np.nan, curves_by_run(result, f"recorded_{name}")) for name in columns}
+    places = [found for _, found in _by_setting(rows, varied(result))]
+    return [{name: curves[name][found] for name in columns} for found in places]
+
+
 def curves_by_run(result: xr.Dataset, name: str) -> np.ndarray:
     """Returns recorded curves, `[R, E]` float64, in the order of the rows of `table`."""
     result = results.with_all_dims(result)

@@ -1,5 +1,7 @@
 """Lines of a metric against training steps, with bands around them, and the axes that they need."""
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -14,6 +16,7 @@ from jaxmnist.plots.style import line_style, log_ticks
 
 MIN_LATE_POINTS = 8
 MANY_POINTS = 8
+MOST_OPAQUE_SEEDS = 4  # of more seeds in a panel, each is fainter, so that the means stand out
 MARKER_GAP = 0.09  # of the diagonal of a panel
 Band = Literal["std", "half_width"]
 
@@ -25,11 +28,13 @@ class Line(NamedTuple):
       label: what distinguishes it from the others.
       rows: of `curve_table`, one per recorded step.
       split: which columns of these to draw.
+      seeds: the curves `[N, E]` of its seeds to draw as well, by `{split}_{metric}`.
     """
 
     label: str
     rows: pd.DataFrame
     split: str
+    seeds: Mapping[str, np.ndarray] = MappingProxyType({})
 
 
 class Quantity(NamedTuple):
@@ -68,8 +73,18 @@ def values_of(line: Line, quantity: Quantity, band: Band, log_log: bool) -> tupl
     return rows["step"].to_numpy(float), in_unit(name, mean), in_unit(name, width)
 
 
+def seed_values(line: Line, quantity: Quantity, log_log: bool) -> np.ndarray:
+    """Returns the curves of the seeds of a line as they are drawn, `[N, E]`; none if they are not drawn, or alone."""
+    curves = line.seeds.get(f"{line.split}_{quantity.name}", np.empty((0, len(line.rows))))
+    curves = curves[:, (line.rows["step"] > 0).to_numpy()] if log_log else curves
+    curves = in_unit(quantity.name, 1 - curves if quantity.is_error else curves)
+    return curves if len(curves) > 1 else curves[:0]
+
+
 def draw(axes: Axes, lines: list[Line], quantity: Quantity, band: Band, log_log: bool, first: float = 0.0) -> None:
     """Draws the lines from a step on, each with its band."""
+    num_seeds = sum(len(seed_values(line, quantity, log_log)) for line in lines)
+    opacity = float(np.clip(MOST_OPAQUE_SEEDS / max(num_seeds, 1), 0.15, 0.55))
     for place, line in enumerate(lines):
         steps, mean, width = values_of(line, quantity, band, log_log)
         shown = steps >= first
@@ -80,6 +95,8 @@ def draw(axes: Axes, lines: list[Line], quantity: Quantity, band: Band, log_log:
         # Few markers, and those of different lines at different places.
         many = len(lines) > 1 and np.isfinite(mean).sum() > MANY_POINTS
         marked = (MARKER_GAP * place / len(lines), MARKER_GAP) if many else None
+        for curve in seed_values(line, quantity, log_log):
+            axes.plot(steps, curve[shown], color=style["color"], linewidth=0.6, alpha=opacity, zorder=1.5)
         axes.plot(steps, mean, **style, markevery=marked, label=line.label, clip_on=first > 0 or quantity.is_log)
     has_one_split = len({line.split for line in lines}) == 1
     axes.set_ylabel(f"{split_words(lines[0].split)} " * has_one_split + quantity.label)
