@@ -31,13 +31,18 @@ from jaxmnist.analysis.metrics import is_share, judged, named, several_named
 from jaxmnist.analysis.selection import SEVERAL, Settings, select
 from jaxmnist.checks import FLAG, Choice, Choices, Optional, checked_by
 from jaxmnist.data.dataset import SPLIT_NAMES
-from jaxmnist.plots.lines import MIN_LATE_POINTS, Band, Line, draw, late_step, quantity_of, set_limits, split_words
-from jaxmnist.plots.style import (
-    Figure,
-    house_style,
-    hyperparameter_words,
-    write_result_caption,
+from jaxmnist.plots.lines import (
+    MIN_LATE_POINTS,
+    Band,
+    Line,
+    draw,
+    is_cut_off,
+    late_step,
+    quantity_of,
+    set_limits,
+    split_words,
 )
+from jaxmnist.plots.style import Figure, house_style, hyperparameter_words, write_result_caption
 
 LATE_SHARE = 0.2
 LEGEND_ROW = 0.2  # inches
@@ -194,8 +199,9 @@ def curves(
         for axes in grid[-1]:
             axes.set_xlabel("training steps")
         _head(figure, grid[0, 0], lines, title_words(result, *splits))
-        shows_all = all(quantity.is_log for quantity in drawn) or not late_step(table)
-        outside = "" if shows_all else f"before step {late_step(table):g}, curves may lie outside the axes"
+        panels_drawn = zip(grid.flat, flat, strict=True)
+        is_cut = any(is_cut_off(axes, panel, quantity, band, log_log) for axes, (quantity, panel) in panels_drawn)
+        outside = f"before step {late_step(table):g}, curves lie outside the axes" if is_cut else ""
         _caption(figure, result, every, band, log_log, selected, outside)
     return figure
 

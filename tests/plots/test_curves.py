@@ -115,12 +115,28 @@ def test_learning_curves_of_several_settings_have_a_panel_per_split():
 def test_linear_learning_curves_say_what_lies_outside_the_axes():
     result = one_setting(30)
     figure = jm.curves(result)
-    assert "before step 29, curves may lie outside the axes" in caption(figure)
+    assert "before step 29, curves lie outside the axes" in caption(figure)
     low, high = figure.axes[0].get_ylim()
     mean = 100 * result["recorded_train_accuracy"].mean("seed").values.ravel()
     assert mean[0] < low < mean[3] and mean[-1] < high
     assert "outside" not in caption(jm.curves(result, log_log=True))
     assert "outside" not in caption(jm.curves(one_setting(4)))
+    # Within the axes, nothing is cut off.
+    flat = result.copy(deep=True)
+    for name in ("recorded_train_accuracy", "recorded_validation_accuracy", "recorded_test_accuracy"):
+        flat[name][...] = 0.5 + 0.01 * flat["seed"].values
+    assert "outside" not in caption(jm.curves(flat, metrics="accuracy"))
+
+
+def test_the_axis_of_an_accuracy_goes_from_0_to_100_percent_at_most_and_so_does_its_band():
+    result = one_setting()
+    result["recorded_test_accuracy"][...] = np.stack([np.full(2, 0.05), np.full(2, 0.95)]).reshape(
+        result["recorded_test_accuracy"].shape
+    )
+    axes = jm.curves(result, splits=["test"], metrics="accuracy").axes[0]
+    assert axes.get_ylim() == (0, 100)
+    (band,) = axes.collections
+    assert band.get_paths()[0].vertices[:, 1].min() == 0 and band.get_paths()[0].vertices[:, 1].max() == 100
 
 
 def test_lines_end_where_a_run_diverges_and_the_figure_says_so():
