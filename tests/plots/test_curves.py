@@ -124,7 +124,7 @@ def test_linear_learning_curves_say_what_lies_outside_the_axes():
     # Within the axes, nothing is cut off.
     flat = result.copy(deep=True)
     for name in ("recorded_train_accuracy", "recorded_validation_accuracy", "recorded_test_accuracy"):
-        flat[name][...] = 0.5 + 0.01 * flat["seed"].values
+        flat[name][...] = 0.5 + 0.01 * flat["seed"].values[:, None]
     assert "outside" not in caption(jm.curves(flat, metrics="accuracy"))
 
 
