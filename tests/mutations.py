@@ -19,7 +19,7 @@ class Mutation(NamedTuple):
 
     Attributes:
       what: is broken, in words.
-      file: of the package.
+      file: of the package, or from there.
       before: a piece of it that occurs once.
       after: what takes its place.
       tests: those meant to notice, as pytest takes them.
@@ -629,6 +629,34 @@ MUTATIONS = (
         "jax.tree_util.register_pytree_with_keys(RunTable, _with_keys, _from_flat, _flat)",
         "",
         "tests/host/test_display.py::test_runs_are_a_dict_to_all_others",
+    ),
+    Mutation(
+        "false on the command line is a word",
+        "studies/command_line.py",
+        """if text.lower() in CONSTANTS""",
+        """if text in CONSTANTS""",
+        "tests/studies/test_command_line.py::test_values_of_an_axis",
+    ),
+    Mutation(
+        "settings are never drawn log-uniformly",
+        "studies/command_line.py",
+        """(loguniform if "log:" in text else uniform)""",
+        "uniform",
+        "tests/studies/test_command_line.py::test_what_settings_are_drawn_from",
+    ),
+    Mutation(
+        "the metric to choose by is not measured",
+        "../experiments/common/space_options.py",
+        """if self.by == "accuracy" else None""",
+        """if self.by == "loss" else None""",
+        "tests/experiments/test_axes.py::test_code_of_ones_own_is_trained_and_named_again_to_resume",
+    ),
+    Mutation(
+        "to resume runs code that only a file names",
+        "../experiments/common/options.py",
+        "        check_typed(default, typed, resumed)\n",
+        "",
+        "tests/experiments/test_axes.py::test_code_of_ones_own_is_trained_and_named_again_to_resume",
     ),
 )
 

@@ -5,6 +5,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import xarray as xr
 
 from jaxmnist.analysis.arguments import axis_values
@@ -22,6 +23,8 @@ def value_words(value: Any, among: Sequence[Any] = ()) -> str:
       value: a number, a boolean or a string.
       among: the values of the hyperparameter.
     """
+    if isinstance(value, bool | np.bool_):
+        return str(value)
     if not isinstance(value, str):
         return f"{value:g}"
     short = _MODULES.sub("", value)

@@ -1,0 +1,92 @@
+"""Any hyperparameter, and a person's own model, optimizer and loss, from the command line."""
+
+import json
+import sys
+
+import numpy as np
+import pytest
+from scripts_for_tests import run
+
+import jaxmnist as jm
+
+FEW = ("--dataset", "digits", "--num-seeds", 2, "--num-steps", 5, "--output-dir", "out")
+ONE = ("--learning-rates", 0.5, "--batch-sizes", 10)
+OWN = """
+import flax.linen as nn
+import jax.numpy as jnp
+import optax
+
+class Linear(nn.Module):
+    scale: float = 1.0
+
+    @nn.compact
+    def __call__(self, images):
+        return nn.Dense(10)(self.scale * images.reshape(images.shape[0], -1))
+
+def clipped(learning_rate, max_norm=1.0):
+    return optax.chain(optax.clip_by_global_norm(max_norm), optax.sgd(learning_rate))
+
+def focal(outputs, targets, gamma=2.0):
+    entropy = optax.softmax_cross_entropy_with_integer_labels(outputs, targets)
+    return (1 - jnp.exp(-entropy)) ** gamma * entropy
+"""
+NAMED = ("--model", "named_by_a_person:Linear", "--optimizer", "named_by_a_person:clipped")
+NAMED += ("--loss", "named_by_a_person:focal")
+
+
+@pytest.fixture
+def own_code(tmp_path, monkeypatch):
+    """A folder with a module of a model, an optimizer and a loss, which is forgotten afterwards."""
+    (tmp_path / "named_by_a_person.py").write_text(OWN)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    yield tmp_path
+    sys.modules.pop("named_by_a_person", None)
+
+
+def test_axes_reach_model_optimizer_and_loss(tmp_path):
+    axes = ("--axes", "init_std=0.05,0.1", "nesterov=true", "momentum=0.9", "label_smoothing=0,0.1")
+    out, err = run("sweep_grid", *FEW, *ONE, *axes, cwd=tmp_path)
+    assert "8/8 runs" in err and "wrote" not in out and "chosen on validation: learning_rate 0.5, batch_size" in out
+    found = jm.load_results(tmp_path / "out")
+    assert {name: found[name].values.tolist() for name in found.dims} == {
+        "learning_rate": [0.5], "batch_size": [10], "init_std": [0.05, 0.1], "nesterov": [True],
+        "momentum": [0.9], "label_smoothing": [0, 0.1], "seed": [0, 1],
+    }  # fmt: skip
+    assert len(np.unique(found["validation_loss"])) == 8
+
+
+def test_code_of_ones_own_is_trained_and_named_again_to_resume(own_code):
+    space = ("--sample", "learning_rate=log:0.01:1", "scale=0.5:2", "max_norm=1,10", "--num-samples", 3)
+    arguments = (*FEW, "--batch-sizes", 10, *NAMED, *space, "--by", "accuracy")
+    out, _ = run("sweep_grid", *arguments, cwd=own_code)
+    found = jm.load_results(own_code / "out")
+    assert found.sizes["run"] == 6 and "its test accuracy" in out
+    assert [found.attrs[name] for name in ("optimizer", "loss", "metrics")] == ["clipped", "focal", "accuracy loss"]
+    assert found.attrs["model"].startswith("Linear")
+    assert (
+        set(found["max_norm"].values.tolist()) <= {1, 10} and 0.5 <= found["scale"].min() <= found["scale"].max() <= 2
+    )
+    assert 0.5 <= found["scale"].min() < found["scale"].max() <= 2 and found["learning_rate"].min() >= 0.01
+    assert json.loads((own_code / "out" / "config.json").read_text())["loss"] == "named_by_a_person:focal"
+
+    del sys.modules["named_by_a_person"]
+    _, err = run("sweep_grid", "--resume", "out", cwd=own_code, status=2)
+    assert f"whose code runs only if it is named: give {' '.join(NAMED)} again" in err
+    assert "named_by_a_person" not in sys.modules
+    again, err = run("sweep_grid", "--resume", "out", *NAMED, cwd=own_code)
+    assert again == out and "sweep:" not in err
+
+
+@pytest.mark.slow
+def test_a_search_goes_through_what_is_sampled(tmp_path):
+    space = ("--sample", "learning_rate=log:0.01:1", "hidden_size=8,16", "--model", "mlp", "--by", "loss")
+    out, _ = run("sweep_grid", *FEW, *space, "--search", "sobol", "--num-rounds", 2, "--batch", 4, cwd=tmp_path)
+    found = jm.load_results(tmp_path / "out")
+    assert found.sizes["run"] == 16 and set(found["hidden_size"].values.tolist()) == {8, 16}
+    assert "its test loss" in out and json.loads(found.attrs["search"])["by"] == "loss"
+
+
+@pytest.mark.slow
+def test_curves_of_ones_own_model(own_code):
+    run("accuracy_vs_steps", *FEW, *NAMED[:4], cwd=own_code)
+    assert jm.load_results(own_code / "out").attrs["model"].startswith("Linear")
