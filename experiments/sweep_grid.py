@@ -1,8 +1,10 @@
 """Sweeps learning rate x batch size, as one compiled program if it fits, and draws the map of accuracies.
 
-Writes results.nc and results.csv (every run), heatmap.png (validation) and scatter.png (test, as the original notebook
-drew it). Settings are chosen on the validation split; test accuracies choose nothing. An interrupted sweep continues
-with --resume and ends with the same numbers. Another sweep needs another --output-dir, or --overwrite.
+Further hyperparameters are axes too, and model, optimizer and loss may be your own (see docs/command_line.md). Writes
+results.nc and results.csv (every run), and of learning rates and batch sizes heatmap.png (validation) and scatter.png
+(test, as the original notebook drew it). Settings are chosen on the validation split; test accuracies choose nothing.
+An interrupted sweep continues with --resume and ends with the same numbers. Another sweep needs another --output-dir,
+or --overwrite.
 """
 
 import sys
@@ -26,41 +28,51 @@ LAST_FIGURE = "scatter"
 def main() -> None:
     give_ray_an_address()
     options = common.parse(Options, __doc__, PRETTY)
+    with common.apart(options.json):
+        estimate = work(options)
+    if options.json:
+        print(common.json_report(options, estimate))
+
+
+def work(options: Options):
+    """Does what was asked for; with --dry-run, returns how much work that would be."""
     with common.usage_errors():
         if options.plot_only is not None:
             common.claim_files(common.files_in([options.plot_only], FIGURES), options.overwrite)
             print(draw(options, options.plot_only))
-            return
+            return None
         if options.resume is not None and is_finished(options):
             print(jm.report(*load(options, options.output_dir), by=options.by))
-            return
+            return None
         options.check()
         runs = options.runs()
     # Several shards may use the folder at a time.
     is_shared = options.dry_run or options.shard is not None
     with common.output_dir_held(None if is_shared else options.output_dir, options.wait):
-        run(options, runs)
+        return run(options, runs)
 
 
-def run(options: Options, runs: dict) -> None:
-    """Sweeps, draws and reports, or with --dry-run says how much work that is."""
+def run(options: Options, runs: dict):
+    """Sweeps, draws and reports; with --dry-run, says how much work that would be, and returns it."""
     with common.usage_errors():
         dataset = options.load()
         model, optimizer = options.build(dataset)
         options.check_hyperparameters(dataset)
-        jm.check(model, optimizer, runs, dataset, **options.budget(), **options.objective())
+        shared: dict = options.budget() | options.objective()
+        jm.check(model, optimizer, runs, dataset, **shared)
         if options.dry_run:
-            memory = common.memory_bytes(options.memory)
-            shared = options.budget() | options.objective()
-            print(jm.estimate(model, optimizer, runs, dataset, memory=memory, **shared))
-            return
+            estimate = jm.estimate(
+                model, optimizer, runs, dataset, memory=common.memory_bytes(options.memory), **shared
+            )
+            print(estimate)
+            return estimate
         common.make_output_dir(options.output_dir)
         begin(options, dataset)
     with common.resumable(options.output_dir, options.code()):
         result = sweep(options, runs, dataset, options.output_dir)
         if options.shard is not None:
             print(f"the shard {options.shard} has ended; the last one writes {options.output_dir}/results.nc")
-            return
+            return None
         if options.widen:
             result = widen(options, result, dataset)
         if options.noise_scale and not output.is_ours(options.output_dir / NOISE_FILE):
@@ -68,6 +80,7 @@ def run(options: Options, runs: dict) -> None:
         print(draw(options, options.output_dir))
         if options.refine:
             refine(options, result, dataset)
+    return None
 
 
 def begin(options: Options, dataset: jm.Dataset) -> None:

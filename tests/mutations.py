@@ -658,6 +658,20 @@ MUTATIONS = (
         "",
         "tests/experiments/test_axes.py::test_code_of_ones_own_is_trained_and_named_again_to_resume",
     ),
+    Mutation(
+        "standard output holds more than the report",
+        "../experiments/sweep_grid.py",
+        "with common.apart(options.json):",
+        "with common.apart(False):",
+        "tests/experiments/test_axes.py::test_a_report_of_a_dry_run_and_of_an_error",
+    ),
+    Mutation(
+        "a report for programs has the test interval of validation",
+        "studies/summary.py",
+        """"test": _interval(best.test)""",
+        """"test": _interval(best.validation)""",
+        "tests/experiments/test_axes.py::test_standard_output_holds_one_report_as_json",
+    ),
 )
 
 

@@ -61,6 +61,8 @@ class Options(SearchOptions):
     """Folder for results and figures."""
     dry_run: bool = False
     """Print the numbers of runs and programs, memory, FLOPs and the estimated time, and stop."""
+    json: bool = False
+    """Print one report as JSON, for other programs, and everything else on standard error."""
     pretty: bool = False
     """The finer setting: batch sizes 8, 16, ..., 512, 17 learning rates from 1e-3 to 10, 4 seeds, 500 steps."""
 

@@ -1,16 +1,23 @@
-"""Any hyperparameter, and a person's own model, optimizer and loss, from the command line."""
+"""Any hyperparameter, and a person's own model, optimizer and loss, from the command line; and reports as JSON."""
 
 import json
+import re
 import sys
 
+import jax
 import numpy as np
 import pytest
-from scripts_for_tests import run
+from scripts_for_tests import EXPERIMENTS, run
 
 import jaxmnist as jm
 
 FEW = ("--dataset", "digits", "--num-seeds", 2, "--num-steps", 5, "--output-dir", "out")
 ONE = ("--learning-rates", 0.5, "--batch-sizes", 10)
+AXES = {
+    "learning_rate": [0.5], "batch_size": [10], "init_std": [0.05, 0.1], "nesterov": [True], "momentum": [0.9],
+    "label_smoothing": [0, 0.1],
+}  # fmt: skip
+ENDS = ("mean", "low", "high")
 OWN = """
 import flax.linen as nn
 import jax.numpy as jnp
@@ -43,16 +50,62 @@ def own_code(tmp_path, monkeypatch):
     sys.modules.pop("named_by_a_person", None)
 
 
-def test_axes_reach_model_optimizer_and_loss(tmp_path):
+@pytest.fixture(scope="module")
+def swept(tmp_path_factory):
+    """The folder of a sweep with further axes, and what the script printed."""
+    folder = tmp_path_factory.mktemp("swept")
     axes = ("--axes", "init_std=0.05,0.1", "nesterov=true", "momentum=0.9", "label_smoothing=0,0.1")
-    out, err = run("sweep_grid", *FEW, *ONE, *axes, cwd=tmp_path)
-    assert "8/8 runs" in err and "wrote" not in out and "chosen on validation: learning_rate 0.5, batch_size" in out
-    found = jm.load_results(tmp_path / "out")
-    assert {name: found[name].values.tolist() for name in found.dims} == {
-        "learning_rate": [0.5], "batch_size": [10], "init_std": [0.05, 0.1], "nesterov": [True],
-        "momentum": [0.9], "label_smoothing": [0, 0.1], "seed": [0, 1],
-    }  # fmt: skip
+    return folder, *run("sweep_grid", *FEW, *ONE, *axes, "--json", cwd=folder)
+
+
+def test_axes_reach_model_optimizer_and_loss(swept):
+    folder, _, err = swept
+    assert "8/8 runs" in err and "wrote" not in err and "chosen on validation: learning_rate 0.5, batch_size" in err
+    found = jm.load_results(folder / "out")
+    assert {name: found[name].values.tolist() for name in found.dims} == AXES | {"seed": [0, 1]}
     assert len(np.unique(found["validation_loss"])) == 8
+
+
+def test_standard_output_holds_one_report_as_json(swept):
+    folder, out, _ = swept
+    report = json.loads(out)
+    result = jm.load_results(folder / "out")
+    best, table = jm.best(result), jm.ties(result)
+    assert report["asked"]["axes"][1] == "nesterov=true" and report["asked"]["num_steps"] == 5
+    assert report["estimate"] is None and report["refined"] is None
+    found = report["sweep"]
+    assert found["axes"] == AXES and found["seeds"] == [0, 1] and found["num_settings"] == 4
+    assert found["metric"] == {"name": "accuracy", "largest_is_best": True}
+    assert found["best"]["setting"] == best.setting and found["best"]["setting"]["nesterov"] is True
+    for split, interval in (("validation", best.validation), ("test", best.test)):
+        assert found["best"][split] == {**dict(zip(ENDS, interval[:3], strict=True)), "kind": interval.words}
+    assert found["best"]["on_an_edge"] == best.edges
+    assert [each["p_value"] for each in found["ties"]] == table["p_value"][table["is_tied"]].tolist()[1:]
+    assert (found["num_runs"], found["num_diverged"], found["num_pruned"]) == (8, 0, 0)
+    assert found["files"] == [f"out/{name}" for name in ("config.json", "results.csv", "results.nc")]
+    assert found["versions"][0]["jax"] == jax.__version__
+
+
+@pytest.mark.parametrize("arguments", [("--plot-only", "out"), ("--resume", "out", "--wait")])
+def test_the_report_is_the_same_without_training(swept, arguments):
+    folder, out, _ = swept
+    again, err = run("sweep_grid", *arguments, "--json", cwd=folder)
+    assert json.loads(again) == json.loads(out) and "sweep:" not in err
+
+
+def test_the_documentation_has_every_entry_of_the_report(swept):
+    report = json.loads(swept[1])
+    text = (EXPERIMENTS.parent / "docs" / "command_line.md").read_text()
+    entries = {*report, *report["sweep"], *report["sweep"]["metric"], *report["sweep"]["best"]}
+    entries |= {*report["sweep"]["best"]["test"], *(name for each in report["sweep"]["ties"] for name in each)}
+    assert entries <= set(re.findall(r"`(\w+)`", text))
+
+
+def test_a_report_of_a_dry_run_and_of_an_error(tmp_path):
+    out, err = run("sweep_grid", *FEW, *ONE, "--dry-run", "--json", cwd=tmp_path)
+    assert json.loads(out)["estimate"]["num_runs"] == 2 and json.loads(out)["sweep"] is None and "runs: 2" in err
+    out, err = run("sweep_grid", *FEW, "--axes", "a", "--json", cwd=tmp_path, status=2)
+    assert out == "" and err.startswith("error: axes has 'a'")
 
 
 def test_code_of_ones_own_is_trained_and_named_again_to_resume(own_code):
