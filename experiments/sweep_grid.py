@@ -12,6 +12,7 @@ from pathlib import Path
 
 import common
 import pandas as pd
+from common.json_report import apart, json_report
 from common.sweep_options import PRETTY, Options
 
 import jaxmnist as jm
@@ -28,10 +29,10 @@ LAST_FIGURE = "scatter"
 def main() -> None:
     give_ray_an_address()
     options = common.parse(Options, __doc__, PRETTY)
-    with common.apart(options.json):
+    with apart(options.json):
         estimate = work(options)
     if options.json:
-        print(common.json_report(options, estimate))
+        print(json_report(options, estimate))
 
 
 def work(options: Options):

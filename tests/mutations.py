@@ -661,8 +661,8 @@ MUTATIONS = (
     Mutation(
         "standard output holds more than the report",
         "../experiments/sweep_grid.py",
-        "with common.apart(options.json):",
-        "with common.apart(False):",
+        "with apart(options.json):",
+        "with apart(False):",
         "tests/experiments/test_axes.py::test_a_report_of_a_dry_run_and_of_an_error",
     ),
     Mutation(

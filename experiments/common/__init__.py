@@ -13,8 +13,6 @@ from .folders import files_in as files_in
 from .folders import make_output_dir as make_output_dir
 from .folders import output_dir_held as output_dir_held
 from .folders import save_figure as save_figure
-from .json_report import apart as apart
-from .json_report import json_report as json_report
 from .options import DEFAULT_MOMENTUM as DEFAULT_MOMENTUM
 from .options import DataOptions as DataOptions
 from .options import RunOptions as RunOptions

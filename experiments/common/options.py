@@ -113,7 +113,7 @@ def parse(options: Callable[..., Options], description: str | None, pretty: dict
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     first.add_argument("--resume", type=Path)
     for name in CODE:
-        first.add_argument(f"--{name}")
+        first.add_argument(f"--{name}", nargs="?")
     typed = first.parse_known_args(arguments)[0]
     resumed = typed.resume if hasattr(default, "resume") else None
     if resumed is not None:

@@ -27,8 +27,8 @@ class Options(SearchOptions):
     num_evaluations: int = 1
     """Number of evaluations on validation along training; with 1, only at the end."""
     target: Annotated[float | None, tyro.conf.arg(metavar="FRACTION")] = None
-    """Validation accuracy to which steps are counted, if --num-evaluations is above 1. By default the highest multiple
-    of half a point that every batch size reaches."""
+    """Validation accuracy, or value of another metric --by, to which steps are counted, if --num-evaluations is above
+    1. By default the highest multiple of half a point that every batch size reaches."""
     noise_scale: bool = False
     """Measure the gradient noise scale along the training of the chosen setting; needs --num-evaluations above 1."""
     widen: bool = False
