@@ -31,7 +31,7 @@ class SpaceOptions(TrainingOptions):
     momentum=0:0.99 (uniform) hidden_size=64,128 (choices). What is not named here is drawn from the values of the
     grid."""
     num_samples: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None
-    """For --sample: the number of settings, by default 100."""
+    """For --sample: the number of settings, by default 100. With more of them, only those that are new are trained."""
     loss: Annotated[str, tyro.conf.arg(metavar="NAME")] = "cross_entropy"
     """Loss: cross_entropy or squared_error, or MODULE:NAME, a function in a module of the current folder from outputs
     and targets to the loss of each example."""
@@ -86,9 +86,10 @@ class SpaceOptions(TrainingOptions):
             command_line.check_names(option, names, model, optimizer, self.objective()["loss"])
 
     def grown_axes(self, begun: Any) -> set[str]:
-        """Returns the options of axes by which a grid grows that was begun with others."""
+        """Returns the options by which a grid that was begun with fewer values, or fewer samples, grows."""
         if self.sample:
-            return set()
+            # The draws of fewer samples are the first of those of more.
+            return {"num_samples"} if begun.sample_size() <= self.sample_size() else set()
         before, now = begun.grid_axes(), self.grid_axes()
         lacking = {
             ELSEWHERE.get(name, "axes")

@@ -45,6 +45,20 @@ def test_a_grid_grows_by_values_of_a_further_axis(tmp_path):
 
 
 @pytest.mark.slow
+def test_a_random_search_takes_further_samples(tmp_path):
+    space = (*GRID, "--sample", "learning_rate=log:0.05:0.1", "batch_size=16,32", "init_std=none,0.1")
+    run("sweep_grid", *space, "--num-samples", 4, cwd=tmp_path)
+    first = jm.load_results(tmp_path / "out")
+    for count in (7, 7):
+        _, err = run("sweep_grid", *space, "--num-samples", count, cwd=tmp_path)
+    assert "sweep:" not in err
+    longer = jm.load_results(tmp_path / "out")
+    assert longer.isel(run=slice(8))["test_loss"].equals(first["test_loss"]) and longer.sizes["run"] == 14
+    _, err = run("sweep_grid", *space, "--num-samples", 4, cwd=tmp_path, status=2)
+    assert "was begun with num_samples 7, not 4" in err
+
+
+@pytest.mark.slow
 def test_further_axes_are_widened_and_refined_too(tmp_path):
     few = (*GRID, "--learning-rates", 0.01, 0.02, "--batch-sizes", 16, "--axes", "momentum=0,0.4")
     run("sweep_grid", *few, "--widen", "--refine", cwd=tmp_path)
