@@ -61,6 +61,7 @@ def swept(tmp_path_factory):
 def test_axes_reach_model_optimizer_and_loss(swept):
     folder, _, err = swept
     assert "8/8 runs" in err and "wrote" not in err and "chosen on validation: learning_rate 0.5, batch_size" in err
+    assert ", nesterov True, momentum 0.9, " in err
     found = jm.load_results(folder / "out")
     assert {name: found[name].values.tolist() for name in found.dims} == AXES | {"seed": [0, 1]}
     assert len(np.unique(found["validation_loss"])) == 8
