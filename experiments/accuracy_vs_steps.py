@@ -57,7 +57,7 @@ def run(options: Options, runs: dict) -> None:
         grids = folder / GRIDS
         places = [folder, *([grids] if options.compare or grids.is_dir() else [])]
         common.begin_sweeps(options, dataset, places, common.files_in([folder], FILES))
-    with common.resumable(folder):
+    with common.resumable(folder, options.code()):
         # Only now does it turn out if there is too little memory.
         with common.usage_errors((ValueError,)):
             result = compare(options, runs, dataset) if options.compare else train(options, runs, dataset)

@@ -19,7 +19,7 @@ class Mutation(NamedTuple):
 
     Attributes:
       what: is broken, in words.
-      file: of the package.
+      file: of the package, or from there.
       before: a piece of it that occurs once.
       after: what takes its place.
       tests: those meant to notice, as pytest takes them.
@@ -699,6 +699,48 @@ MUTATIONS = (
         "return np.array([found[name] for name in names], np.float64)",
         "return np.array(list(found.values()), np.float64)",
         "tests/plots/test_importance.py",
+    ),
+    Mutation(
+        "false on the command line is a word",
+        "studies/command_line.py",
+        """if text.lower() in CONSTANTS""",
+        """if text in CONSTANTS""",
+        "tests/studies/test_command_line.py::test_values_of_an_axis",
+    ),
+    Mutation(
+        "settings are never drawn log-uniformly",
+        "studies/command_line.py",
+        """(loguniform if "log:" in text else uniform)""",
+        "uniform",
+        "tests/studies/test_command_line.py::test_what_settings_are_drawn_from",
+    ),
+    Mutation(
+        "the metric to choose by is not measured",
+        "../experiments/common/space_options.py",
+        """if self.by == "accuracy" else None""",
+        """if self.by == "loss" else None""",
+        "tests/experiments/test_axes.py::test_code_of_ones_own_is_trained_and_named_again_to_resume",
+    ),
+    Mutation(
+        "to resume runs code that only a file names",
+        "../experiments/common/options.py",
+        "        check_typed(default, typed, resumed)\n",
+        "",
+        "tests/experiments/test_axes.py::test_code_of_ones_own_is_trained_and_named_again_to_resume",
+    ),
+    Mutation(
+        "standard output holds more than the report",
+        "../experiments/sweep_grid.py",
+        "with apart(options.json):",
+        "with apart(False):",
+        "tests/experiments/test_axes.py::test_a_report_of_a_dry_run_and_of_an_error",
+    ),
+    Mutation(
+        "a report for programs has the test interval of validation",
+        "studies/summary.py",
+        """"test": _interval(best.test)""",
+        """"test": _interval(best.validation)""",
+        "tests/experiments/test_axes.py::test_standard_output_holds_one_report_as_json",
     ),
 )
 

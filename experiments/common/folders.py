@@ -74,9 +74,9 @@ def check_begun(options, dataset: jm.Dataset, is_interrupted: bool) -> None:
     except ValueError as error:
         raise ValueError(f"output_dir {folder} holds something else: {error}; {OTHER_FOLDER}") from None
     if is_interrupted:
+        resume = shlex.join(["--resume", str(folder), *options.code()])
         raise ValueError(
-            f"output_dir {folder} holds an interrupted training: continue it with --resume {shlex.quote(str(folder))}, "
-            f"or {OTHER_FOLDER}"
+            f"output_dir {folder} holds an interrupted training: continue it with {resume}, or {OTHER_FOLDER}"
         )
     given = resolved(options, dataset)
     ignored = OPTIONS_OF_ONE_CALL | given.grows_from(saved)
