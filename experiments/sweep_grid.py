@@ -1,8 +1,9 @@
 """Sweeps learning rate x batch size, as one compiled program if it fits, and draws the map of accuracies.
 
 Further hyperparameters are axes too, and model, optimizer and loss may be your own (see docs/command_line.md). Writes
-results.nc and results.csv (every run), and of learning rates and batch sizes heatmap.png (validation) and scatter.png
-(test, as the original notebook drew it). Settings are chosen on the validation split; test accuracies choose nothing.
+results.nc and results.csv (every run), heatmap.png (validation), and scatter.png (test, as the original notebook drew
+it) or, of further hyperparameters, slices.png and others. Settings are chosen on the validation split; test accuracies
+choose nothing.
 An interrupted sweep continues with --resume and ends with the same numbers. Another sweep needs another --output-dir,
 or --overwrite.
 """
@@ -23,8 +24,8 @@ ROUNDS = f"round_{'[0-9]' * 4}"
 MAPS = ("heatmap", "scatter", "budgets", "steps_to_target", "noise_scale")
 FIGURES = common.figure_names(*MAPS, "slices", "parallel", "importance")
 NOISE_FILE = "noise_scale.csv"
-# Drawn last: if it is there, a sweep has been drawn to its end.
-LAST_FIGURE = "scatter"
+# Each result has one of these, and it is drawn last: if it is there, a sweep has been drawn to its end.
+LAST_FIGURES = ("scatter", "slices")
 
 
 def main() -> None:
@@ -174,7 +175,7 @@ def is_finished(options: Options) -> bool:
     """Returns whether the output folder holds everything that was asked for."""
     folder = options.output_dir
     asked = [folder, *([folder / "refined"] if options.refine else [])]
-    is_drawn = all((place / f"{LAST_FIGURE}.svg").is_file() for place in asked)
+    is_drawn = all(any((place / f"{name}.svg").is_file() for name in LAST_FIGURES) for place in asked)
     return is_drawn and not output.SavedSweeps(asked).is_begun()
 
 
@@ -188,7 +189,7 @@ def draw(options: Options, folder: Path) -> str:
     """Draws the figures of a saved sweep beside its results, and returns the report."""
     saved = load(options, folder)
     figures = jm.figures(*saved, by=options.by)
-    for name in sorted(figures, key=lambda name: name == LAST_FIGURE):
+    for name in sorted(figures, key=lambda name: name in LAST_FIGURES):
         common.save_figure(figures[name], folder / f"{name}.png")
     if figures:
         print(f"wrote {', '.join(f'{folder}/{name}.png' for name in sorted(figures))}, and each as SVG")

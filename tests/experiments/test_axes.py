@@ -60,7 +60,11 @@ def swept(tmp_path_factory):
 
 def test_axes_reach_model_optimizer_and_loss(swept):
     folder, _, err = swept
-    assert "8/8 runs" in err and "wrote" not in err and "chosen on validation: learning_rate 0.5, batch_size" in err
+    assert (
+        "8/8 runs" in err
+        and "wrote out/heatmap.png, out/parallel.png, out/slices.png" in err
+        and "chosen on validation: learning_rate 0.5, batch_size" in err
+    )
     assert ", nesterov True, momentum 0.9, " in err
     found = jm.load_results(folder / "out")
     assert {name: found[name].values.tolist() for name in found.dims} == AXES | {"seed": [0, 1]}
@@ -87,7 +91,8 @@ def test_standard_output_holds_one_report_as_json(swept):
         ].tolist()
     assert found["unclear"]
     assert (found["num_runs"], found["num_diverged"], found["num_pruned"]) == (8, 0, 0)
-    assert found["files"] == [f"out/{name}" for name in ("config.json", "results.csv", "results.nc")]
+    figures = [f"{name}.{kind}" for name in ("heatmap", "parallel", "slices") for kind in ("png", "svg")]
+    assert found["files"] == sorted(f"out/{name}" for name in ("config.json", "results.csv", "results.nc", *figures))
     assert found["versions"][0]["jax"] == jax.__version__
 
 
