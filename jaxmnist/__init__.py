@@ -73,6 +73,7 @@ if TYPE_CHECKING:
     from jaxmnist.networks.classifier import load_model as load_model
     from jaxmnist.networks.classifier import save_model as save_model
     from jaxmnist.networks.pictures import read_digit as read_digit
+    from jaxmnist.networks.pictures import read_digits as read_digits
     from jaxmnist.networks.run import train_run as train_run
     from jaxmnist.plots.curves import accuracy_curve as accuracy_curve
     from jaxmnist.plots.curves import learning_curves as learning_curves
@@ -107,7 +108,7 @@ _LATE = {
     "analysis.statistics": ("is_dead", "refined", "ties", "widened"),
     "analysis.targets": ("best_rates", "default_target", "fit_scaling", "steps_to_target", "target_table"),
     "networks.classifier": ("Classifier", "load_model", "save_model"),
-    "networks.pictures": ("read_digit",),
+    "networks.pictures": ("read_digit", "read_digits"),
     "networks.run": ("train_run",),
     "plots.curves": ("accuracy_curve", "learning_curves"),
     "plots.rates": ("rate_curve",),
