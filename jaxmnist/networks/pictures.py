@@ -39,7 +39,7 @@ def read_digits(path: str | Path) -> np.ndarray:
     light on dark: the border tells which is the paper. Ruled, graph and coloured paper, margins, uneven light, specks
     of dirt, transparency and a table around the sheet are allowed for. As in MNIST, the ink of each digit is scaled,
     keeping its proportions, to fit a box of 20 pixels, and its centre of mass is put in the middle (LeCun et al. 1998,
-    section III.A).
+    section III.A). Digits that touch are taken for one, unless the two are much wider than high.
 
     Args:
       path: of a picture, such as a PNG, JPEG, WebP, GIF, BMP or TIFF file, or, if the package pillow-heif is installed,
