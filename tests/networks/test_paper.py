@@ -63,6 +63,12 @@ def test_a_digit_on_ruled_paper_is_that_on_blank_paper(shape, paper):
     assert likeness(image, expected) > 0.85
 
 
+def test_a_thin_stroke_goes_on_over_dark_lines():
+    ink = bar(pen=10)
+    (image,) = centred_digits(lined(ink, colour=(0.1, 0.1, 0.1), pen=(0.1, 0.1, 0.1), width=9))
+    assert image[5:23].max(axis=1).min() > 150
+
+
 def test_a_blackboard_with_lines_is_as_good_as_paper():
     assert likeness(centred_digits(1 - lined(three()))[0], centred_digits(1 - three())[0]) > 0.95
 
