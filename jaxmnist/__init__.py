@@ -74,6 +74,7 @@ if TYPE_CHECKING:
     from jaxmnist.networks.classifier import load_model as load_model
     from jaxmnist.networks.classifier import save_model as save_model
     from jaxmnist.networks.pictures import read_digit as read_digit
+    from jaxmnist.networks.pictures import read_digits as read_digits
     from jaxmnist.networks.run import train_run as train_run
     from jaxmnist.plots.contrast import contrast as contrast
     from jaxmnist.plots.curves import accuracy_curve as accuracy_curve
@@ -114,7 +115,7 @@ _LATE = {
     "analysis.targets": ("best_rates", "default_target", "fit_scaling", "steps_to_target", "target_table"),
     "analysis.ties": ("ties",),
     "networks.classifier": ("Classifier", "load_model", "save_model"),
-    "networks.pictures": ("read_digit",),
+    "networks.pictures": ("read_digit", "read_digits"),
     "networks.run": ("train_run",),
     "plots.contrast": ("contrast",),
     "plots.curves": ("accuracy_curve", "curves"),

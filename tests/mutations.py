@@ -742,6 +742,48 @@ MUTATIONS = (
         """"test": _interval(best.validation)""",
         "tests/experiments/test_axes.py::test_standard_output_holds_one_report_as_json",
     ),
+    Mutation(
+        "the ruling of paper is read as ink",
+        "networks/ink.py",
+        "    ink = without_ruling(contrast, where)\n",
+        "    ink = contrast.max(axis=-1)\n",
+        "tests/networks/test_paper.py",
+    ),
+    Mutation(
+        "strokes are broken where lines cross them",
+        "networks/ruling.py",
+        "return np.where(is_line, bridged, left)",
+        "return left",
+        "tests/networks/test_paper.py",
+    ),
+    Mutation(
+        "a stroke that ends on the paper is taken for a line of it",
+        "networks/ruling.py",
+        ">= 0.5)",
+        ">= 0)",
+        "tests/networks/test_paper.py",
+    ),
+    Mutation(
+        "digits of a row are in the order of their heights",
+        "networks/digits.py",
+        "return sorted(digits, key=lambda digit: digit.left + digit.right)",
+        "return digits",
+        "tests/networks/test_paper.py",
+    ),
+    Mutation(
+        "of several digits, the first is read without a word",
+        "networks/pictures.py",
+        "if len(digits) > 1:",
+        "if len(digits) > 9:",
+        "tests/networks/test_paper.py",
+    ),
+    Mutation(
+        "noise on an empty page is read as a digit",
+        "networks/ink.py",
+        ">= faintest)",
+        ">= 0)",
+        "tests/networks/test_paper.py",
+    ),
 )
 
 

@@ -255,6 +255,7 @@ CASES = [
     *declared(jm.merge, dict),
     *declared(jm.save_model, lambda: dict(folder="nowhere", classifier=classifier(), seeds=[0, 1])),
     *declared(jm.read_digit, dict),
+    *declared(jm.read_digits, dict),
 ]  # fmt: skip
 
 
