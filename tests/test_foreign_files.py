@@ -295,7 +295,9 @@ def test_predictions_replace_no_picture_of_a_person(tmp_path, write, monkeypatch
     params = jm.init_state(jm.MLP(3, 10), optax.sgd(0.1), 0, np.zeros((1, 28, 28, 1), np.uint8)).params
     jm.save_model(tmp_path, jm.Classifier(jm.MLP(3, 10), (params,), (28, 28, 1), tuple("0123456789")), [0])
     digit = tmp_path / "digit.png"
-    Image.fromarray(255 - DATASET.test.inputs[0, ..., 0]).save(digit)
+    upright = np.full((28, 28), 255, np.uint8)
+    upright[4:24, 12:16] = 0
+    Image.fromarray(upright).save(digit)
     monkeypatch.setattr(jm, "load_model", lambda folder, real=jm.load_model: real(folder))
     predict = importlib.import_module("predict")
 
