@@ -25,7 +25,6 @@ from foreign_files_for_tests import (
 )
 from locks_for_tests import held_elsewhere, is_held
 from PIL import Image
-from scripts_for_tests import DATASET
 
 import jaxmnist as jm
 from jaxmnist.host import files, lock
