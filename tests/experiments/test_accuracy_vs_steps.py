@@ -32,6 +32,7 @@ def test_without_network_and_mnist_the_digits_are_used_and_named(tmp_path):
         assert result.attrs["dataset"] == "digits"
 
 
+@pytest.mark.slow
 def test_without_a_home_a_script_trains_on_the_digits_and_keeps_no_programs(tmp_path, monkeypatch):
     def expanduser(path):
         if path.parts[0].startswith("~"):

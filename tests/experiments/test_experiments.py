@@ -103,6 +103,7 @@ def test_all_that_the_package_prints_is_known_in_ascii():
     assert set(re.findall(r"[^\x00-\x7f]", words)) == set(common.program.IN_ASCII)
 
 
+@pytest.mark.slow
 def test_a_script_waits_for_its_folder_if_told_to(tmp_path, monkeypatch):
     with held_elsewhere(tmp_path / "out") as end:
         monkeypatch.setattr(lock.time, "sleep", lambda seconds: end.set())
@@ -130,6 +131,7 @@ def test_dry_run_prints_the_work_and_writes_nothing(tmp_path):
     assert list(tmp_path.iterdir()) == [] and "sweep:" not in err
 
 
+@pytest.mark.slow
 def test_pretty_is_the_finer_setting(tmp_path):
     few = ("--dataset", "digits", "--num-seeds", 1, "--num-steps", 2)
     out, _ = run("sweep_grid", "--pretty", *few, "--dry-run", cwd=tmp_path)
@@ -166,7 +168,9 @@ def test_mnist_asked_for_by_name_and_not_there_is_an_error(tmp_path):
     assert err.count("\n") == 1 and "mnist" in err
 
 
-@pytest.mark.parametrize("script", ["sweep_grid", "accuracy_vs_steps", "train_cnn", "benchmark"])
+@pytest.mark.parametrize(
+    "script", ["sweep_grid", "accuracy_vs_steps", "train_cnn", pytest.param("benchmark", marks=pytest.mark.slow)]
+)
 def test_help_explains_every_option(tmp_path, script):
     out, _ = (start if script == "benchmark" else run)(script, "--help", cwd=tmp_path)
     assert "--data-dir" in out and "(default: None)" in out
@@ -204,6 +208,7 @@ def test_what_the_curves_say(tmp_path, monkeypatch):
     assert "sweep:" not in err
 
 
+@pytest.mark.slow
 def test_random_search(tmp_path):
     space = ("--num-samples", 5, "--sample", "learning_rate=log:0.01:1", "batch_size=8,16")
     arguments = (*space, "--output-dir", "out")

@@ -116,7 +116,8 @@ def test_a_search_takes_further_rounds_and_begins_no_other(tmp_path):
     assert out.startswith("runs: 12\n")
 
 
-@pytest.mark.parametrize("last", [1, pytest.param(2, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("last", [1, 2])
 def test_shards_share_a_folder(tmp_path, monkeypatch, last):
     monkeypatch.setattr("jaxmnist.sweeps.capacity.MAX_STATE_BYTES", 1)
     arguments = ("--dataset", "digits", "--num-seeds", 9, "--num-steps", 10, "--output-dir", "out", *RATES, *SIZES)

@@ -108,6 +108,7 @@ def test_dimension_is_printed_with_its_fit(tmp_path):
     assert "from boxes of 1 to 4 pixels" in out and out.count(" boxes\n") == 3
 
 
+@pytest.mark.slow
 def test_dry_run_writes_nothing(tmp_path):
     out, err = run("trainability_boundary", *SMALL, "--dry-run", cwd=tmp_path)
     assert out.startswith("runs: 65536\n") and list(tmp_path.iterdir()) == [] and "sweep:" not in err

@@ -63,6 +63,7 @@ def by_kind(learning_rate, kind):
     return optax.sgd(learning_rate * (2.0 if kind == "b" else 1.0))
 
 
+@pytest.mark.slow
 def test_a_run_of_an_axis_of_strings_is_trained_again_exactly(tiny):
     runs = jm.grid(learning_rate=[0.1, 0.2], batch_size=3, seed=0, kind=["b", "a"])
     result = jm.sweep(jm.SoftmaxRegression(4), by_kind, runs, tiny, num_steps=3, progress=False)
