@@ -209,7 +209,10 @@ def read_data(folder):
         return [np.array(found.class_names), *found.train, *found.validation, *found.test]
 
 
-@pytest.mark.parametrize(("name", "read"), [(report.FILE_NAME, read_predictions), ("data.npz", read_data)])
+@pytest.mark.parametrize(
+    ("name", "read"),
+    [pytest.param(report.FILE_NAME, read_predictions, marks=pytest.mark.slow), ("data.npz", read_data)],
+)
 def test_no_damaged_predictions_or_data_are_taken_for_others(tiny, tmp_path, name, read):
     report.save_predictions(tmp_path, predictions(tiny)[0])
     loading._write_cache(tmp_path / "data.npz", tiny, "x")

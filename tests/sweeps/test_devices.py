@@ -8,7 +8,7 @@ import jax
 import numpy as np
 import optax
 import pytest
-from conftest import mostly_slow, run_on_devices
+from conftest import run_on_devices
 
 import jaxmnist as jm
 from jaxmnist.host.devices import DEFAULT_BYTES, MAX_CPU_DEVICES, num_cores
@@ -79,7 +79,8 @@ def test_devices_work_alone_and_give_the_numbers_of_one(tiny, tmp_path, axes, mo
         np.testing.assert_allclose(of_several[name], of_one[name], rtol=1e-4, atol=1e-6)
 
 
-@pytest.mark.parametrize("chosen", mostly_slow([None, "JAX_NUM_CPU_DEVICES", "XLA_FLAGS"], None))
+@pytest.mark.slow
+@pytest.mark.parametrize("chosen", [None, "JAX_NUM_CPU_DEVICES", "XLA_FLAGS"])
 def test_cores_become_devices_unless_their_number_is_chosen(chosen):
     environment = {
         name: value for name, value in os.environ.items() if name not in ("JAX_NUM_CPU_DEVICES", "XLA_FLAGS")

@@ -109,7 +109,8 @@ def test_padding_changes_nothing(kind):
     assert len(np.unique(whole["test_loss"])) == whole["test_loss"].size
 
 
-@pytest.mark.parametrize("kind", mostly_slow(("linen", "regression", "64 bits", "augmented"), "64 bits"))
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ("linen", "regression", "64 bits", "augmented"))
 def test_a_run_again_has_the_very_numbers(kind):
     model, dataset, given = KINDS[kind]
     result = swept(kind)
@@ -120,7 +121,8 @@ def test_a_run_again_has_the_very_numbers(kind):
     )
 
 
-@pytest.mark.parametrize("kind", mostly_slow(FEW, "regression"))
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", FEW)
 def test_shards_unite_to_the_whole(tmp_path, kind, monkeypatch):
     monkeypatch.setattr("jaxmnist.sweeps.capacity.MAX_STATE_BYTES", 1)
     monkeypatch.setattr("jaxmnist.sweeps.sweep.MAX_CPU_DEVICES", 1)
@@ -155,7 +157,8 @@ def test_64_bits_leave_the_setting_of_jax_as_it_was():
     assert 0 < difference < 1e-5
 
 
-@pytest.mark.parametrize("kind", mostly_slow(FEW, "regression"))
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", FEW)
 def test_memory_and_work_of_any_model_are_estimated(kind):
     model, dataset, given = KINDS[kind]
     runs = jm.grid(learning_rate=[0.05, 0.1], batch_size=[5, 8], seed=range(2))
