@@ -83,6 +83,7 @@ if TYPE_CHECKING:
     from jaxmnist.plots.networks import mistakes as mistakes
     from jaxmnist.plots.networks import predictions as predictions
     from jaxmnist.plots.networks import training_curves as training_curves
+    from jaxmnist.plots.page import interactive as interactive
     from jaxmnist.plots.rates import rate_curve as rate_curve
     from jaxmnist.plots.report import figures as figures
     from jaxmnist.plots.scaling import budget_maps as budget_maps
@@ -110,6 +111,7 @@ _LATE = {
     "networks.pictures": ("read_digit",),
     "networks.run": ("train_run",),
     "plots.curves": ("accuracy_curve", "learning_curves"),
+    "plots.page": ("interactive",),
     "plots.rates": ("rate_curve",),
     "plots.maps": ("heatmap", "scatter"),
     "plots.networks": ("confusion", "filters", "mistakes", "predictions", "training_curves"),

@@ -36,7 +36,7 @@ import jaxmnist as jm
 from jaxmnist.analysis import arguments, export, intervals, targets
 from jaxmnist.core import arguments as core_arguments
 from jaxmnist.networks import classifier as classifiers
-from jaxmnist.plots import networks
+from jaxmnist.plots import networks, page
 
 CLASS_NAMES = ("a", "b", "c", "d")
 SPLIT = make_split(6, 0)
@@ -175,6 +175,7 @@ register(targets.POSITIVE, NOT_FACTORS)
 register(networks.LABELS, NOT_LABELS)
 register(jm.merge.kinds["files"], NOT_FILES)
 register(export.CSV, NOT_A_PATH | one_of([None, "x", "steps.txt", ".csv"]))
+register(page.HTML, NOT_A_PATH | one_of([None, "x", "page.htm", ".html"]))
 register(jm.rate_curve.kinds["chosen"], NOT_CHOSEN)
 register(jm.noise_curve.kinds["critical_batch_size"].kind, NOT_A_NUMBER.filter(lambda value: value is not math.inf))
 register(jm.training_curves.kinds["rows"], NOT_ROWS)
@@ -209,6 +210,7 @@ CASES = [
     *declared(jm.widened, with_result(num_train=47), result=RATES_AS_WORDS),
     *declared(jm.heatmap, with_result(), split=st.just("train"), by=NO_METRIC, **NOT_A_GRID),
     *declared(jm.scatter, with_result(), split=st.just("train")),
+    *declared(jm.interactive, with_result(path="page.html"), by=NO_METRIC),
     *declared(jm.accuracy_curve, with_result(), result=lacking("recorded_test_accuracy")),
     *declared(jm.learning_curves, with_result(), result=lacking("recorded_test_loss")),
     *declared(

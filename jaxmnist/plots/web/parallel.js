@@ -1,0 +1,170 @@
+// Parallel coordinates: each setting is a line over all axes and the value that is shown; boxes over axes select settings.
+
+const ROWS = 300, LOWEST = -0.12, HIGHEST = 1.04, DIVERGED_AT = -0.08, MAX_SMOOTH = 1500, GREY = 0x40808080;
+let parallel = null;
+
+// What is drawn: the axes, and last the value.
+const columnNames = () => [...contents.axes.map((axis) => axis.name), ""];
+const isValue = (column) => column === contents.axes.length;
+
+let known = new Map();
+function positionsOf(column) {
+  const key = isValue(column) ? frame().key : "";
+  if (known.get(column)?.key === key) return known.get(column).positions;
+  const positions = new Float32Array(numSettings);
+  if (isValue(column)) {
+    const [low, high] = valueEnds(), isLog = frame().limits?.[2];
+    for (let s = 0; s < numSettings; s++) {
+      const value = frame().mean[s];
+      positions[s] = Number.isNaN(value) ? DIVERGED_AT : fraction(value, [low, high, isLog]);
+    }
+  } else {
+    const axis = contents.axes[column], places = placesOf(axis);
+    for (let s = 0; s < numSettings; s++) positions[s] = axis.positions[places[s]];
+  }
+  known.set(column, { key, positions });
+  return positions;
+}
+
+function valueEnds() {
+  let low = Infinity, high = -Infinity;
+  for (const value of frame().mean) { if (value < low) low = value; if (value > high) high = value; }
+  return low <= high ? [low, high] : [0, 1];
+}
+
+function valueAt(position) {
+  const [low, high] = valueEnds();
+  return number(frame().limits?.[2] ? low * (high / low) ** position : low + (high - low) * position);
+}
+
+function makeParallel(target) {
+  const last = contents.axes.length;
+  const figure = newFigure({ tools: "", height: target.clientHeight, x_range: [-0.25, last + 0.35], y_range: [LOWEST, HIGHEST] });
+  const all = source({ image: [] }), some = source({ image: [] }), boxes = source({ left: [], right: [], bottom: [], top: [] });
+  const axes = source({ x: [], y0: [], y1: [] }), words = source({ x: [], y: [], text: [] });
+  const place = { x: 0, y: LOWEST, dw: last, dh: HIGHEST - LOWEST };
+  for (const each of [all, some]) figure.image_rgba({ image: { field: "image" }, ...place, source: each });
+  figure.segment({ x0: { field: "x" }, x1: { field: "x" }, y0: { field: "y0" }, y1: { field: "y1" }, line_width: 1.5, source: axes });
+  figure.quad({ left: { field: "left" }, right: { field: "right" }, bottom: { field: "bottom" }, top: { field: "top" }, fill_color: "#e3342f", fill_alpha: 0.2, line_color: "#e3342f", source: boxes });
+  const text = figure.text({ x: { field: "x" }, y: { field: "y" }, text: { field: "text" }, x_offset: 5, text_baseline: "middle", text_font_size: "11px", background_fill_alpha: 0.7, padding: 1, source: words });
+  const tool = new Bokeh.BoxSelectTool({ continuous: true, persistent: false });
+  figure.add_tools(tool);
+  figure.toolbar.active_drag = tool;
+  figure.toolbar_location = null;
+  figure.yaxis.visible = false;
+  figure.ygrid.visible = figure.xgrid.visible = false;
+  figure.on_event("selectiongeometry", ({ geometry: { x0, x1, y0, y1 } }) => brushBox(x0, x1, y0, y1));
+  parallel = { figure, all, some, boxes, axes, words, text };
+}
+
+function brushBox(x0, x1, y0, y1) {
+  for (let column = Math.max(0, Math.ceil(x0)); column <= Math.min(contents.axes.length, Math.floor(x1)); column++)
+    state.brushes.set(column, [y0, y1]);
+  brushed();
+}
+
+function drawAxes() {
+  const names = [...contents.axes.map((axis) => axis.label), quantity().label], palette = theme();
+  parallel.axes.data = { x: names.map((_, i) => i), y0: names.map(() => 0), y1: names.map(() => 1) };
+  const spots = names.flatMap((_, column) => {
+    if (isValue(column)) return [...[0, 0.25, 0.5, 0.75, 1].map((y) => [column, y, valueAt(y)]), [column, DIVERGED_AT, "no mean"]];
+    const { words, positions } = contents.axes[column], stride = Math.ceil(words.length / 7);
+    return words.map((word, i) => [column, positions[i], word]).filter((_, i) => i % stride === 0);
+  });
+  parallel.words.data = columns(spots, ["x", "y", "text"]);
+  parallel.text.glyph.text_color = palette.text;
+  parallel.text.glyph.background_fill_color = palette.card;
+  parallel.figure.xaxis.ticker = new Bokeh.FixedTicker({ ticks: names.map((_, i) => i) });
+  parallel.figure.xaxis.major_label_overrides = new Map(names.map((name, i) => [i, plain(innerWidth < 600 ? name.split(" (")[0].replace(/ /g, "\n") : name)]));
+  document.getElementById("parallel").setAttribute("aria-label", `Parallel coordinates of ${numSettings} settings over ${names.join(", ")}; the sliders below select settings`);
+}
+
+// All lines are drawn once, faintly; those that are selected are drawn over them.
+function drawParallel() {
+  const key = [frame().key, theme().isDark].join(), isPart = state.brushes.size > 0;
+  if (parallel.key !== key) {
+    drawAxes();
+    parallel.all.data = { image: [lines((s) => GREY, () => true)] };
+    parallel.whole = lines((s) => frame().shade[s] || GREY, () => true);
+    parallel.key = key;
+  }
+  parallel.some.data = { image: [isPart ? lines((s) => frame().shade[s] || GREY, (s) => selected[s]) : parallel.whole] };
+  const boxes = [...state.brushes].map(([column, [low, high]]) => [column - 0.06, column + 0.06, low, high]);
+  parallel.boxes.data = columns(boxes, ["left", "right", "bottom", "top"]);
+}
+
+// Returns lines as a picture, the best setting over the others.
+function lines(color, isDrawn) {
+  const width = Math.max(200, Math.min(900, document.getElementById("parallel").clientWidth));
+  const order = [];
+  for (let s = numSettings - 1; s >= 0; s--) if (isDrawn(s)) order.push(s);
+  const positions = columnNames().map((_, column) => positionsOf(column));
+  const rows = positions.map((found) => Float32Array.from(found, (p) => ((p - LOWEST) / (HIGHEST - LOWEST)) * (ROWS - 1)));
+  const pixels = order.length <= MAX_SMOOTH ? smoothLines(order, rows, width, color) : plainLines(order, rows, width, color);
+  return matrix(pixels, ROWS, width);
+}
+
+function smoothLines(order, rows, width, color) {
+  const canvas = Object.assign(document.createElement("canvas"), { width, height: ROWS });
+  const pen = canvas.getContext("2d", { willReadFrequently: true });
+  for (const s of order) {
+    pen.strokeStyle = cssColor(color(s));
+    pen.beginPath();
+    rows.forEach((row, i) => pen.lineTo((i * (width - 1)) / Math.max(1, rows.length - 1), row[s] + 0.5));
+    pen.stroke();
+  }
+  return new Uint32Array(pen.getImageData(0, 0, width, ROWS).data.buffer);
+}
+
+function plainLines(order, rows, width, color) {
+  const pixels = new Uint32Array(width * ROWS), gaps = rows.length - 1;
+  for (const s of order) {
+    const ink = color(s);
+    for (let i = 0; i < gaps; i++) {
+      const start = Math.round((i * (width - 1)) / gaps), end = Math.round(((i + 1) * (width - 1)) / gaps);
+      const slope = (rows[i + 1][s] - rows[i][s]) / (end - start);
+      let height = rows[i][s], before = height | 0;
+      for (let x = start; x <= end; x++, height += slope) {
+        const here = height | 0;
+        const low = before < here ? before + 1 : here, high = before < here ? here : before > here ? before - 1 : here;
+        for (let y = low; y <= high; y++) pixels[y * width + x] = ink;
+        before = here;
+      }
+    }
+  }
+  return pixels;
+}
+
+function makeRanges() {
+  const fields = columnNames().map((_, column) => {
+    const field = element("fieldset"), most = isValue(column) ? 100 : contents.axes[column].words.length - 1;
+    field.append(element("legend", isValue(column) ? quantity().label : contents.axes[column].label));
+    const ends = ["from", "to"].map((word, which) => {
+      const label = element("label", word), input = element("input", "", { type: "range", min: 0, max: most, value: which ? most : 0 });
+      input.addEventListener("input", () => brushRange(column, ends));
+      label.append(input, element("output"));
+      field.append(label);
+      return input;
+    });
+    showRange(column, ends);
+    return field;
+  });
+  document.getElementById("ranges").replaceChildren(...fields);
+}
+
+function showRange(column, ends) {
+  for (const input of ends) {
+    const words = isValue(column) ? valueAt(input.value / 100) : contents.axes[column].words[input.value];
+    input.setAttribute("aria-valuetext", words);
+    input.nextElementSibling.textContent = words;
+  }
+}
+
+function brushRange(column, ends) {
+  const [low, high] = ends.map((input) => Number(input.value)), most = Number(ends[0].max);
+  const at = (i) => (isValue(column) ? i / 100 : contents.axes[column].positions[i]);
+  if (low === 0 && high === most) state.brushes.delete(column);
+  else state.brushes.set(column, [at(Math.min(low, high)), at(Math.max(low, high))]);
+  showRange(column, ends);
+  brushed();
+}
