@@ -162,10 +162,15 @@ def at_budget(
     return picked.where(result["diverged_step"].isnull())
 
 
-def last_steps(result: xr.Dataset, batch_size: xr.DataArray, budget: str, amount: float) -> xr.DataArray:
-    """Returns the last recorded step within a budget for batch sizes; nan where curves end before it is used up."""
+def last_steps(
+    result: xr.Dataset, batch_size: xr.DataArray, budget: str, amount: float | xr.DataArray
+) -> xr.DataArray:
+    """Returns the last recorded step within a budget for batch sizes; nan where curves end before it is used up.
+
+    There may be several amounts along a dim of their own.
+    """
     examples = amount * (result.attrs["num_train"] if budget == "epochs" else 1)
-    allowed = xr.full_like(batch_size, amount, float) if budget == "steps" else examples / batch_size
+    allowed = amount + xr.zeros_like(batch_size, float) if budget == "steps" else examples / batch_size
     # With some tolerance, since rounding may turn 100 / 5 * 5 into less than 100.
     within = result["step"] <= allowed * (1 + 1e-9)
     reached = allowed <= result["step"].max("step") * (1 + 1e-9)

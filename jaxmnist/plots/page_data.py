@@ -3,7 +3,6 @@
 Shapes: R runs in the order of their settings, S settings from the best to the worst, E recorded steps, B batch sizes.
 """
 
-import math
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -146,7 +145,7 @@ def frames_of(result: xr.Dataset) -> list[dict[str, Any]]:
         exact = np.unique(np.outer(steps, sizes).astype(np.float64))
         chosen = exact[np.unique(np.linspace(0, len(exact) - 1, MAX_AMOUNTS).round().astype(int))] / unit
         amounts = [float(f"{amount:.6g}") for amount in chosen]
-        found.append(_frame(kind, amounts, [_places(result, sizes, kind, amount) for amount in amounts]))
+        found.append(_frame(kind, amounts, _places(result, sizes, kind, amounts)))
     return found
 
 
@@ -167,9 +166,10 @@ def _frame(kind: str, amounts: list, places: list[list[int]]) -> dict[str, Any]:
     return {"name": kind, "words": BUDGETS[kind], "amounts": amounts, "places": places}
 
 
-def _places(result: xr.Dataset, sizes: np.ndarray, kind: str, amount: float) -> list[int]:
-    last = last_steps(result, xr.DataArray(sizes, dims="size"), kind, amount).values
-    return [-1 if math.isnan(step) else int(np.searchsorted(result["step"].values, step)) for step in last]
+def _places(result: xr.Dataset, sizes: np.ndarray, kind: str, amounts: list[float]) -> list[list[int]]:
+    by_size, by_amount = xr.DataArray(sizes, dims="size"), xr.DataArray(amounts, dims="amount")
+    last = last_steps(result, by_size, kind, by_amount).transpose("amount", "size").values
+    return np.where(np.isnan(last), -1, np.searchsorted(result["step"].values, last)).tolist()
 
 
 def limits_of(quantity: Quantity, frames: list[dict[str, Any]], sizes: np.ndarray, runs: Runs) -> dict[str, Any]:

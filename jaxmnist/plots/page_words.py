@@ -107,5 +107,5 @@ def chosen_rows(result: xr.Dataset, metric: Metric, settings: pd.DataFrame) -> l
 
 def about_rows(result: xr.Dataset) -> list[list[str]]:
     """Returns what a result says about data, model, training and versions, as rows of two cells."""
-    rows = [[words, result.attrs.get(name)] for name, words in ABOUT.items()]
-    return [[words, str(value)] for words, value in rows if value not in (None, "")]
+    found = {words: result.attrs.get(name) for name, words in ABOUT.items()}
+    return [[words, str(value)] for words, value in found.items() if value not in (None, "")]

@@ -35,7 +35,7 @@ function drawRuns() {
 
 function drawRunTable(runs, s) {
   const finals = arrays[`${quantity().name}_final_runs`], head = element("tr");
-  for (const title of ["seed", hasEnd() ? `${quantity().label}, at the end` : "", "diverged", "train it again"].filter(Boolean))
+  for (const title of ["seed", hasEnd() ? `${quantity().label.split(" ")[1]} at the end` : "", "diverged", "train it again"].filter(Boolean))
     head.append(element("th", title, { scope: "col" }));
   const rows = runs.map((run) => {
     const row = element("tr"), code = rerunCode(s, arrays.seed[run]), diverged = arrays.diverged_step[run];
@@ -46,15 +46,17 @@ function drawRunTable(runs, s) {
     const cell = element("td"), button = element("button", "Copy", { type: "button", className: "copy" });
     button.setAttribute("aria-label", `Copy ${code}`);
     button.addEventListener("click", () => copy(code));
-    cell.append(button, " ", element("code", code));
+    cell.append(button);
     row.append(cell);
     return row;
   });
   document.getElementById("runs").replaceChildren(head, ...rows);
+  document.getElementById("code").textContent = rerunCode(s, arrays.seed[runs[0]]);
 }
 
 async function copy(code) {
   let done = false;
+  document.getElementById("code").textContent = code;
   try {
     await navigator.clipboard.writeText(code);
     done = true;
@@ -65,5 +67,5 @@ async function copy(code) {
     done = document.execCommand("copy");
     area.remove();
   }
-  document.getElementById("copied").textContent = done ? `Copied: ${code}` : "The browser does not allow copying; select the text instead.";
+  document.getElementById("copied").textContent = done ? "Copied." : "The browser does not allow copying: select the text instead.";
 }

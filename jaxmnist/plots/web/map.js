@@ -15,10 +15,9 @@ function indexCells() {
 
 const axisAt = (which) => contents.axes[state[which]] || { name: "", label: "", words: [""], positions: [0.5] };
 
-function settingAt(i, j) {
-  const base = contents.axes.reduce((sum, _, k) => sum + (k === state.x || k === state.y ? 0 : state.fixed[k] * strides[k]), 0);
-  return cells[base + i * strides[state.x] + (contents.axes.length > 1 ? j * strides[state.y] : 0)];
-}
+// The number of the cell in the lower left, with the values that the sliders have.
+const corner = () => contents.axes.reduce((sum, _, k) => sum + (k === state.x || k === state.y ? 0 : state.fixed[k] * strides[k]), 0);
+const settingAt = (i, j) => cells[corner() + i * strides[state.x] + (contents.axes.length > 1 ? j * strides[state.y] : 0)];
 
 // Where a setting lies on the map: at the centre of its cell, or at its point.
 function spot(s) {
@@ -99,11 +98,9 @@ function drawMap() {
   const color = (s) => (isPart && !selected[s] && shade[s] ? ((shade[s] & 0xffffff) | (DIMMED << 24)) >>> 0 : shade[s]);
   const [width, height] = ["x", "y"].map((which) => axisAt(which).words.length);
   if (contents.has_cells) {
-    const pixels = new Uint32Array(width * height);
-    for (let j = 0, p = 0; j < height; j++) for (let i = 0; i < width; i++, p++) {
-      const s = settingAt(i, j);
-      if (s >= 0) pixels[p] = color(s);
-    }
+    const pixels = new Uint32Array(width * height), [across, up] = [strides[state.x], contents.axes.length > 1 ? strides[state.y] : 0];
+    for (let j = 0, p = 0; j < height; j++) for (let i = 0, cell = corner() + j * up; i < width; i++, p++, cell += across)
+      if (cells[cell] >= 0) pixels[p] = color(cells[cell]);
     map.picture.data = { image: [matrix(pixels, height, width)], x: [0], y: [0], dw: [width], dh: [height] };
     const tied = [...arrays.is_tied.keys()].filter((s) => arrays.is_tied[s] && isOnMap(s)).slice(0, MAX_OUTLINES);
     map.outlines.data = columns(tied.map(spot), ["x", "y"]);

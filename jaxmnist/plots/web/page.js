@@ -23,9 +23,9 @@ function paint(figure) {
 
 function paintAll() {
   const { text } = theme();
-  for (const { figure } of [map, curves, parallel]) paint(figure);
+  for (const { figure } of [map, curves, parallel].filter(Boolean)) paint(figure);
   map.figure.xgrid.visible = map.figure.ygrid.visible = false;
-  curves.middle.glyph.line_color = text;
+  if (curves) curves.middle.glyph.line_color = text;
   shown = null;
 }
 
@@ -35,6 +35,14 @@ function choose(s) {
   markMap();
   drawRuns();
   drawTable();
+}
+
+// A pointer moves more often than the screen is painted.
+let isWaiting = false;
+function brush() {
+  if (isWaiting) return;
+  isWaiting = true;
+  requestAnimationFrame(() => { isWaiting = false; brushed(); });
 }
 
 function brushed() {
@@ -153,14 +161,16 @@ async function start() {
   setAxes();
   legend();
   const targets = ["map", "curves", "parallel"].map((id) => document.getElementById(id));
-  [makeMap, makeCurves, makeParallel].forEach((make, i) => make(targets[i]));
+  makeMap(targets[0]);
+  if (contents.steps.length) makeCurves(targets[1]);
+  makeParallel(targets[2]);
   paintAll();
   resetMap();
   makeRanges();
   brushed();
   drawRuns();
   listen();
-  await Promise.all([map, curves, parallel].map(({ figure }, i) => Bokeh.Plotting.show(figure, targets[i])));
+  await Promise.all([map, curves, parallel].map((made, i) => made && Bokeh.Plotting.show(made.figure, targets[i])));
   requestAnimationFrame(() => requestAnimationFrame(() => { document.documentElement.dataset.ready = Math.round(performance.now()); }));
 }
 

@@ -1,6 +1,8 @@
 // Parallel coordinates: each setting is a line over all axes and the value that is shown; boxes over axes select settings.
 
-const ROWS = 300, LOWEST = -0.12, HIGHEST = 1.04, DIVERGED_AT = -0.08, MAX_SMOOTH = 1500, GREY = 0x40808080;
+const ROWS = 300, LOWEST = -0.12, HIGHEST = 1.04, DIVERGED_AT = -0.08, MAX_SMOOTH = 1500, GREY = 0x80808080;
+// So many pixels of lines can be drawn while a brush moves.
+const MAX_INKED = 6e6;
 let parallel = null;
 
 // What is drawn: the axes, and last the value.
@@ -34,16 +36,16 @@ function valueEnds() {
 
 function valueAt(position) {
   const [low, high] = valueEnds();
-  return number(frame().limits?.[2] ? low * (high / low) ** position : low + (high - low) * position);
+  return number(frame().limits?.[2] ? low * (high / low) ** position : low + (high - low) * position, false);
 }
 
 function makeParallel(target) {
   const last = contents.axes.length;
-  const figure = newFigure({ tools: "", height: target.clientHeight, x_range: [-0.25, last + 0.35], y_range: [LOWEST, HIGHEST] });
+  const figure = newFigure({ tools: "", height: target.clientHeight, x_range: [-0.25, last + (innerWidth < 600 ? 0.5 : 0.3)], y_range: [LOWEST, HIGHEST] });
   const all = source({ image: [] }), some = source({ image: [] }), boxes = source({ left: [], right: [], bottom: [], top: [] });
   const axes = source({ x: [], y0: [], y1: [] }), words = source({ x: [], y: [], text: [] });
   const place = { x: 0, y: LOWEST, dw: last, dh: HIGHEST - LOWEST };
-  for (const each of [all, some]) figure.image_rgba({ image: { field: "image" }, ...place, source: each });
+  const [faint] = [all, some].map((each) => figure.image_rgba({ image: { field: "image" }, ...place, source: each }));
   figure.segment({ x0: { field: "x" }, x1: { field: "x" }, y0: { field: "y0" }, y1: { field: "y1" }, line_width: 1.5, source: axes });
   figure.quad({ left: { field: "left" }, right: { field: "right" }, bottom: { field: "bottom" }, top: { field: "top" }, fill_color: "#e3342f", fill_alpha: 0.2, line_color: "#e3342f", source: boxes });
   const text = figure.text({ x: { field: "x" }, y: { field: "y" }, text: { field: "text" }, x_offset: 5, text_baseline: "middle", text_font_size: "11px", background_fill_alpha: 0.7, padding: 1, source: words });
@@ -54,13 +56,13 @@ function makeParallel(target) {
   figure.yaxis.visible = false;
   figure.ygrid.visible = figure.xgrid.visible = false;
   figure.on_event("selectiongeometry", ({ geometry: { x0, x1, y0, y1 } }) => brushBox(x0, x1, y0, y1));
-  parallel = { figure, all, some, boxes, axes, words, text };
+  parallel = { figure, all, some, faint, boxes, axes, words, text };
 }
 
 function brushBox(x0, x1, y0, y1) {
   for (let column = Math.max(0, Math.ceil(x0)); column <= Math.min(contents.axes.length, Math.floor(x1)); column++)
     state.brushes.set(column, [y0, y1]);
-  brushed();
+  brush();
 }
 
 function drawAxes() {
@@ -79,36 +81,40 @@ function drawAxes() {
   document.getElementById("parallel").setAttribute("aria-label", `Parallel coordinates of ${numSettings} settings over ${names.join(", ")}; the sliders below select settings`);
 }
 
-// All lines are drawn once, faintly; those that are selected are drawn over them.
+// All lines are drawn once; while a part of them is selected, they are faint, and that part is drawn over them.
 function drawParallel() {
   const key = [frame().key, theme().isDark].join(), isPart = state.brushes.size > 0;
   if (parallel.key !== key) {
     drawAxes();
-    parallel.all.data = { image: [lines((s) => GREY, () => true)] };
-    parallel.whole = lines((s) => frame().shade[s] || GREY, () => true);
+    parallel.all.data = { image: [lines(frame().shade, null)] };
     parallel.key = key;
+    parallel.isFaint = false;
   }
-  parallel.some.data = { image: [isPart ? lines((s) => frame().shade[s] || GREY, (s) => selected[s]) : parallel.whole] };
+  if (isPart !== parallel.isFaint) {
+    parallel.faint.glyph.global_alpha = isPart ? 0.15 : 1;
+    parallel.isFaint = isPart;
+  }
+  parallel.some.data = { image: isPart ? [lines(frame().shade, selected)] : [] };
   const boxes = [...state.brushes].map(([column, [low, high]]) => [column - 0.06, column + 0.06, low, high]);
   parallel.boxes.data = columns(boxes, ["left", "right", "bottom", "top"]);
 }
 
-// Returns lines as a picture, the best setting over the others.
-function lines(color, isDrawn) {
-  const width = Math.max(200, Math.min(900, document.getElementById("parallel").clientWidth));
+// Returns the lines of settings as a picture, the best over the others; all of them if none are marked as drawn.
+function lines(shade, isDrawn) {
   const order = [];
-  for (let s = numSettings - 1; s >= 0; s--) if (isDrawn(s)) order.push(s);
+  for (let s = numSettings - 1; s >= 0; s--) if (!isDrawn || isDrawn[s]) order.push(s);
+  const width = Math.max(200, Math.min(900, document.getElementById("parallel").clientWidth, Math.round(MAX_INKED / (order.length + 1))));
   const positions = columnNames().map((_, column) => positionsOf(column));
   const rows = positions.map((found) => Float32Array.from(found, (p) => ((p - LOWEST) / (HIGHEST - LOWEST)) * (ROWS - 1)));
-  const pixels = order.length <= MAX_SMOOTH ? smoothLines(order, rows, width, color) : plainLines(order, rows, width, color);
+  const pixels = order.length <= MAX_SMOOTH ? smoothLines(order, rows, width, shade) : plainLines(order, rows, width, shade);
   return matrix(pixels, ROWS, width);
 }
 
-function smoothLines(order, rows, width, color) {
+function smoothLines(order, rows, width, shade) {
   const canvas = Object.assign(document.createElement("canvas"), { width, height: ROWS });
   const pen = canvas.getContext("2d", { willReadFrequently: true });
   for (const s of order) {
-    pen.strokeStyle = cssColor(color(s));
+    pen.strokeStyle = cssColor(shade[s] || GREY);
     pen.beginPath();
     rows.forEach((row, i) => pen.lineTo((i * (width - 1)) / Math.max(1, rows.length - 1), row[s] + 0.5));
     pen.stroke();
@@ -116,10 +122,10 @@ function smoothLines(order, rows, width, color) {
   return new Uint32Array(pen.getImageData(0, 0, width, ROWS).data.buffer);
 }
 
-function plainLines(order, rows, width, color) {
+function plainLines(order, rows, width, shade) {
   const pixels = new Uint32Array(width * ROWS), gaps = rows.length - 1;
   for (const s of order) {
-    const ink = color(s);
+    const ink = shade[s] || GREY;
     for (let i = 0; i < gaps; i++) {
       const start = Math.round((i * (width - 1)) / gaps), end = Math.round(((i + 1) * (width - 1)) / gaps);
       const slope = (rows[i + 1][s] - rows[i][s]) / (end - start);
@@ -166,5 +172,5 @@ function brushRange(column, ends) {
   if (low === 0 && high === most) state.brushes.delete(column);
   else state.brushes.set(column, [at(Math.min(low, high)), at(Math.max(low, high))]);
   showRange(column, ends);
-  brushed();
+  brush();
 }
