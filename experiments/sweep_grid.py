@@ -1,8 +1,9 @@
 """Sweeps learning rate x batch size, as one compiled program if it fits, and draws the map of accuracies.
 
-Writes results.nc and results.csv (every run), heatmap.png (validation) and scatter.png (test, as the original notebook
-drew it). Settings are chosen on the validation split; test accuracies choose nothing. An interrupted sweep continues
-with --resume and ends with the same numbers. Another sweep needs another --output-dir, or --overwrite.
+Writes results.nc and results.csv (every run), heatmap.png (validation), scatter.png (test, as the original notebook
+drew it), and report.html, a page on which to explore them (needs the extra page). Settings are chosen on the validation
+split; test accuracies choose nothing. An interrupted sweep continues with --resume and ends with the same numbers.
+Another sweep needs another --output-dir, or --overwrite.
 """
 
 import dataclasses
@@ -18,7 +19,7 @@ from jaxmnist.studies import output
 
 MAX_WIDENINGS = 4
 ROUNDS = f"round_{'[0-9]' * 4}"
-FIGURES = common.figure_names("heatmap", "scatter", "budgets", "steps_to_target", "noise_scale")
+FIGURES = (*common.figure_names("heatmap", "scatter", "budgets", "steps_to_target", "noise_scale"), common.PAGE)
 NOISE_FILE = "noise_scale.csv"
 # Drawn last: if it is there, a sweep has been drawn to its end.
 LAST_FIGURE = "scatter"
@@ -170,10 +171,10 @@ def load(folder: Path, target: float | None) -> tuple:
 def draw(folder: Path, target: float | None) -> str:
     """Draws the figures of a saved sweep beside its results, and returns the report."""
     saved = load(folder, target)
-    figures = jm.figures(*saved)
+    figures, page = jm.figures(*saved), common.save_page(saved[0], folder)
     for name in sorted(figures, key=lambda name: name == LAST_FIGURE):
         common.save_figure(figures[name], folder / f"{name}.png")
-    print(f"wrote {', '.join(f'{folder}/{name}.png' for name in sorted(figures))}, and each as SVG")
+    print(f"wrote {', '.join(f'{folder}/{name}.png' for name in sorted(figures))}, and each as SVG; {page}")
     return jm.report(*saved)
 
 

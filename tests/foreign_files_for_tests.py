@@ -49,7 +49,7 @@ OUR_NAMES = (
     "results.nc", "results.csv", "config.json", "sweep.json", "plan.npz", "000000.npz", "000001.npz", "2.npz",
     "12.npz", "search.json", "settings.json", "model.json", "heatmap.png", "scatter.svg", "boundary.png",
     "frames.gif", "00.png", "01.svg", "metrics.csv", "predictions.npz", "curves.png", "noise_scale.csv",
-    "comparison.csv", "accuracy_vs_steps.csv", "_METADATA",
+    "comparison.csv", "accuracy_vs_steps.csv", "report.html", "_METADATA",
 )  # fmt: skip
 PLACES = (
     "", "progress", "progress/states_000000", "checkpoints", "checkpoints/seed_0", "checkpoints/seed_1", "model",

@@ -162,9 +162,7 @@ def at_budget(
     return picked.where(result["diverged_step"].isnull())
 
 
-def last_steps(
-    result: xr.Dataset, batch_size: xr.DataArray, budget: str, amount: float | xr.DataArray
-) -> xr.DataArray:
+def last_steps(result: xr.Dataset, batch_size: xr.DataArray, budget: str, amount: float | xr.DataArray) -> xr.DataArray:
     """Returns the last recorded step within a budget for batch sizes; nan where curves end before it is used up.
 
     There may be several amounts along a dim of their own.

@@ -25,6 +25,7 @@ from jaxmnist.plots import page_data, page_words
 from jaxmnist.plots.style import COLORMAP
 
 WEB = Path(__file__).parent / "web"
+LIBRARY = ("bokeh.min.js", "bokeh-api.min.js")
 SCRIPTS = ("data.js", "map.js", "curves.js", "parallel.js", "table.js", "page.js")
 HTML = Where("a path that ends in .html", lambda value: PATH.accepts(value) and Path(value).suffix == ".html")
 # The largest code of a recorded value, and that of nan.
@@ -32,14 +33,15 @@ MAX_CODE, NO_VALUE = 65534, 65535
 ALIGNMENT = 8
 
 
-def check_installed() -> None:
-    """Raises ValueError if Bokeh is not installed."""
-    if importlib.util.find_spec("bokeh") is None:
-        raise ValueError("bokeh is not installed; install it by pip install 'jaxmnist[page]'")
+def library() -> Path | None:
+    """Returns the folder of the scripts of Bokeh, or None if it is not installed. To import it would need a home."""
+    found = importlib.util.find_spec("bokeh")
+    return None if found is None else Path(str(found.origin)).parent / "server" / "static" / "js"
 
 
 def _check_page(given: SimpleNamespace) -> None:
-    check_installed()
+    if library() is None:
+        raise ValueError("bokeh is not installed; install it by pip install 'jaxmnist[page]'")
     check_by(given)
 
 
@@ -79,26 +81,20 @@ def interactive(
 def page_text(result: xr.Dataset, metric: Metric) -> str:
     """Returns the HTML of the page of a result, given the metric that it is judged by."""
     contents, arrays = page_of(result, metric)
-    scripts = [*_library(), "".join((WEB / name).read_text() for name in SCRIPTS)]
+    folder = Path(str(library()))
+    scripts = [(folder / name).read_text(encoding="utf-8").replace("</script", "<\\/script") for name in LIBRARY]
+    scripts.append("".join((WEB / name).read_text(encoding="utf-8") for name in SCRIPTS))
     # Nothing is loaded, and nothing runs but these very scripts, whatever the texts of a result hold.
     digests = " ".join(f"'sha256-{_base64(hashlib.sha256(script.encode()).digest())}'" for script in scripts)
     parts = {
         "mark": MARK,
         "digests": digests,
         "title": html.escape(contents["title"]),
-        "style": (WEB / "page.css").read_text(),
+        "style": (WEB / "page.css").read_text(encoding="utf-8"),
         "data": _base64(packed(contents, arrays)),
         "scripts": "\n".join(f"<script>{script}</script>" for script in scripts),
     }
-    return re.sub(r"\{\{(\w+)\}\}", lambda found: parts[found[1]], (WEB / "page.html").read_text())
-
-
-def _library() -> list[str]:
-    """Returns the scripts of Bokeh, none of which ends the element that it is in."""
-    from bokeh.resources import Resources
-
-    found = Resources("inline", components=["bokeh", "bokeh-api"]).js_raw
-    return [script.replace("</script", "<\\/script") for script in found]
+    return re.sub(r"\{\{(\w+)\}\}", lambda found: parts[found[1]], (WEB / "page.html").read_text(encoding="utf-8"))
 
 
 def page_of(result: xr.Dataset, metric: Metric) -> tuple[dict[str, Any], dict[str, np.ndarray]]:

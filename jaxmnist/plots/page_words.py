@@ -95,13 +95,14 @@ def chosen_rows(result: xr.Dataset, metric: Metric, settings: pd.DataFrame) -> l
     best = results.best(result, *metric)
     if best is None:
         return [["setting", "none: every setting has runs that diverged"]]
-    num_tied = int(settings["is_tied"].sum()) - 1
+    num_tied = f"{int(settings['is_tied'].sum()) - 1:,} of the other settings (paired t test, Holm, 5 %)"
+    is_tested = settings["p_value"].notna().any()
     return [
         ["setting", setting_words(result, best.setting)],
         [f"validation {metric.name}", f"{interval_words(metric.name, best.validation)} ({best.validation.words})"],
         [f"test {metric.name}", f"{interval_words(metric.name, best.test)} ({best.test.words})"],
         ["on an edge of the grid", ", ".join(best.edges) or "no"],
-        ["not distinguishable from it", f"{num_tied:,} of the other settings (paired t test, Holm, 5 %)"],
+        ["not distinguishable from it", num_tied if is_tested else "not tested: there are no two seeds in common"],
     ]
 
 

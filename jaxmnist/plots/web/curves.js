@@ -35,19 +35,20 @@ function drawRuns() {
 
 function drawRunTable(runs, s) {
   const finals = arrays[`${quantity().name}_final_runs`], head = element("tr");
-  for (const title of ["seed", hasEnd() ? `${quantity().label.split(" ")[1]} at the end` : "", "diverged", "train it again"].filter(Boolean))
+  const titles = ["seed", "train again", ...(hasEnd() ? [`${quantity().label.split(" ")[1]} at the end`] : []), "diverged"];
+  for (const title of titles)
     head.append(element("th", title, { scope: "col" }));
   const rows = runs.map((run) => {
     const row = element("tr"), code = rerunCode(s, arrays.seed[run]), diverged = arrays.diverged_step[run];
     row.append(element("th", contents.seeds[arrays.seed[run]].replace(/^seed=/, ""), { scope: "row" }));
-    const value = finals ? finals[run] : hasEnd() ? arrays[`${quantity().name}_final_mean`][s] : NaN;
-    if (hasEnd()) row.append(element("td", number(value)));
-    row.append(element("td", diverged < 0 ? "no" : `at step ${diverged}`));
-    const cell = element("td"), button = element("button", "Copy", { type: "button", className: "copy" });
+    const button = element("button", "Copy", { type: "button", className: "copy" }), cell = element("td");
     button.setAttribute("aria-label", `Copy ${code}`);
     button.addEventListener("click", () => copy(code));
     cell.append(button);
     row.append(cell);
+    const value = finals ? finals[run] : hasEnd() ? arrays[`${quantity().name}_final_mean`][s] : NaN;
+    if (hasEnd()) row.append(element("td", number(value)));
+    row.append(element("td", diverged < 0 ? "no" : `at step ${diverged}`));
     return row;
   });
   document.getElementById("runs").replaceChildren(head, ...rows);

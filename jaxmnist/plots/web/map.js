@@ -32,14 +32,14 @@ const isOnMap = (s) => !contents.has_cells || contents.axes.every((axis, k) => k
 function makeMap(target) {
   const figure = newFigure({ tools: "pan,box_zoom,wheel_zoom,zoom_in,zoom_out,reset", height: target.clientHeight, x_range: [0, 1], y_range: [0, 1] });
   const picture = source({ image: [], x: [], y: [], dw: [], dh: [] });
-  const points = source({ x: [], y: [], color: [] }), outlines = source({ x: [], y: [] }), marks = source({ x: [], y: [], color: [] });
+  const points = source({ x: [], y: [], color: [] }), outlines = source({ x: [], y: [] }), marks = source({ x: [], y: [], color: [], size: [] });
   figure.image_rgba({ image: { field: "image" }, x: { field: "x" }, y: { field: "y" }, dw: { field: "dw" }, dh: { field: "dh" }, source: picture });
   figure.scatter({ x: { field: "x" }, y: { field: "y" }, size: 6, fill_color: { field: "color" }, line_color: null, source: points });
   for (const [color, width] of [["white", 3], ["black", 1]])
     figure.rect({ x: { field: "x" }, y: { field: "y" }, width: 1, height: 1, fill_color: null, line_color: color, line_width: width, source: outlines });
   const marked = { x: { field: "x" }, y: { field: "y" }, fill_color: null, line_color: { field: "color" }, line_width: 3, source: marks };
   if (contents.has_cells) figure.rect({ ...marked, width: 1, height: 1 });
-  else figure.scatter({ ...marked, size: 14 });
+  figure.scatter({ ...marked, size: { field: "size" } });
   map = { figure, picture, points, outlines, marks };
   figure.on_event("mousemove", (event) => hover(event));
   figure.on_event("mouseleave", () => { document.getElementById("tip").hidden = true; });
@@ -114,7 +114,9 @@ function drawMap() {
 
 function markMap() {
   const palette = theme(), spots = [[state.chosen, "#e3342f"], [state.cursor, palette.accent]].filter(([s], i) => isOnMap(s) && (i === 0 || s !== state.chosen));
-  map.marks.data = { ...columns(spots.map(([s]) => spot(s)), ["x", "y"]), color: spots.map(([, color]) => color) };
+  // A cell that is too small to be seen has a ring around it.
+  const size = contents.has_cells && Math.max(axisAt("x").words.length, axisAt("y").words.length) < 60 ? 0 : 14;
+  map.marks.data = { ...columns(spots.map(([s]) => spot(s)), ["x", "y"]), color: spots.map(([, color]) => color), size: spots.map(() => size) };
 }
 
 function drawScale() {
