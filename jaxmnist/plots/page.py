@@ -118,11 +118,12 @@ def page_of(result: xr.Dataset, metric: Metric) -> tuple[dict[str, Any], dict[st
         "subtitle": f"{result.attrs['budget']}; {len(runs.rows):,} runs of {len(runs.settings):,} settings",
         "axes": axes,
         "has_cells": page_words.has_cells(axes, len(runs.settings)),
+        "is_tested": bool(runs.settings["p_value"].notna().any()),
         "seeds": [seeds[number] for number in sorted(seeds)],
         "quantities": quantities,
         "frames": frames,
         "steps": result["step"].values.tolist() if frames else [],
-        "num_recorded": num_recorded,
+        "num_recorded": num_recorded if frames else 0,
         "colors": [to_hex(color) for color in mpl.colormaps[COLORMAP](np.linspace(0, 1, 256))],
         # Each is a title and rows of two cells, the first one above the figures and the others below.
         "tables": [["Chosen setting", chosen], ["Data, model and versions", page_words.about_rows(result)]],

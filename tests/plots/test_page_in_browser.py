@@ -232,7 +232,7 @@ def test_a_phone_and_a_dark_screen(page, width, scheme):
     assert page.run("return document.documentElement.scrollWidth") <= width
     lightness = page.run("return getComputedStyle(document.body).color.match(/\\d+/g).map(Number)")
     assert (min(lightness) > 200) == (scheme == "dark")
-    color = page.run("return map.figure.xaxis.attributes?.axis_label_text_color ?? theme().text")
+    color = page.run("return map.figure.below[0].axis_label_text_color")
     assert (int(color[1:3], 16) > 200) == (scheme == "dark")
     page.driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
     page.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", dict(features=[]))

@@ -11,24 +11,28 @@ function makeCurves(target) {
   curves = { figure, lines, mean, middle };
 }
 
+// What is shown, or, if that was not recorded, the first that was.
+const recorded = () => [quantity(), ...contents.quantities].find(({ name }) => `${name}_recorded_mean` in arrays);
+
 function curveOf(kind, row) {
-  const name = `${quantity().name}_recorded_${kind}`, count = contents.steps.length, scale = quantity().scales[`recorded_${kind}`];
+  const { name: of, scales } = recorded(), name = `${of}_recorded_${kind}`, count = contents.steps.length, scale = scales[`recorded_${kind}`];
   return Array.from(arrays[name].subarray(row * count, (row + 1) * count), (code) => decoded(code, scale));
 }
 
 function drawRuns() {
   const s = state.chosen, [first, end] = [arrays.first_run[s], arrays.first_run[s + 1]];
   document.getElementById("setting").textContent = `${settingWords(s)}: ${cellWords(s)}`;
-  const runs = Array.from({ length: end - first }, (_, i) => first + i), hasSeeds = `${quantity().name}_recorded_runs` in arrays;
+  const runs = Array.from({ length: end - first }, (_, i) => first + i);
   const target = document.getElementById("curves");
-  target.hidden = !hasCurves();
-  if (hasCurves()) {
+  target.hidden = !curves;
+  if (curves) {
+    const { name, label } = recorded(), hasSeeds = `${name}_recorded_runs` in arrays;
     const ys = hasSeeds ? runs.map((run) => curveOf("runs", run)) : [curveOf("mean", s)];
     const colors = ys.map((_, i) => contents.colors[Math.round((200 * i) / Math.max(1, ys.length - 1))]);
     curves.lines.data = { xs: ys.map(() => contents.steps), ys, color: colors };
     curves.mean.data = { x: hasSeeds ? contents.steps : [], y: hasSeeds ? curveOf("mean", s) : [] };
-    curves.figure.yaxis.axis_label = plain(quantity().label);
-    target.setAttribute("aria-label", `Curves of ${quantity().label} of ${ys.length} runs: ${settingWords(s)}; dashed: their mean`);
+    curves.figure.yaxis.axis_label = plain(label);
+    target.setAttribute("aria-label", `Curves of ${label} of ${ys.length} runs: ${settingWords(s)}; dashed: their mean`);
   }
   drawRunTable(runs, s);
 }

@@ -53,6 +53,7 @@ function brushed() {
   drawMap();
   drawParallel();
   drawTable();
+  showRanges();
 }
 
 // After a change of what is shown: the quantity, or the budget.
@@ -63,6 +64,7 @@ function reframe() {
   drawParallel();
   drawRuns();
   drawTable();
+  showRanges();
   document.getElementById("cell").textContent = `${settingWords(state.cursor)}: ${cellWords(state.cursor)}`;
 }
 
@@ -126,7 +128,7 @@ function listen() {
   on("quantity", "change", (event) => { state.quantity = Number(event.target.value); state.brushes.delete(contents.axes.length); setBudgets(); makeRanges(); reframe(); });
   on("budget", "change", (event) => { state.budget = event.target.value; state.amount = Infinity; setAmounts(); reframe(); });
   on("amount", "input", (event) => { state.amount = Number(event.target.value); setAmounts(); reframe(); });
-  on("clear", "click", () => { state.brushes.clear(); makeRanges(); brushed(); });
+  on("clear", "click", () => { state.brushes.clear(); brushed(); });
   on("previous", "click", () => turnTable(-1));
   on("next", "click", () => turnTable(1));
   const moves = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1] };
@@ -142,9 +144,9 @@ function listen() {
 function legend() {
   const parts = [["var(--diverged)", "a run diverged"]];
   if (arrays.pruned_step) parts.push(["var(--pruned)", "pruned"]);
-  parts.push(["#000", "far below the others"]);
+  parts.push(["#000", "far worse than the others"]);
   const said = parts.flatMap(([color, words]) => { const swatch = element("span", "", { className: "swatch" }); swatch.style.background = color; return [swatch, words]; });
-  document.getElementById("legend").replaceChildren(...said, element("span", "; outlined: not distinguishable from the best; red: chosen"));
+  document.getElementById("legend").replaceChildren(...said, element("span", `${contents.is_tested ? "; outlined: not distinguishable from the best" : ""}; red: chosen`));
 }
 
 async function start() {
@@ -160,6 +162,9 @@ async function start() {
   setBudgets();
   setAxes();
   legend();
+  const thinned = document.getElementById("thinned"), kept = contents.steps.length;
+  thinned.hidden = kept === contents.num_recorded;
+  thinned.textContent = `Of ${contents.num_recorded} recorded steps, this page holds ${kept}, evenly among them; budgets and curves refer to these.`;
   const targets = ["map", "curves", "parallel"].map((id) => document.getElementById(id));
   makeMap(targets[0]);
   if (contents.steps.length) makeCurves(targets[1]);

@@ -41,22 +41,23 @@ function valueAt(position) {
 
 function makeParallel(target) {
   const last = contents.axes.length;
-  const figure = newFigure({ tools: "", height: target.clientHeight, x_range: [-0.25, last + (innerWidth < 600 ? 0.5 : 0.3)], y_range: [LOWEST, HIGHEST] });
+  const figure = newFigure({ tools: "", height: target.clientHeight, x_range: innerWidth < 600 ? [-0.4, last + 0.6] : [-0.25, last + 0.3], y_range: [LOWEST - 0.16, HIGHEST] });
   const all = source({ image: [] }), some = source({ image: [] }), boxes = source({ left: [], right: [], bottom: [], top: [] });
-  const axes = source({ x: [], y0: [], y1: [] }), words = source({ x: [], y: [], text: [] });
+  const axes = source({ x: [], y0: [], y1: [] }), words = source({ x: [], y: [], text: [] }), names = source({ x: [], y: [], text: [] });
   const place = { x: 0, y: LOWEST, dw: last, dh: HIGHEST - LOWEST };
   const [faint] = [all, some].map((each) => figure.image_rgba({ image: { field: "image" }, ...place, source: each }));
   figure.segment({ x0: { field: "x" }, x1: { field: "x" }, y0: { field: "y0" }, y1: { field: "y1" }, line_width: 1.5, source: axes });
   figure.quad({ left: { field: "left" }, right: { field: "right" }, bottom: { field: "bottom" }, top: { field: "top" }, fill_color: "#e3342f", fill_alpha: 0.2, line_color: "#e3342f", source: boxes });
   const text = figure.text({ x: { field: "x" }, y: { field: "y" }, text: { field: "text" }, x_offset: 5, text_baseline: "middle", text_font_size: "11px", background_fill_alpha: 0.7, padding: 1, source: words });
+  const title = figure.text({ x: { field: "x" }, y: { field: "y" }, text: { field: "text" }, text_align: "center", text_baseline: "top", text_font_size: "12px", source: names });
   const tool = new Bokeh.BoxSelectTool({ continuous: true, persistent: false });
   figure.add_tools(tool);
   figure.toolbar.active_drag = tool;
   figure.toolbar_location = null;
-  figure.yaxis.visible = false;
+  figure.xaxis.visible = figure.yaxis.visible = false;
   figure.ygrid.visible = figure.xgrid.visible = false;
   figure.on_event("selectiongeometry", ({ geometry: { x0, x1, y0, y1 } }) => brushBox(x0, x1, y0, y1));
-  parallel = { figure, all, some, faint, boxes, axes, words, text };
+  parallel = { figure, all, some, faint, boxes, axes, words, text, names, title };
 }
 
 function brushBox(x0, x1, y0, y1) {
@@ -76,8 +77,9 @@ function drawAxes() {
   parallel.words.data = columns(spots, ["x", "y", "text"]);
   parallel.text.glyph.text_color = palette.text;
   parallel.text.glyph.background_fill_color = palette.card;
-  parallel.figure.xaxis.ticker = new Bokeh.FixedTicker({ ticks: names.map((_, i) => i) });
-  parallel.figure.xaxis.major_label_overrides = new Map(names.map((name, i) => [i, plain(innerWidth < 600 ? name.split(" (")[0].replace(/ /g, "\n") : name)]));
+  const said = names.map((name) => name.split(" (")[0].replace(/ /g, innerWidth < 600 ? "\n" : " "));
+  parallel.names.data = columns(said.map((name, column) => [column, LOWEST, name]), ["x", "y", "text"]);
+  parallel.title.glyph.text_color = palette.text;
   document.getElementById("parallel").setAttribute("aria-label", `Parallel coordinates of ${numSettings} settings over ${names.join(", ")}; the sliders below select settings`);
 }
 
@@ -95,7 +97,7 @@ function drawParallel() {
     parallel.isFaint = isPart;
   }
   parallel.some.data = { image: isPart ? [lines(frame().shade, selected)] : [] };
-  const boxes = [...state.brushes].map(([column, [low, high]]) => [column - 0.06, column + 0.06, low, high]);
+  const boxes = [...state.brushes].map(([column, [low, high]]) => [column - 0.03, column + 0.03, low, high]);
   parallel.boxes.data = columns(boxes, ["left", "right", "bottom", "top"]);
 }
 
@@ -141,36 +143,49 @@ function plainLines(order, rows, width, shade) {
   return pixels;
 }
 
+// Two sliders for each axis, from and to: places among its values, or per cent of the span of the value.
+let ranges = [];
 function makeRanges() {
-  const fields = columnNames().map((_, column) => {
-    const field = element("fieldset"), most = isValue(column) ? 100 : contents.axes[column].words.length - 1;
+  ranges = columnNames().map((_, column) => [0, 1].map((which) => {
+    const input = element("input", "", { type: "range", min: 0, max: isValue(column) ? 100 : contents.axes[column].words.length - 1 });
+    input.addEventListener("input", () => brushRange(column, which));
+    return input;
+  }));
+  const fields = ranges.map((ends, column) => {
+    const field = element("fieldset");
     field.append(element("legend", isValue(column) ? quantity().label : contents.axes[column].label));
-    const ends = ["from", "to"].map((word, which) => {
-      const label = element("label", word), input = element("input", "", { type: "range", min: 0, max: most, value: which ? most : 0 });
-      input.addEventListener("input", () => brushRange(column, ends));
+    ends.forEach((input, which) => {
+      const label = element("label", which ? "to" : "from");
       label.append(input, element("output"));
       field.append(label);
-      return input;
     });
-    showRange(column, ends);
     return field;
   });
   document.getElementById("ranges").replaceChildren(...fields);
 }
 
-function showRange(column, ends) {
-  for (const input of ends) {
-    const words = isValue(column) ? valueAt(input.value / 100) : contents.axes[column].words[input.value];
-    input.setAttribute("aria-valuetext", words);
-    input.nextElementSibling.textContent = words;
-  }
+const placeAt = (column, i) => (isValue(column) ? i / 100 : contents.axes[column].positions[i]);
+
+// Shows the brushes at the sliders.
+function showRanges() {
+  ranges.forEach((ends, column) => {
+    const most = Number(ends[0].max), brush = state.brushes.get(column), inside = [];
+    for (let i = 0; brush && i <= most; i++)
+      if (placeAt(column, i) >= brush[0] - 1e-6 && placeAt(column, i) <= brush[1] + 1e-6) inside.push(i);
+    ends.forEach((input, which) => {
+      input.value = inside.length ? inside[which && inside.length - 1] : which && most;
+      const words = isValue(column) ? valueAt(input.value / 100) : contents.axes[column].words[input.value];
+      input.setAttribute("aria-valuetext", words);
+      input.nextElementSibling.textContent = words;
+    });
+  });
 }
 
-function brushRange(column, ends) {
-  const [low, high] = ends.map((input) => Number(input.value)), most = Number(ends[0].max);
-  const at = (i) => (isValue(column) ? i / 100 : contents.axes[column].positions[i]);
-  if (low === 0 && high === most) state.brushes.delete(column);
-  else state.brushes.set(column, [at(Math.min(low, high)), at(Math.max(low, high))]);
-  showRange(column, ends);
+// A slider that passes the other one takes it along.
+function brushRange(column, which) {
+  const ends = ranges[column].map((input) => Number(input.value)), most = Number(ranges[column][0].max);
+  if (ends[0] > ends[1]) ends[1 - which] = ends[which];
+  if (ends[0] === 0 && ends[1] === most) state.brushes.delete(column);
+  else state.brushes.set(column, ends.map((i) => placeAt(column, i)));
   brush();
 }
