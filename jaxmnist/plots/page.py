@@ -26,7 +26,7 @@ from jaxmnist.plots.style import COLORMAP
 
 WEB = Path(__file__).parent / "web"
 LIBRARY = ("bokeh.min.js", "bokeh-api.min.js")
-SCRIPTS = ("data.js", "map.js", "curves.js", "parallel.js", "table.js", "page.js")
+SCRIPTS = ("data.js", "map.js", "curves.js", "parallel.js", "table.js", "address.js", "page.js")
 HTML = Where("a path that ends in .html", lambda value: PATH.accepts(value) and Path(value).suffix == ".html")
 # The largest code of a recorded value, and that of nan.
 MAX_CODE, NO_VALUE = 65534, 65535

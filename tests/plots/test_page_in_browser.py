@@ -215,6 +215,26 @@ def test_the_table_is_sorted_and_turned(page):
 
 
 @pytest.mark.slow
+def test_the_address_keeps_the_view(page):
+    page.set("y", 2, "change")
+    page.set("quantity", 1, "change")
+    page.set("budget", "examples", "change")
+    page.set("amount", 3)
+    page.run("choose(11)")
+    page.run("state.brushes.set(0, [0, 0.6]); brushed()")
+    page.wait("return location.hash.includes('brushes') && decodeURIComponent(location.hash).includes('0.6')")
+    view = "return JSON.stringify(view())"
+    before = page.run(view)
+    page.driver.refresh()
+    page.wait("return document.documentElement.dataset.ready")
+    assert page.run(view) == before and page.text("selected").startswith("18 of 27")
+    page.run("location.hash = '#%7B%22x%22:%5B1%5D,%22brushes%22:7'")  # somebody else's
+    page.driver.refresh()
+    page.wait("return document.documentElement.dataset.ready")
+    assert page.text("selected").startswith("27 of 27")
+
+
+@pytest.mark.slow
 def test_text_from_results_does_nothing(page):
     assert EVIL[:30] in page.text("title") and page.run("return document.title") != "evil"
     assert page.run("return document.querySelectorAll('img').length") == 0

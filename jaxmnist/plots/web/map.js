@@ -110,6 +110,7 @@ function drawMap() {
   }
   markMap();
   drawScale();
+  remember();
 }
 
 function markMap() {

@@ -10,6 +10,8 @@ function newFigure(options) {
   const figure = Bokeh.Plotting.figure({ sizing_mode: "stretch_width", ...options });
   figure.toolbar.logo = null;
   figure.toolbar.autohide = true;
+  // A finger on a figure moves the page.
+  if (matchMedia("(pointer: coarse)").matches) figure.toolbar.active_drag = null;
   return figure;
 }
 
@@ -35,6 +37,7 @@ function choose(s) {
   markMap();
   drawRuns();
   drawTable();
+  remember();
 }
 
 // A pointer moves more often than the screen is painted.
@@ -157,6 +160,7 @@ async function start() {
   const [chosen, ...others] = contents.tables;
   document.getElementById("chosen").replaceChildren(...factTable(chosen));
   document.getElementById("about").replaceChildren(...others.map((table) => { const card = element("section", "", { className: "card" }); card.append(...factTable(table)); return card; }));
+  recall();
   options(document.getElementById("quantity"), contents.quantities.map(({ label }) => label), state.quantity);
   indexCells();
   setBudgets();
