@@ -16,6 +16,7 @@ from scripts_for_tests import DATASET, EXPERIMENTS
 
 import jaxmnist as jm
 from jaxmnist.host import loop as host_loop
+from jaxmnist.host.files import MARK
 from jaxmnist.networks import run
 
 MODEL = jm.SoftmaxRegression(4)
@@ -94,6 +95,7 @@ def make_write(tiny, monkeypatch, capsys):
     blank = matplotlib.figure.Figure(figsize=(1, 1))
     draw = blank.savefig
     monkeypatch.setattr(matplotlib.figure.Figure, "savefig", lambda self, *args, **kwargs: draw(*args, **kwargs))
+    monkeypatch.setattr("jaxmnist.plots.page.page_text", lambda result, metric: f"<!-- {MARK} --> {metric.name}")
     for module, names in DRAWING.items():
         for name in names:
             monkeypatch.setattr(f"jaxmnist.plots.{module}.{name}", lambda *args, **kwargs: blank)

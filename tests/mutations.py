@@ -645,6 +645,13 @@ MUTATIONS = (
         "tests/plots/test_page.py::test_each_amount_of_each_budget_shows_what_at_budget_says",
     ),
     Mutation(
+        "a page of another origin may read results by a name that leads here",
+        "studies/watch.py",
+        'self.headers.get("Host") not in self._hosts or answer is None',
+        "answer is None",
+        "tests/studies/test_watch.py::test_other_names_and_paths_get_nothing",
+    ),
+    Mutation(
         "a page may run scripts that it was not written with",
         "plots/web/page.html",
         "script-src {{digests}}",
