@@ -23,7 +23,7 @@ def value_words(value: Any, among: Sequence[Any] = ()) -> str:
       among: the values of the hyperparameter.
     """
     if not isinstance(value, str):
-        return f"{value:g}"
+        return str(value) if isinstance(value, bool) else f"{value:g}"
     short = _MODULES.sub("", value)
     same = {each for each in among if isinstance(each, str) and _MODULES.sub("", each) == short}
     return value if same - {value} else short

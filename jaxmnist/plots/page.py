@@ -115,7 +115,7 @@ def page_of(result: xr.Dataset, metric: Metric) -> tuple[dict[str, Any], dict[st
     chosen = page_words.chosen_rows(result, metric, runs.settings)
     contents = {
         "title": page_words.title(result),
-        "subtitle": f"{result.attrs['budget']}; {len(runs.rows):,} runs of {len(runs.settings):,} settings",
+        "subtitle": page_words.subtitle(result, len(runs.rows), len(runs.settings)),
         "axes": axes,
         "has_cells": page_words.has_cells(axes, len(runs.settings)),
         "is_tested": bool(runs.settings["p_value"].notna().any()),

@@ -90,6 +90,12 @@ def title(result: xr.Dataset) -> str:
     return f"{result.attrs['dataset']}: {result.attrs['model'].split('(')[0]}, {result.attrs['optimizer']}"
 
 
+def subtitle(result: xr.Dataset, num_runs: int, num_settings: int) -> str:
+    """Returns what is below the title of a page: the budget, and how many runs and settings there are."""
+    counts = (f"{count:,} {noun}{'s' * (count > 1)}" for count, noun in ((num_runs, "run"), (num_settings, "setting")))
+    return f"{result.attrs['budget']}; {' of '.join(counts)}"
+
+
 def chosen_rows(result: xr.Dataset, metric: Metric, settings: pd.DataFrame) -> list[list[str]]:
     """Returns what is said of the setting that is chosen on validation, as rows of two cells."""
     best = results.best(result, *metric)

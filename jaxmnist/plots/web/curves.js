@@ -44,7 +44,7 @@ function drawRunTable(runs, s) {
     head.append(element("th", title, { scope: "col" }));
   const rows = runs.map((run) => {
     const row = element("tr"), code = rerunCode(s, arrays.seed[run]), diverged = arrays.diverged_step[run];
-    row.append(element("th", contents.seeds[arrays.seed[run]].replace(/^seed=/, ""), { scope: "row" }));
+    row.append(element("th", contents.seeds[arrays.seed[run]].replace(/^seed=(\d+)$/, "$1"), { scope: "row" }));
     const button = element("button", "Copy", { type: "button", className: "copy" }), cell = element("td");
     button.setAttribute("aria-label", `Copy ${code}`);
     button.addEventListener("click", () => copy(code));

@@ -126,7 +126,8 @@ function cellWords(s) {
   const { diverged } = frame(), seeds = arrays.num_seeds[s];
   const parts = [valueWords(s), `${diverged[s]} of ${seeds} run${seeds > 1 ? "s" : ""} diverged`, `rank ${(s + 1).toLocaleString("en")} of ${numSettings.toLocaleString("en")}`];
   if (isPruned(s)) parts.push(`pruned after ${arrays.pruned_step[s]} steps`);
-  if (s === 0) parts.push("best on validation");
+  // If there is a best one, it is like itself.
+  if (s === 0 && arrays.is_tied[0]) parts.push("best on validation");
   else if (arrays.is_tied[s]) parts.push("not distinguishable from the best");
   return parts.join("; ");
 }
