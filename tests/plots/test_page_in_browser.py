@@ -92,6 +92,8 @@ def test_a_click_chooses_a_cell_and_shows_its_runs(page):
     assert said.startswith(f"learning rate 0.1, batch size 32, momentum {best:g}: ")
     assert accuracy_words(mean_of(learning_rate=0.1, batch_size=32, momentum=best)) in said
     assert "95 % t interval over 2 seeds" in said and "0 of 2 runs diverged" in said
+    name, words = page.run("return [...document.getElementById('tip').children].map((part) => part.textContent)")
+    assert f"{name}: {words}" == said
     lines = page.run("return curves.lines.data.ys.map((line) => Array.from(line))")
     expected = make_three_axes()["recorded_validation_accuracy"].sel(learning_rate=0.1, batch_size=32, momentum=best)
     np.testing.assert_allclose(lines, 100 * expected.transpose("seed", "step"), atol=2e-3)
@@ -256,6 +258,59 @@ def test_a_phone_and_a_dark_screen(page, width, scheme):
     assert (int(color[1:3], 16) > 200) == (scheme == "dark")
     page.driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
     page.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", dict(features=[]))
+
+
+def make_large(num_rates, num_sizes, num_seeds, splits):
+    """Returns a result of so many runs, whose curves have 101 steps on these splits."""
+    rates = [float(f"{rate:.6g}") for rate in np.geomspace(1e-3, 10, num_rates)]
+    runs = jm.grid(learning_rate=rates, batch_size=range(1, num_sizes + 1), seed=range(num_seeds))
+    num_runs = num_rates * num_sizes * num_seeds
+    generator = np.random.default_rng(0)
+    values = {"diverged_step": np.where(np.arange(num_runs) % 50, np.nan, 20.0)}
+    for name in ("accuracy", "loss"):
+        curves = generator.uniform(0.1, 0.9, (num_runs, 101)).astype(np.float32)
+        values |= {f"recorded_{split}_{name}": curves for split in splits}
+        values |= {f"{split}_{name}": curves[:, -1] for split in ("validation", "test")}
+    attributes = {name: value for name, value in make_result().attrs.items() if name != "axes"}
+    return results.label(runs, values, np.arange(101).tolist(), attributes | {"record": " ".join(splits)})
+
+
+@pytest.mark.slow
+def test_a_page_of_ten_thousand_runs_is_small_and_follows_a_brush(tmp_path):
+    jm.interactive(make_large(50, 50, 4, ("train", "validation", "test")), tmp_path / "page.html")
+    assert (tmp_path / "page.html").stat().st_size < 6e6
+    with browser(tmp_path / "profile") as page:
+        page.open(tmp_path / "page.html")
+        assert page.text("thinned").startswith("Of 101 recorded steps, this page holds 13, ")
+        # What a brush does, and the picture after it; the fastest of several, since other programs run as well.
+        page.driver.set_script_timeout(60)
+        times = page.driver.execute_async_script("""
+            const done = arguments[0], times = [];
+            (async () => {
+              for (let i = 1; i < 11; i++) {
+                state.brushes.set(0, [0.05 * i, 1]);
+                const start = performance.now();
+                brush();
+                await new Promise((resolve) => requestAnimationFrame(() => requestAnimationFrame(resolve)));
+                times.push(performance.now() - start);
+              }
+              done(times);
+            })();
+        """)
+        assert min(times) < 100, times
+        assert page.problems() == []
+
+
+@pytest.mark.slow
+def test_65536_runs_are_one_picture(tmp_path):
+    jm.interactive(make_large(256, 256, 1, ("train",)), tmp_path / "page.html")
+    with browser(tmp_path / "profile") as page:
+        page.open(tmp_path / "page.html")
+        assert page.run("return map.picture.data.image[0].shape") == [256, 256]
+        assert page.run("return map.points.data.x.length") == 0
+        page.run("map.figure.x_range.setv({start: 100, end: 110}); map.figure.y_range.setv({start: 100, end: 110})")
+        page.wait("return map.figure.below[0].ticker.ticks.every((tick) => tick >= 100 && tick <= 110)")
+        assert page.problems() == []
 
 
 @pytest.mark.slow
