@@ -2,7 +2,7 @@
 
 const ROWS = 300, LOWEST = -0.12, HIGHEST = 1.04, DIVERGED_AT = -0.08, MAX_SMOOTH = 1500, GREY = 0x80808080;
 // So many pixels of lines can be drawn while a brush moves.
-const MAX_INKED = 6e6;
+const MAX_INKED = 4.5e6;
 let parallel = null;
 
 // What is drawn: the axes, and last the value.
