@@ -41,7 +41,7 @@ function valueAt(position) {
 
 function makeParallel(target) {
   const last = contents.axes.length;
-  const figure = newFigure({ tools: "", height: target.clientHeight, x_range: innerWidth < 600 ? [-0.4, last + 0.6] : [-0.25, last + 0.3], y_range: [LOWEST - 0.16, HIGHEST] });
+  const figure = newFigure({ tools: "", height: target.clientHeight, x_range: innerWidth < 600 ? [-0.4, last + 0.7] : [-0.25, last + 0.3], y_range: [LOWEST - 0.16, HIGHEST] });
   const all = source({ image: [] }), some = source({ image: [] }), boxes = source({ left: [], right: [], bottom: [], top: [] });
   const axes = source({ x: [], y0: [], y1: [] }), words = source({ x: [], y: [], text: [] }), names = source({ x: [], y: [], text: [] });
   const place = { x: 0, y: LOWEST, dw: last, dh: HIGHEST - LOWEST };
