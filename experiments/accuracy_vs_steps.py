@@ -57,7 +57,7 @@ def run(options: Options, runs: dict) -> None:
         grids = folder / GRIDS
         places = [folder, *([grids] if options.compare or grids.is_dir() else [])]
         common.begin_sweeps(options, dataset, places, common.files_in([folder], FILES))
-    with common.resumable(folder):
+    with common.resumable(folder, options.code()):
         # Only now does it turn out if there is too little memory.
         with common.usage_errors((ValueError,)):
             result = compare(options, runs, dataset) if options.compare else train(options, runs, dataset)
@@ -97,13 +97,13 @@ def draw(folder: Path, log_log: bool) -> None:
         tables[COMPARISON] = jm.comparison_table(grid, "optimizer")
         figures = {
             RATE_CURVES: jm.rate_curve(grid, "optimizer", jm.best_of_each(grid, "optimizer")),
-            LEARNING_CURVES: jm.learning_curves(result, ("train", "validation"), log_log=log_log, band="half_width"),
+            LEARNING_CURVES: jm.curves(result, splits=("train", "validation"), log_log=log_log),
             TEST_CURVES: jm.accuracy_curve(result, "test", log_log=log_log, band="half_width"),
         }
     else:
         figures = {CURVES: jm.accuracy_curve(result, "test", log_log=log_log)}
         if len(splits) > 1:  # an earlier version saved results with the test split only
-            figures[LEARNING_CURVES] = jm.learning_curves(result, splits[::-1], log_log=log_log)
+            figures[LEARNING_CURVES] = jm.curves(result, log_log=log_log)
     for name, table in tables.items():
         output.write_table(table, folder / name, "%.6g")
     for name, figure in figures.items():

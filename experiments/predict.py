@@ -1,7 +1,7 @@
 """Classifies your own pictures of digits with the model that experiments/train_cnn.py saved in a folder.
 
-Pictures may have any size, in colour or grey, dark on light or light on dark, with one digit each. Draws what the
-network saw, with its probabilities.
+Pictures may have any size, in colour or grey, dark on light or light on dark, on blank, ruled or graph paper, with one
+digit each or several in a row. Draws what the network saw, with its probabilities.
 """
 
 import dataclasses
@@ -20,7 +20,7 @@ class Options:
     folder: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="DIR")] = Path("results/train_cnn")
     """Output folder of a finished experiments/train_cnn.py."""
     pictures: Annotated[tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(metavar="PICTURE...")] = ()
-    """The pictures: PNG, JPEG, WebP, GIF, BMP, TIFF and the like."""
+    """The pictures: PNG, JPEG, WebP, GIF, BMP, TIFF and the like, or HEIC with the extra `heic`."""
     output: Annotated[Path, tyro.conf.arg(metavar="FILE")] = Path("results/predictions.png")
     """File of the figure; the figure of an earlier call is replaced."""
     overwrite: bool = False
@@ -38,17 +38,23 @@ def main() -> None:
         classifier = jm.load_model(options.folder)
         if classifier.input_shape != (28, 28, 1):
             raise ValueError(f"the model in {options.folder} takes images of {classifier.input_shape}, not (28, 28, 1)")
-        images = np.stack([jm.read_digit(picture) for picture in options.pictures])
+        rows = [jm.read_digits(picture) for picture in options.pictures]
         common.make_output_dir(options.output.parent)
+    images = np.concatenate(rows)
     probabilities = classifier(images)
-    for picture, row in zip(options.pictures, probabilities, strict=True):
-        first, second = row.argsort()[:-3:-1]
+    names = [
+        (picture, f", digit {place + 1} of {len(row)}" if len(row) > 1 else "")
+        for picture, row in zip(options.pictures, rows, strict=True)
+        for place in range(len(row))
+    ]
+    for (picture, place), shares in zip(names, probabilities, strict=True):
+        first, second = shares.argsort()[:-3:-1]
         print(
-            f"{picture}: {classifier.class_names[first]}, probability {row[first]:.3f} "
-            f"(then {classifier.class_names[second]}, {row[second]:.3f})"
+            f"{picture}{place}: {classifier.class_names[first]}, probability {shares[first]:.3f} "
+            f"(then {classifier.class_names[second]}, {shares[second]:.3f})"
         )
-    names = [picture.name for picture in options.pictures]
-    figure = jm.predictions(images, probabilities, classifier.class_names, names)
+    titles = [f"{picture.name}{place}" for picture, place in names]
+    figure = jm.predictions(images, probabilities, classifier.class_names, titles)
     common.save_figure(figure, options.output)
     print(f"wrote {options.output}")
 

@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from jaxmnist.analysis.export import to_optuna as to_optuna
     from jaxmnist.analysis.files import load_results as load_results
     from jaxmnist.analysis.files import save as save
+    from jaxmnist.analysis.importance import importance_table as importance_table
     from jaxmnist.analysis.intervals import interval as interval
     from jaxmnist.analysis.noise import estimate_noise as estimate_noise
     from jaxmnist.analysis.noise import noise_scale_along_training as noise_scale_along_training
@@ -62,20 +63,23 @@ if TYPE_CHECKING:
     from jaxmnist.analysis.results import table as table
     from jaxmnist.analysis.statistics import is_dead as is_dead
     from jaxmnist.analysis.statistics import refined as refined
-    from jaxmnist.analysis.statistics import ties as ties
     from jaxmnist.analysis.statistics import widened as widened
     from jaxmnist.analysis.targets import best_rates as best_rates
     from jaxmnist.analysis.targets import default_target as default_target
     from jaxmnist.analysis.targets import fit_scaling as fit_scaling
     from jaxmnist.analysis.targets import steps_to_target as steps_to_target
     from jaxmnist.analysis.targets import target_table as target_table
+    from jaxmnist.analysis.ties import ties as ties
     from jaxmnist.networks.classifier import Classifier as Classifier
     from jaxmnist.networks.classifier import load_model as load_model
     from jaxmnist.networks.classifier import save_model as save_model
     from jaxmnist.networks.pictures import read_digit as read_digit
+    from jaxmnist.networks.pictures import read_digits as read_digits
     from jaxmnist.networks.run import train_run as train_run
+    from jaxmnist.plots.contrast import contrast as contrast
     from jaxmnist.plots.curves import accuracy_curve as accuracy_curve
-    from jaxmnist.plots.curves import learning_curves as learning_curves
+    from jaxmnist.plots.curves import curves as curves
+    from jaxmnist.plots.importance import importance as importance
     from jaxmnist.plots.maps import heatmap as heatmap
     from jaxmnist.plots.maps import scatter as scatter
     from jaxmnist.plots.networks import confusion as confusion
@@ -84,11 +88,13 @@ if TYPE_CHECKING:
     from jaxmnist.plots.networks import predictions as predictions
     from jaxmnist.plots.networks import training_curves as training_curves
     from jaxmnist.plots.page import interactive as interactive
+    from jaxmnist.plots.parallel import parallel as parallel
     from jaxmnist.plots.rates import rate_curve as rate_curve
     from jaxmnist.plots.report import figures as figures
     from jaxmnist.plots.scaling import budget_maps as budget_maps
     from jaxmnist.plots.scaling import noise_curve as noise_curve
     from jaxmnist.plots.scaling import target_maps as target_maps
+    from jaxmnist.plots.slices import slices as slices
     from jaxmnist.sweeps.halving import check_rungs as check_rungs
     from jaxmnist.sweeps.halving import halve as halve
     from jaxmnist.sweeps.hyperband import hyperband as hyperband
@@ -100,23 +106,29 @@ if TYPE_CHECKING:
 _LATE = {
     "analysis.export": ("to_csv", "to_optuna"),
     "analysis.files": ("load_results", "save"),
+    "analysis.importance": ("importance_table",),
     "analysis.intervals": ("interval",),
     "analysis.noise": ("estimate_noise", "noise_scale_along_training"),
     "analysis.report": ("comparison", "comparison_table", "final_accuracies", "report"),
     "analysis.results": ("best", "best_of_each", "settings", "table"),
     "analysis.curves": ("at_budget", "curve_table"),
-    "analysis.statistics": ("is_dead", "refined", "ties", "widened"),
+    "analysis.statistics": ("is_dead", "refined", "widened"),
     "analysis.targets": ("best_rates", "default_target", "fit_scaling", "steps_to_target", "target_table"),
+    "analysis.ties": ("ties",),
     "networks.classifier": ("Classifier", "load_model", "save_model"),
-    "networks.pictures": ("read_digit",),
+    "networks.pictures": ("read_digit", "read_digits"),
     "networks.run": ("train_run",),
-    "plots.curves": ("accuracy_curve", "learning_curves"),
+    "plots.contrast": ("contrast",),
+    "plots.curves": ("accuracy_curve", "curves"),
     "plots.page": ("interactive",),
     "plots.rates": ("rate_curve",),
+    "plots.importance": ("importance",),
     "plots.maps": ("heatmap", "scatter"),
     "plots.networks": ("confusion", "filters", "mistakes", "predictions", "training_curves"),
+    "plots.parallel": ("parallel",),
     "plots.report": ("figures",),
     "plots.scaling": ("budget_maps", "noise_curve", "target_maps"),
+    "plots.slices": ("slices",),
     "sweeps.halving": ("check_rungs", "halve"),
     "sweeps.hyperband": ("hyperband",),
     "sweeps.rerun": ("rerun",),

@@ -19,7 +19,7 @@ class Mutation(NamedTuple):
 
     Attributes:
       what: is broken, in words.
-      file: of the package.
+      file: of the package, or from there.
       before: a piece of it that occurs once.
       after: what takes its place.
       tests: those meant to notice, as pytest takes them.
@@ -664,6 +664,160 @@ MUTATIONS = (
         "jax.tree_util.register_pytree_with_keys(RunTable, _with_keys, _from_flat, _flat)",
         "",
         "tests/host/test_display.py::test_runs_are_a_dict_to_all_others",
+    ),
+    Mutation(
+        "the others are not counted when one of them is found better than a setting",
+        "analysis/ties.py",
+        "p_worse * (num_settings - 1)",
+        "p_worse * 1",
+        "tests/analysis/test_ties.py",
+    ),
+    Mutation(
+        "what is not told from the best counts as equally good",
+        "analysis/ties.py",
+        'standing[rivals[p_as_good <= SIGNIFICANCE]] = "as good"',
+        'standing[rivals[p_worse > SIGNIFICANCE]] = "as good"',
+        "tests/analysis/test_ties.py",
+    ),
+    Mutation(
+        "the outline does not say that a standing is unclear",
+        "plots/panels.py",
+        'is_unclear = standing[i, j] == "unclear"',
+        "is_unclear = False",
+        "tests/plots/test_maps.py::test_settings_as_good_as_the_best_are_outlined_and_dashed_where_that_cannot_be_told",
+    ),
+    Mutation(
+        "a cell of a map shows the worst of its settings",
+        "plots/cells.py",
+        "np.unique(flat, return_index=True)",
+        "len(flat) - 1 - np.array(np.unique(flat[::-1], return_index=True)); held = np.unique(flat)",
+        "tests/plots/test_any_axes.py::test_a_cell_has_the_best_of_the_rest_on_validation_whatever_it_shows",
+    ),
+    Mutation(
+        "a stacked selection counts as a grid",
+        "analysis/arguments.py",
+        "if not stacked and any(own):",
+        "if True:",
+        "tests/plots/test_any_axes.py::test_a_map_shows_what_xarray_selects",
+    ),
+    Mutation(
+        "a slice leads through any setting of a value",
+        "plots/slices.py",
+        "_, first = np.unique(found.places(sane[name]), return_index=True)",
+        "first = len(sane) - 1 - np.unique(found.places(sane[name])[::-1], return_index=True)[1]",
+        "tests/plots/test_slices.py",
+    ),
+    Mutation(
+        "a line of parallel coordinates does not end at its value on the colour bar",
+        "plots/parallel.py",
+        "ends = (np.clip(ends, low, high) - low) / (high - low)",
+        "ends = np.clip(ends, 0, 1)",
+        "tests/plots/test_slices.py",
+    ),
+    Mutation(
+        "seeds are paired in the order in which they were run",
+        "plots/contrast.py",
+        "[column[common].to_numpy() for column in columns]",
+        "[column.to_numpy()[: len(common)] for column in columns]",
+        "tests/plots/test_contrast.py",
+    ),
+    Mutation(
+        "the curve of a seed goes on after it has diverged",
+        "analysis/curves.py",
+        "np.where(gone, np.nan, curves_by_run(",
+        "np.where(gone & False, np.nan, curves_by_run(",
+        "tests/plots/test_curves.py::test_a_seed_ends_where_it_diverges_and_the_others_go_on",
+    ),
+    Mutation(
+        "importances are given to other hyperparameters",
+        "analysis/importance.py",
+        "return np.array([found[name] for name in names], np.float64)",
+        "return np.array(list(found.values()), np.float64)",
+        "tests/plots/test_importance.py",
+    ),
+    Mutation(
+        "false on the command line is a word",
+        "studies/command_line.py",
+        """if text.lower() in CONSTANTS""",
+        """if text in CONSTANTS""",
+        "tests/studies/test_command_line.py::test_values_of_an_axis",
+    ),
+    Mutation(
+        "settings are never drawn log-uniformly",
+        "studies/command_line.py",
+        """(loguniform if "log:" in text else uniform)""",
+        "uniform",
+        "tests/studies/test_command_line.py::test_what_settings_are_drawn_from",
+    ),
+    Mutation(
+        "the metric to choose by is not measured",
+        "../experiments/common/space_options.py",
+        """if self.by == "accuracy" else None""",
+        """if self.by == "loss" else None""",
+        "tests/experiments/test_axes.py::test_code_of_ones_own_is_trained_and_named_again_to_resume",
+    ),
+    Mutation(
+        "to resume runs code that only a file names",
+        "../experiments/common/options.py",
+        "        check_typed(default, typed, resumed)\n",
+        "",
+        "tests/experiments/test_axes.py::test_code_of_ones_own_is_trained_and_named_again_to_resume",
+    ),
+    Mutation(
+        "standard output holds more than the report",
+        "../experiments/sweep_grid.py",
+        "with apart(options.json):",
+        "with apart(False):",
+        "tests/experiments/test_axes.py::test_a_report_of_a_dry_run_and_of_an_error",
+    ),
+    Mutation(
+        "a report for programs has the test interval of validation",
+        "studies/summary.py",
+        """"test": _interval(best.test)""",
+        """"test": _interval(best.validation)""",
+        "tests/experiments/test_axes.py::test_standard_output_holds_one_report_as_json",
+    ),
+    Mutation(
+        "the ruling of paper is read as ink",
+        "networks/ink.py",
+        "    ink = without_ruling(contrast, where)\n",
+        "    ink = contrast.max(axis=-1)\n",
+        "tests/networks/test_paper.py",
+    ),
+    Mutation(
+        "strokes are broken where lines cross them",
+        "networks/ruling.py",
+        "return np.where(is_line, bridged, left)",
+        "return left",
+        "tests/networks/test_paper.py",
+    ),
+    Mutation(
+        "a stroke that ends on the paper is taken for a line of it",
+        "networks/ruling.py",
+        ">= 0.5)",
+        ">= 0)",
+        "tests/networks/test_paper.py",
+    ),
+    Mutation(
+        "digits of a row are in the order of their heights",
+        "networks/digits.py",
+        "return sorted(digits, key=lambda digit: digit.left + digit.right)",
+        "return digits",
+        "tests/networks/test_paper.py",
+    ),
+    Mutation(
+        "of several digits, the first is read without a word",
+        "networks/pictures.py",
+        "if len(digits) > 1:",
+        "if len(digits) > 9:",
+        "tests/networks/test_paper.py",
+    ),
+    Mutation(
+        "noise on an empty page is read as a digit",
+        "networks/ink.py",
+        ">= faintest)",
+        ">= 0)",
+        "tests/networks/test_paper.py",
     ),
 )
 

@@ -33,7 +33,7 @@ from hypothesis import strategies as st
 from results_for_tests import make_result
 
 import jaxmnist as jm
-from jaxmnist.analysis import arguments, export, intervals, targets
+from jaxmnist.analysis import arguments, export, intervals, selection, targets
 from jaxmnist.core import arguments as core_arguments
 from jaxmnist.networks import classifier as classifiers
 from jaxmnist.plots import networks, page
@@ -174,6 +174,8 @@ register(arguments.SEVERAL_METRICS.kind, NOT_METRICS.filter(lambda value: value 
 register(targets.POSITIVE, NOT_FACTORS)
 register(networks.LABELS, NOT_LABELS)
 register(jm.merge.kinds["files"], NOT_FILES)
+register(selection.SEVERAL, one_of(THINGS, ARRAYS, [{}, [], [{}], [3], "x", 3]))
+register(selection.SETTING, one_of(THINGS, ARRAYS, [{}, [], [{}], [3], "x", 3]))
 register(export.CSV, NOT_A_PATH | one_of([None, "x", "steps.txt", ".csv"]))
 register(page.HTML, NOT_A_PATH | one_of([None, "x", "page.htm", ".html"]))
 register(jm.rate_curve.kinds["chosen"], NOT_CHOSEN)
@@ -183,7 +185,8 @@ register(classifiers.IsClassifier, lambda kind: is_not() | st.just(params()))
 register(classifiers.SEEDS, NOT_SEEDS)
 CURVE = lacking("recorded_validation_accuracy", "diverged_step")
 NO_METRIC = one_of(["mae", "accuracy ", "x"])
-NOT_A_GRID = dict(result=RUN_RESULTS)
+NO_SETTINGS = one_of([{"batch_size": 7}, [{"x": 1}], {"seed": 0}, pd.DataFrame({"a": [1]})])
+NO_AXIS = one_of(["seed", "x", ""])
 
 CASES = [
     *declared(jm.table, dict),
@@ -208,11 +211,22 @@ CASES = [
     *declared(jm.is_dead, dict),
     *declared(jm.refined, with_result(num_train=47), result=RATES_AS_WORDS),
     *declared(jm.widened, with_result(num_train=47), result=RATES_AS_WORDS),
-    *declared(jm.heatmap, with_result(), split=st.just("train"), by=NO_METRIC, **NOT_A_GRID),
+    *declared(
+        jm.heatmap, with_result(), split=st.just("train"), by=NO_METRIC, x=NO_AXIS, y=NO_AXIS, columns=NO_AXIS,
+        rows=NO_AXIS,
+    ),
+    *declared(jm.slices, with_result(), split=st.just("train"), by=NO_METRIC),
+    *declared(jm.parallel, with_result(), split=st.just("train"), by=NO_METRIC),
+    *declared(jm.importance, with_result(), by=NO_METRIC),
+    *declared(jm.importance_table, with_result(), by=NO_METRIC),
+    *declared(
+        jm.contrast, with_result(a=dict(batch_size=8), b=dict(batch_size=16)), split=st.just("train"), by=NO_METRIC,
+        a=one_of([{"batch_size": 7}, {"seed": 0}]), b=one_of([{"batch_size": 7}, {"batch_size": 8}]),
+    ),
     *declared(jm.scatter, with_result(), split=st.just("train")),
     *declared(jm.interactive, with_result(path="page.html"), by=NO_METRIC),
     *declared(jm.accuracy_curve, with_result(), result=lacking("recorded_test_accuracy")),
-    *declared(jm.learning_curves, with_result(), result=lacking("recorded_test_loss")),
+    *declared(jm.curves, with_result(splits=["test"]), result=lacking("recorded_test_loss"), settings=NO_SETTINGS),
     *declared(
         jm.rate_curve, with_result(by="batch_size", chosen={}), by=one_of(["x", "seed", "learning_rate"]),
         split=st.just("train"),
@@ -243,6 +257,7 @@ CASES = [
     *declared(jm.merge, dict),
     *declared(jm.save_model, lambda: dict(folder="nowhere", classifier=classifier(), seeds=[0, 1])),
     *declared(jm.read_digit, dict),
+    *declared(jm.read_digits, dict),
 ]  # fmt: skip
 
 

@@ -15,7 +15,7 @@ import jaxmnist as jm
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENTS = (
     "README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/design.md", "docs/promises.md", "docs/clusters.md",
-    "docs/trackers.md", "docs/gpu.md",
+    "docs/trackers.md", "docs/gpu.md", "docs/command_line.md",
 )  # fmt: skip
 # Where the documents count paths from.
 FOLDERS = (ROOT, ROOT / "jaxmnist", ROOT / "experiments")
@@ -94,8 +94,9 @@ def test_every_command_of_the_readme_can_be_given(helps):
         assert not unknown, f"{command}: {unknown}"
 
 
-def test_every_option_that_the_readme_names_exists(helps):
-    options = set(re.findall(r"`(--[a-z-]+)", text_of("README.md")))
+@pytest.mark.parametrize("document", ["README.md", "docs/command_line.md"])
+def test_every_option_that_it_names_exists(helps, document):
+    options = set(re.findall(r"(?<=[` ])(--[a-z-]+)", text_of(document)))
     known = " ".join(helps.values())
     assert options and not [option for option in options if f"{option} " not in known]
 

@@ -19,11 +19,12 @@ FORBIDDEN = {("plots", "sweeps")}
 MAX_FILE_LINES, MAX_SCRIPT_LINES = 350, 200
 MAX_FUNCTION_LINES, MAX_SCRIPT_FUNCTION_LINES = 60, 50
 MAX_ARGUMENTS = 7
-# Public functions that take what `sweep` takes, and those that train one run.
+# Public functions that take what `sweep` takes, those that train one run, and the map with its four axes.
 MANY_ARGUMENTS = {
     "sweeps/sweep.py": "sweep", "sweeps/job.py": "check", "sweeps/costs.py": "estimate", "sweeps/halving.py": "halve",
     "sweeps/hyperband.py": "hyperband", "sweeps/rerun.py": "rerun", "sweeps/search.py": "search",
     "core/training.py": "fit", "networks/run.py": "train_run",
+    "plots/maps.py": "heatmap",
 }  # fmt: skip
 OTHER_PACKAGES = ("jax", "flax", "optax", "numpy", "xarray", "pandas", "scipy", "matplotlib", "orbax", "sklearn", "PIL")
 WITHOUT_CHECKS = ("core/training.py", "core/losses.py", "core/models.py")

@@ -263,4 +263,4 @@ def compare_halving(measured: Measured, dataset: jm.Dataset) -> None:
     same = tied[(tied["learning_rate"] == winner["learning_rate"]) & (tied["batch_size"] == winner["batch_size"])]
     place = "the whole sweep's winner" if same.index[0] == 0 else "another setting"
     measured.note("time of halving over that of the whole sweep", halved_s / whole_s, "x")
-    print(f"  chosen: {place}, {'' if same['is_tied'].iloc[0] else 'not '}tied with the winner")
+    print(f"  chosen: {place}, which compares with the winner as: {same['standing'].iloc[0]}")

@@ -10,7 +10,7 @@ from jaxmnist.studies import output
 
 CONFIG_NAME = "config.json"
 # Options that concern one call, and not what is trained.
-OPTIONS_OF_ONE_CALL = frozenset({"resume", "plot_only", "dry_run", "output_dir", "overwrite", "wait", "shard"})
+OPTIONS_OF_ONE_CALL = frozenset({"resume", "plot_only", "dry_run", "output_dir", "overwrite", "wait", "shard", "json"})
 Options = TypeVar("Options")
 
 

@@ -3,9 +3,8 @@
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
-import flax.linen as nn
 import optax
 import tyro
 
@@ -91,7 +90,7 @@ class Options(TrainingOptions):
         parts = [jm.grid(optimizer=[name], learning_rate=rates[name], **fixed, seed=each_seed) for name in rates]
         return jm.union(*parts)
 
-    def build(self, dataset: jm.Dataset) -> tuple[nn.Module, Callable[..., optax.GradientTransformation]]:
+    def build(self, dataset: jm.Dataset) -> tuple[Any, Callable[..., optax.GradientTransformation]]:
         """Returns the model and the optimizer factory."""
         model, optimizer = super().build(dataset)
         return model, jm.optimizers.named if self.compare else optimizer

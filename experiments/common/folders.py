@@ -75,9 +75,9 @@ def check_begun(options, dataset: jm.Dataset, is_interrupted: bool) -> None:
     except ValueError as error:
         raise ValueError(f"output_dir {folder} holds something else: {error}; {OTHER_FOLDER}") from None
     if is_interrupted:
+        resume = shlex.join(["--resume", str(folder), *options.code()])
         raise ValueError(
-            f"output_dir {folder} holds an interrupted training: continue it with --resume {shlex.quote(str(folder))}, "
-            f"or {OTHER_FOLDER}"
+            f"output_dir {folder} holds an interrupted training: continue it with {resume}, or {OTHER_FOLDER}"
         )
     given = resolved(options, dataset)
     ignored = OPTIONS_OF_ONE_CALL | given.grows_from(saved)
@@ -106,7 +106,7 @@ def figure_names(*names: str) -> tuple[str, ...]:
     return tuple(f"{name}{kind}" for name in names for kind in output.METADATA)
 
 
-def save_page(result, folder: Path) -> str:
+def save_page(result, folder: Path, by: str | None = None) -> str:
     """Writes the interactive page of a result into a folder, where `claim_files` has allowed it, and returns its path.
 
     Without Bokeh, which is an extra, there is none; what is returned then says so.
@@ -115,7 +115,7 @@ def save_page(result, folder: Path) -> str:
     try:
         if not output.is_ours(path):
             path.unlink(missing_ok=True)
-        jm.interactive(result, path)
+        jm.interactive(result, path, by=by)
     except ValueError as error:
         return f"no {path} ({error})"
     return str(path)

@@ -6,19 +6,23 @@ import math
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import flax.linen as nn
 import optax
 import tyro
 
 import jaxmnist as jm
+from jaxmnist.studies.command_line import chosen
 
 from .config import OPTIONS_OF_ONE_CALL, load_config
 from .program import fail, usage_errors
 
 DEFAULT_MOMENTUM = 0.9
 MODELS: dict[str, type[nn.Module]] = {"softmax": jm.SoftmaxRegression, "mlp": jm.MLP, "cnn": jm.CNN}
+OPTIMIZERS = ("sgd", "momentum", "adam", "adamw")
+# What may be MODULE:NAME, a person's own code.
+CODE = ("model", "optimizer", "loss")
 Options = TypeVar("Options")
 
 
@@ -54,16 +58,22 @@ class RunOptions(DataOptions):
         """Returns the options in which a training differs from the one that was begun, and only adds to it."""
         return set()
 
+    def code(self) -> list[str]:
+        """Returns the arguments that name a person's own code, which have to be typed again to resume."""
+        given = {name: getattr(self, name, "") for name in CODE}
+        return [word for name, text in given.items() if ":" in text for word in (f"--{name}", text)]
+
 
 @dataclasses.dataclass(frozen=True)
 class TrainingOptions(RunOptions):
-    optimizer: Literal["sgd", "momentum", "adam", "adamw"] = "sgd"
-    """Optimizer from optax; momentum is SGD with momentum."""
+    optimizer: Annotated[str, tyro.conf.arg(metavar="NAME")] = "sgd"
+    """Optimizer: sgd, momentum (SGD with momentum), adam or adamw from optax, or MODULE:NAME, a function in a module of
+    the current folder that returns an optax gradient transformation; optax:lion is one of optax."""
     momentum: float = DEFAULT_MOMENTUM
     """Momentum, in [0, 1); used by --optimizer momentum only."""
-    model: Literal["softmax", "mlp", "cnn"] = "softmax"
-    """Model: softmax regression, a network with one hidden layer of 128 rectified linear units, or the original
-    notebook's CNN."""
+    model: Annotated[str, tyro.conf.arg(metavar="NAME")] = "softmax"
+    """Model: softmax (regression), mlp (a network with one hidden layer of 128 rectified linear units), cnn (that of
+    the original notebook), or MODULE:NAME, a model of any library in a module of the current folder."""
 
     def further_axes(self) -> dict[str, float]:
         """Returns the optimizer's hyperparameters besides the learning rate: for --optimizer momentum, the momentum."""
@@ -77,9 +87,11 @@ class TrainingOptions(RunOptions):
             )
         return {}
 
-    def build(self, dataset: jm.Dataset) -> tuple[nn.Module, Callable[..., optax.GradientTransformation]]:
+    def build(self, dataset: jm.Dataset) -> tuple[Any, Callable[..., optax.GradientTransformation]]:
         """Returns the model and the optimizer factory."""
-        return MODELS[self.model](num_classes=len(dataset.class_names)), jm.optimizers.OPTIMIZERS[self.optimizer]
+        models = {name: model(num_classes=len(dataset.class_names)) for name, model in MODELS.items()}
+        optimizers = {name: jm.optimizers.OPTIMIZERS[name] for name in OPTIMIZERS}
+        return chosen("model", self.model, models), chosen("optimizer", self.optimizer, optimizers)
 
 
 def parse(options: Callable[..., Options], description: str | None, pretty: dict | None = None) -> Options:
@@ -100,10 +112,14 @@ def parse(options: Callable[..., Options], description: str | None, pretty: dict
         arguments = [argument for argument in arguments if argument != "--pretty"]
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     first.add_argument("--resume", type=Path)
-    resumed = first.parse_known_args(arguments)[0].resume if hasattr(default, "resume") else None
+    for name in CODE:
+        first.add_argument(f"--{name}", nargs="?")
+    typed = first.parse_known_args(arguments)[0]
+    resumed = typed.resume if hasattr(default, "resume") else None
     if resumed is not None:
         with usage_errors():
             default = load_config(type(default), resumed)
+        check_typed(default, typed, resumed)
     config = (tyro.conf.FlagCreatePairsOff,)
     parsed = tyro.cli(type(default), args=arguments, default=default, description=description, config=config)
     if resumed is not None:
@@ -112,6 +128,16 @@ def parse(options: Callable[..., Options], description: str | None, pretty: dict
             if given != saved and (field.name not in OPTIONS_OF_ONE_CALL or field.name == "output_dir"):
                 fail(f"{field.name} is {given}, but the training in {resumed} was begun with {saved}")
     return parsed
+
+
+def check_typed(saved: Any, typed: argparse.Namespace, folder: Path) -> None:
+    """Ends the script with a sentence if it would run code that a file names and that nobody has typed."""
+    for name in CODE:
+        if f"--{name}" in saved.code() and getattr(typed, name) is None:
+            fail(
+                f"the training in {folder} was begun with {name} {getattr(saved, name)}, whose code runs only if it is "
+                f"named: give {' '.join(saved.code())} again"
+            )
 
 
 def check_whole(name: str, value: int, low: int, high: int | None = None) -> None:

@@ -10,7 +10,7 @@ import signal
 import sys
 import tempfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NoReturn
 
@@ -60,12 +60,17 @@ def fail(problem: str) -> NoReturn:
 
 
 @contextlib.contextmanager
-def resumable(folder: Path) -> Iterator[None]:
-    """Prints how to continue if Ctrl-C or the file system ends a training that saves its states in a folder."""
+def resumable(folder: Path, code: Sequence[str] = ()) -> Iterator[None]:
+    """Prints how to continue if Ctrl-C or the file system ends a training that saves its states in a folder.
+
+    Args:
+      folder: that of the states.
+      code: the arguments that name a person's own code.
+    """
     try:
         yield
     except (KeyboardInterrupt, OSError):
-        command = shlex.join(["python", sys.argv[0], "--resume", str(folder)])
+        command = shlex.join(["python", sys.argv[0], "--resume", str(folder), *code])
         print(f"to continue: {command}", file=sys.stderr)
         raise
 

@@ -13,19 +13,13 @@ import jaxmnist as jm
 
 from .options import check_whole, memory_bytes, seeds
 from .search_options import SearchOptions
+from .space_options import check_target, listed
 
 SAMPLE_SEED = 0
 
 
 @dataclasses.dataclass(frozen=True)
 class Options(SearchOptions):
-    learning_rates: tuple[float, ...] = (0.0, 0.2, 0.4, 0.6, 0.8)
-    """Learning rates of the grid."""
-    batch_sizes: tuple[int, ...] = (20, 40, 60, 80)
-    """Batch sizes of the grid, in examples."""
-    num_samples: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None
-    """Random search instead of the grid: this many settings, with learning rates drawn log-uniformly between the
-    smallest positive and the largest of --learning-rates, and batch sizes drawn from --batch-sizes."""
     num_seeds: int = 8
     """Runs per setting, each with its own seed (0, 1, ...) for initial parameters and order of examples."""
     num_steps: int = 100
@@ -33,8 +27,8 @@ class Options(SearchOptions):
     num_evaluations: int = 1
     """Number of evaluations on validation along training; with 1, only at the end."""
     target: Annotated[float | None, tyro.conf.arg(metavar="FRACTION")] = None
-    """Validation accuracy to which steps are counted, if --num-evaluations is above 1. By default the highest multiple
-    of half a point that every batch size reaches."""
+    """Validation accuracy, or value of another metric --by, to which steps are counted, if --num-evaluations is above
+    1. By default the highest multiple of half a point that every batch size reaches."""
     noise_scale: bool = False
     """Measure the gradient noise scale along the training of the chosen setting; needs --num-evaluations above 1."""
     widen: bool = False
@@ -67,29 +61,18 @@ class Options(SearchOptions):
     """Folder for results and figures."""
     dry_run: bool = False
     """Print the numbers of runs and programs, memory, FLOPs and the estimated time, and stop."""
+    json: bool = False
+    """Print one report as JSON, for other programs, and everything else on standard error."""
     pretty: bool = False
     """The finer setting: batch sizes 8, 16, ..., 512, 17 learning rates from 1e-3 to 10, 4 seeds, 500 steps."""
 
     def runs(self) -> dict:
         """Returns the runs of the grid, of the random search, or as many as a search trains, drawn at random."""
         each_seed = seeds(self.num_seeds)
-        axes: dict = dict(learning_rate=self.learning_rates, batch_size=self.batch_sizes)
-        jm.grid(**axes)  # those of a search have to obey the same rules
-        if self.search is not None:
-            return jm.with_seeds(jm.sample(math.prod(self.rounds().values()), SAMPLE_SEED, **self.space()), each_seed)
-        if self.num_samples is None:
-            return jm.grid(**axes, seed=each_seed, **self.further_axes())
-        check_whole("num_samples", self.num_samples, 1, jm.limits.MAX_RUNS)
-        return jm.with_seeds(jm.sample(self.num_samples, SAMPLE_SEED, **self.space()), each_seed)
-
-    def space(self) -> dict:
-        """Returns what the hyperparameters of a random search, or of a search in rounds, are drawn from."""
-        positive = [rate for rate in self.learning_rates if rate > 0]
-        if len(positive) < 2:
-            name = "num_samples" if self.search is None else "search"
-            raise ValueError(f"learning_rates are {self.learning_rates}; {name} needs two above 0, as bounds")
-        rates = jm.loguniform(min(positive), max(positive))
-        return dict(learning_rate=rates, batch_size=self.batch_sizes, **self.further_axes())
+        if not self.sample:
+            return jm.grid(**self.grid_axes(), seed=each_seed)
+        num_settings = self.sample_size() if self.search is None else math.prod(self.rounds().values())
+        return jm.with_seeds(jm.sample(num_settings, SAMPLE_SEED, **self.space()), each_seed)
 
     @property
     def prunes(self) -> bool:
@@ -129,21 +112,17 @@ class Options(SearchOptions):
         if self.search is not None:
             is_longer = begun.rounds()["num_rounds"] <= self.rounds()["num_rounds"]
             return {"target", "memory", "ray"} | ({"num_rounds"} if is_longer else set())
-        grown = {
-            name
-            for name in ("learning_rates", "batch_sizes")
-            if self.num_samples is None and set(getattr(begun, name)) <= set(getattr(self, name))
-        }
+        grown = self.grown_axes(begun)
         if begun.num_seeds <= self.num_seeds:
             grown.add("num_seeds")
         if begun.keep_states and begun.num_steps <= self.num_steps and self.num_evaluations == 1:
             grown.add("num_steps")
         # These come after the sweep, and leave its runs as they are.
-        return grown | {"widen", "refine", "keep_states", "target", "noise_scale", "memory", "ray"}
+        return grown | {"widen", "refine", "keep_states", "target", "noise_scale", "by", "memory", "ray"}
 
     def is_grid(self) -> bool:
         """Returns whether the sweep is one of a whole grid."""
-        return self.num_samples is None and self.search is None and self.shard is None
+        return not self.sample and self.shard is None
 
     def check(self) -> None:
         """Raises ValueError if an option by itself, or two together, make no sense."""
@@ -152,6 +131,7 @@ class Options(SearchOptions):
             raise ValueError(f"ray_resources are {self.ray_resources}, but only the tasks of --ray ask for them")
         jm.check_cluster(self.ray, self.resources())
         memory_bytes(self.memory)
+        self.check_space()
         self.check_search()
         for name in ("num_samples", "halving", "hyperband", "shard", "keep_states"):
             if self.search is not None and getattr(self, name):
@@ -171,19 +151,32 @@ class Options(SearchOptions):
             jm.check_rungs(self.num_steps, self.rungs)
         elif self.rungs is not None:
             raise ValueError(f"rungs are {self.rungs}, but only --halving uses them")
-        if self.target is not None and not 0 < self.target < 1:
-            raise ValueError(f"target is {self.target}; an accuracy between 0 and 1 is needed")
-        if self.noise_scale and (self.num_evaluations == 1 or not self.is_grid()):
-            raise ValueError("noise_scale needs a whole grid and num_evaluations above 1, since it is measured there")
+        if self.target is not None:
+            check_target(self.target, self.has_accuracy())
+        self.check_afterwards()
         if self.overwrite and part is not None:
             raise ValueError("overwrite goes without shard, since other shards may be writing into the same folder")
-        for name in ("widen", "refine"):
-            if getattr(self, name) and not self.is_grid():
-                raise ValueError(f"{name} needs a whole grid; it goes with neither num_samples nor search nor shard")
         if self.widen and self.prunes:
             raise ValueError("widen goes with neither halving nor hyperband, whose rungs begin with all runs")
         if self.keep_states and (self.prunes or self.ray is not None):
             raise ValueError("keep_states goes with neither halving, hyperband nor ray, whose runs end elsewhere")
+
+    def check_afterwards(self) -> None:
+        """Raises ValueError if what comes after the sweep does not go with it."""
+        if self.noise_scale and (self.num_evaluations == 1 or not self.is_grid() or self.axes):
+            raise ValueError(
+                "noise_scale needs a whole grid without --axes, and num_evaluations above 1, since it is measured there"
+            )
+        if self.prunes and self.by == "loss" and self.loss == "cross_entropy":
+            raise ValueError("by is 'loss', which goes with neither halving nor hyperband: they keep the most accurate")
+        for name in ("widen", "refine"):
+            if not getattr(self, name):
+                continue
+            if not self.is_grid():
+                raise ValueError(f"{name} needs a whole grid; it goes with neither sample nor search nor shard")
+            for axis, values in self.grid_axes().items():
+                if not all(type(value) in (int, float) for value in listed(values)):
+                    raise ValueError(f"{name} needs axes of numbers, between which there are others, not {axis}")
 
 
 PRETTY = dict(

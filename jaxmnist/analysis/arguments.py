@@ -152,6 +152,7 @@ class IsResult(Kind):
     words = NEEDED
 
     def check(self, name: str, value: Any) -> None:
+        value = as_runs(value)
         check_result(value, self.variables, self.attributes)
         check_result(value, [each for each in variables_of(value, self.present) if each in value])
         value = self.convert(value)
@@ -163,7 +164,36 @@ class IsResult(Kind):
             check_shown(value, *self.shown)
 
     def convert(self, value: Any) -> Any:
+        value = as_runs(value)
         return with_one_seed(value) if self.one_seed else value
+
+
+def as_runs(result: Any) -> Any:
+    """Returns a result with one dim `run` if it was stacked, or indexed point by point; any other value as it is.
+
+    Then several hyperparameters differ along one dim, of which each by itself would say too little.
+    """
+    names = _axis_names(result)
+    dims = list(dict.fromkeys(dim for name in names for dim in result[name].dims))
+    stacked = [dim for dim in dims if isinstance(result.indexes.get(dim), pd.MultiIndex)]
+    own = (all(result[name].dims in ((), (place or name,)) for name in names) for place in ("", "run"))
+    if not stacked and any(own):
+        return result
+    result = result.reset_index(stacked).drop_vars("run", errors="ignore")
+    result = result.stack(_run=dims, create_index=False).rename_dims(_run="run")
+    single = {
+        name: ("run", np.full(result.sizes["run"], result[name].item())) for name in names if not result[name].ndim
+    }
+    return result.assign_coords(single)
+
+
+def _axis_names(result: Any) -> list[str]:
+    """Returns the hyperparameters of a result that it has coordinates of; none if it is not a result."""
+    try:
+        names = list(axis_values(result))
+    except (AttributeError, KeyError, TypeError, ValueError, RecursionError):
+        return []
+    return [name for name in names if isinstance(result, xr.Dataset) and name in result.coords]
 
 
 def with_one_seed(result: xr.Dataset) -> xr.Dataset:

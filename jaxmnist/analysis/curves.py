@@ -60,7 +60,7 @@ def curve_table(
     columns = [f"{split}_{metric}" for split in results.as_list(splits) for metric in metrics]
     rows = results.table(result)
     names, steps = varied(result), result["step"].values
-    numbers = rows.groupby(names, sort=False).ngroup().to_numpy() if names else np.zeros(len(rows), int)
+    numbers = _numbers(rows, names)
     settings = rows[names].drop_duplicates() if names else rows.iloc[:1, :0]
     table = settings.loc[settings.index.repeat(len(steps))].reset_index(drop=True)
     table["step"] = np.tile(steps, len(settings))
@@ -72,6 +72,11 @@ def curve_table(
     diverged = np.zeros((len(settings), len(steps)), int)
     np.add.at(diverged, numbers, has_diverged(result))
     return table.assign(num_diverged=diverged.ravel())
+
+
+def _numbers(rows: pd.DataFrame, names: list[str]) -> np.ndarray:
+    """Returns the number of each run's setting, `[R]` int, counted in the order of the runs."""
+    return rows.groupby(names, sort=False).ngroup().to_numpy() if names else np.zeros(len(rows), int)
 
 
 class OverSeeds(NamedTuple):
@@ -116,6 +121,17 @@ def curves_until_divergence(result: xr.Dataset, name: str) -> np.ndarray:
     """Returns what `curves_by_run` does, nan once a run has diverged and where a value is not finite."""
     values = curves_by_run(result, name)
     return np.where(has_diverged(result) | ~np.isfinite(values), np.nan, values)
+
+
+def seed_curves(result: xr.Dataset, columns: Sequence[str]) -> list[dict[str, np.ndarray]]:
+    """Returns the curves `[N, E]` of the N seeds of each setting, in the order of `curve_table`, by `{split}_{metric}`.
+
+    They are nan where a run has diverged.
+    """
+    gone, numbers = has_diverged(result), _numbers(results.table(result), varied(result))
+    curves = {name: np.where(gone, np.nan, curves_by_run(result, f"recorded_{name}")) for name in columns}
+    places = np.split(np.argsort(numbers, kind="stable"), np.bincount(numbers).cumsum()[:-1])
+    return [{name: curves[name][found] for name in columns} for found in places]
 
 
 def curves_by_run(result: xr.Dataset, name: str) -> np.ndarray:

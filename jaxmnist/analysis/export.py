@@ -32,12 +32,12 @@ def new_study(largest: bool) -> Any:
     """Returns an empty study of Optuna in memory, which maximizes if the largest value is the best."""
     import optuna
 
-    with _quiet():
+    with quiet():
         return optuna.create_study(direction="maximize" if largest else "minimize")
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Keeps Optuna, within the block, from reporting each new study on standard error."""
     import optuna
 

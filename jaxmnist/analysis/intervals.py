@@ -70,14 +70,21 @@ def interval(accuracies: npt.ArrayLike, num_images: int) -> Interval:
     if len(values) == 1:
         if math.isnan(mean):
             return Interval(mean, math.nan, math.nan, "no interval")
-        from scipy import stats
-
-        wilson = stats.binomtest(round(mean * num_images), num_images).proportion_ci(CONFIDENCE, "wilson")
-        return Interval(
-            mean, float(wilson.low), float(wilson.high), f"Wilson interval over {num_images} images, 1 seed"
-        )
+        low, high = (float(end) for end in wilson(mean, num_images))
+        return Interval(mean, low, high, f"Wilson interval over {num_images} images, 1 seed")
     found = t_interval(values)
     return found._replace(low=max(found.low, 0.0), high=min(found.high, 1.0))
+
+
+def wilson(shares: npt.ArrayLike, num_images: int) -> tuple[Any, Any]:
+    """Returns the ends of the 95 % interval of shares of a number of images (Wilson 1927, JASA 22:209)."""
+    from scipy import special
+
+    z = special.ndtri((1 + CONFIDENCE) / 2)
+    share = np.round(np.asarray(shares, np.float64) * num_images) / num_images
+    centre = (share + z**2 / (2 * num_images)) / (1 + z**2 / num_images)
+    reach = z * np.sqrt(share * (1 - share) / num_images + (z / (2 * num_images)) ** 2) / (1 + z**2 / num_images)
+    return np.maximum(centre - reach, 0.0), np.minimum(centre + reach, 1.0)
 
 
 def t_interval(values: npt.ArrayLike) -> Interval:

@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 import xarray as xr
 
-from jaxmnist.analysis import results, statistics, targets
+from jaxmnist.analysis import results, targets, ties
 from jaxmnist.analysis.arguments import (
     BY,
     LARGEST,
@@ -29,6 +29,7 @@ from jaxmnist.analysis.words import (
     aligned,
     axis_words,
     interval_words,
+    margin_words,
     metric_words,
     number_words,
     setting_words,
@@ -121,14 +122,26 @@ def _choice(result: xr.Dataset, metric: Metric) -> Iterator[str]:
         yield "no setting is chosen: every setting has runs that diverged"
         return
     yield f"chosen on validation: {setting_words(result, best.setting)}"
-    num_tied = int(statistics.ties(result, *metric)["is_tied"].sum()) - 1
-    if num_tied > 0:
-        yield f"cannot be distinguished from it: {num_tied} other settings (paired t test over seeds, Holm, 5 %)"
+    yield from _standings(result, metric)
     for name in (metric.name, *(each for each in shown_on_test(result, metric.name) if each != metric.name)):
         found = best.test if name == metric.name else test_interval(result, name, best.setting)
         yield f"its test {metric_words(name)}: {interval_words(name, found)} ({found.words})"
     for name in best.edges:
         yield f"warning: the best {name}, {value_words(best.setting[name])}, lies on the edge of the grid: widen it"
+
+
+def _standings(result: xr.Dataset, metric: Metric) -> Iterator[str]:
+    table = ties.ties(result, *metric)
+    counts = table["standing"].value_counts().to_dict()
+    if counts.get("as good"):
+        within = margin_words(metric.name, ties.default_margin(table, metric))
+        yield f"as good as the best, {within}: {_others(counts['as good'])}"
+    if counts.get("unclear") and table["num_seeds"].max() > 1:
+        yield f"whether as good or worse cannot be told with these seeds: {_others(counts['unclear'])}"
+
+
+def _others(count: int) -> str:
+    return f"{count} other setting" + "s" * (count > 1)
 
 
 def has_maps(result: xr.Dataset) -> bool:

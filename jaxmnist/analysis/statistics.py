@@ -1,4 +1,4 @@
-"""Statistics of settings and of seeds: ties, dead runs, and finer grids around the best setting.
+"""Statistics of settings and of runs: dead runs, and finer grids around the best setting.
 
 All of them use the validation split. A setting is one combination of hyperparameters; its runs
 differ in the seed alone.
@@ -10,70 +10,15 @@ from collections.abc import Callable
 from types import SimpleNamespace
 
 import numpy as np
-import pandas as pd
 import xarray as xr
 
 from jaxmnist.analysis import results
-from jaxmnist.analysis.arguments import BY, LARGEST, SETTINGS, IsResult, check_result
+from jaxmnist.analysis.arguments import BY, LARGEST, IsResult, check_result
 from jaxmnist.analysis.metrics import check_by, judged
 from jaxmnist.checks import Whole, checked_by, shown
 
-SIGNIFICANCE = 0.05
 # A loss this close to log(classes), relatively, is that of a random guess.
 DEAD_TOLERANCE = 0.01
-
-
-def holm(p_values: np.ndarray) -> np.ndarray:
-    """Returns p values corrected for their number (Holm 1979), `[S]`; nan stays nan and does not count."""
-    p_values = np.asarray(p_values, np.float64)
-    corrected = np.full(p_values.shape, np.nan)
-    order = np.argsort(p_values)[: np.isfinite(p_values).sum()]
-    factors = len(order) - np.arange(len(order))
-    corrected[order] = np.minimum(np.maximum.accumulate(p_values[order] * factors), 1.0)
-    return corrected
-
-
-@checked_by(check_by, result=IsResult(SETTINGS), by=BY, largest=LARGEST)
-def ties(result: xr.Dataset, by: str | None = None, largest: bool | None = None) -> pd.DataFrame:
-    """Returns one row per setting, best first, as `results.settings`, and how each compares with the best.
-
-    Further columns: `p_value` of a paired t test over the seeds that both have, Holm-corrected over the settings, and
-    `is_tied`, whether it cannot be distinguished from the best (p above 0.05; the best itself is tied). A setting with
-    a run that diverged or was pruned is never tied. With fewer than 2 seeds in common, p is nan and there is no tie.
-
-    Args:
-      result: of a sweep.
-      by: the metric that is compared, as for `results.settings`.
-      largest: whether its largest value is the best, as for `results.settings`.
-
-    Raises:
-      ValueError: as `results.settings`.
-    """
-    from scipy import stats
-
-    metric = judged(result, by, largest)
-    ranked = results.settings(result, *metric)
-    names = [name for name in results.hyperparameters(result) if name != "seed"]
-    rows = results.table(result).set_index(names)
-    by_seed = rows.groupby([*names, "seed"])[f"validation_{metric.name}"].mean().unstack("seed")
-    by_seed = by_seed.reindex(pd.MultiIndex.from_frame(ranked[names]) if len(names) > 1 else ranked[names[0]])
-    values = by_seed.to_numpy(np.float64)
-    usable = (ranked["num_diverged"] == 0).to_numpy()
-    if "pruned_step" in ranked:
-        usable = usable & ranked["pruned_step"].isna().to_numpy()
-    p_values = np.full(len(ranked), np.nan)
-    for row in np.flatnonzero(usable[1:]) + 1 if usable[0] else ():
-        both = np.isfinite(values[0]) & np.isfinite(values[row])
-        if both.sum() < 2:
-            continue
-        difference = values[0, both] - values[row, both]
-        # If all differences are equal, the t statistic is 0 / 0 or x / 0.
-        constant = np.ptp(difference) <= 1e-12 * np.abs(np.stack([values[0, both], values[row, both]])).max()
-        p_values[row] = float(difference[0] == 0) if constant else stats.ttest_1samp(difference, 0.0).pvalue
-    p_values = holm(p_values)
-    is_tied = p_values > SIGNIFICANCE
-    is_tied[0] = usable[0]
-    return ranked.assign(p_value=p_values, is_tied=is_tied)
 
 
 def _check_guess(given: SimpleNamespace) -> None:

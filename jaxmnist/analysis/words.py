@@ -5,6 +5,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import xarray as xr
 
 from jaxmnist.analysis.arguments import axis_values
@@ -22,8 +23,10 @@ def value_words(value: Any, among: Sequence[Any] = ()) -> str:
       value: a number, a boolean or a string.
       among: the values of the hyperparameter.
     """
+    if isinstance(value, bool | np.bool_):
+        return str(value)
     if not isinstance(value, str):
-        return str(value) if isinstance(value, bool) else f"{value:g}"
+        return f"{value:g}"
     short = _MODULES.sub("", value)
     same = {each for each in among if isinstance(each, str) and _MODULES.sub("", each) == short}
     return value if same - {value} else short
@@ -61,6 +64,11 @@ def interval_words(name: str, found: Interval, unit: str = " %") -> str:
     if is_share(name):
         return f"{mean}{unit} [{low}, {high}]"
     return mean if math.isnan(found.low) else f"{mean} [{low}, {high}]"
+
+
+def margin_words(name: str, margin: float) -> str:
+    """Returns within which margin of a metric settings are as good as the best, in words."""
+    return f"within {100 * margin:g} points" if is_share(name) else f"within {margin:.2g}"
 
 
 def target_words(name: str, target: float, split: str = "") -> str:

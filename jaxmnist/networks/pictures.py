@@ -11,24 +11,20 @@ from typing import Any
 import numpy as np
 
 from jaxmnist.checks import PATH, checked_by
+from jaxmnist.networks.digits import separated
+from jaxmnist.networks.ink import INK_THRESHOLD, MIN_CONTRAST, ink_of
 
 SIZE = 28
 BOX = 20
 MAX_PIXELS = 50_000_000
 # Not all that pillow reads: its EPS reader starts another program on the file.
-FORMATS = ("PNG", "JPEG", "WEBP", "AVIF", "GIF", "BMP", "TIFF", "PPM", "TGA", "ICO", "JPEG2000")
-# Larger pictures are averaged down to this side: 12 times MNIST's, enough for a digit that fills a tenth of the area.
-WORKING_SIDE = 360
-# Ink is what stands out from the paper by more than this share of the picture's contrast.
-INK_THRESHOLD = 0.3
-MIN_CONTRAST = 0.08
-# Blots of less than this share of the digit's area are dirt; the separate bar of a 5 or a 7 is well above it.
-DIRT_SHARE = 0.05
-# "Ink" that covers this share of the picture and of its convex hull, which fills this share of a rectangle (no digit
-# of 3,000 of MNIST's does all three), is a sheet on a table.
-SHEET_AREA, SHEET_SOLIDITY, SHEET_RECTANGLE = 0.2, 0.6, 0.92
-# A blot along this share of the border is a shadow or the table's edge, if there is anything else.
-BORDER_SHARE = 0.15
+FORMATS = ("PNG", "JPEG", "WEBP", "AVIF", "GIF", "BMP", "TIFF", "PPM", "TGA", "ICO", "JPEG2000", "HEIF")
+# Pictures of more than this area are averaged down to it: 17 times MNIST's side, enough to tell lines from a pen.
+WORKING_SIDE = 480
+# No longer side is more than so many times that: of long strips, a row of digits is the longest that is useful.
+MAX_STRETCH = 4
+# What the files of phones begin with, after four bytes (ISO/IEC 23008-12, annex B).
+HEIC_BRANDS = (b"ftypheic", b"ftypheix", b"ftyphevc", b"ftypheim", b"ftypheis", b"ftypmif1", b"ftypmsf1")
 # In pixels of the finished image: strokes below the first are made as wide as the second, MNIST's usual pen.
 MIN_STROKE, STROKE = 1.3, 2.4
 # A picture of two colours that change more often than this from one pixel to the next is dithered.
@@ -36,32 +32,56 @@ DOTS = 0.02
 
 
 @checked_by(path=PATH)
-def read_digit(path: str | Path) -> np.ndarray:
-    """Returns one digit as the network expects it: `[28, 28]` uint8, light on dark.
+def read_digits(path: str | Path) -> np.ndarray:
+    """Returns the digits of a picture, from left to right, as the network expects them: `[N, 28, 28]` uint8.
 
-    Any size, colour or grey, 1 to 32 bits, dark on light or light on dark: the border tells which is the paper. Uneven
-    light, specks of dirt, transparency and a table around the sheet are allowed for. As in MNIST, the ink is scaled,
-    keeping its proportions, to fit a box of 20 pixels, and its centre of mass is put in the middle
-    (LeCun et al. 1998, section III.A).
+    The digits are light on dark. The picture may have any size, in colour or grey, of 1 to 32 bits, dark on light or
+    light on dark: the border tells which is the paper. Ruled, graph and coloured paper, margins, uneven light, specks
+    of dirt, transparency and a table around the sheet are allowed for. As in MNIST, the ink of each digit is scaled,
+    keeping its proportions, to fit a box of 20 pixels, and its centre of mass is put in the middle (LeCun et al. 1998,
+    section III.A). Digits that touch are taken for one, unless the two are much wider than high.
 
     Args:
-      path: of a picture, such as a PNG, JPEG, WebP, GIF, BMP or TIFF file.
+      path: of a picture, such as a PNG, JPEG, WebP, GIF, BMP or TIFF file, or, if the package pillow-heif is installed,
+        a HEIC file.
 
     Raises:
-      ValueError: the file is no picture, is larger than 50 million pixels, or shows nothing.
+      ValueError: the file is no picture, is larger than 50 million pixels, or does not show digits in one row, with
+        gaps between them.
     """
-    return centre(_read(Path(path)), str(path))
+    return centred_digits(_read(Path(path)), str(path))
 
 
-def centre(pixels: np.ndarray, name: str = "the picture") -> np.ndarray:
-    """Returns `[28, 28]` uint8 as `read_digit` does, from `[H, W]` or `[H, W, C]` float in `[0, 1]`.
+@checked_by(path=PATH)
+def read_digit(path: str | Path) -> np.ndarray:
+    """Returns the only digit of a picture, `[28, 28]` uint8, as `read_digits` does.
+
+    Args:
+      path: of a picture, as for `read_digits`.
 
     Raises:
-      ValueError: there is no contrast, or nothing but a sheet of paper on a table.
+      ValueError: the file is not as described above, or shows several digits.
     """
+    digits = centred_digits(_read(Path(path)), str(path))
+    if len(digits) > 1:
+        raise ValueError(f"{path} shows {len(digits)} digits; read_digits reads several")
+    return digits[0]
+
+
+def centred_digits(pixels: np.ndarray, name: str = "the picture") -> np.ndarray:
+    """Returns `[N, 28, 28]` uint8 as `read_digits` does, from `[H, W]` or `[H, W, C]` float in `[0, 1]`.
+
+    Raises:
+      ValueError: there is no contrast, or what is there is no row of digits.
+    """
+    ink = ink_of(pixels.reshape(*pixels.shape[:2], -1), name)
+    return np.stack([_centred(_pen(digit)) for digit in separated(ink, name)])
+
+
+def _centred(ink: np.ndarray) -> np.ndarray:
+    """Returns the ink of one digit, `[H, W]` in `[0, 1]`, as `[28, 28]` uint8."""
     from PIL import Image
 
-    ink = _pen(_digit(pixels.reshape(*pixels.shape[:2], -1), name))
     rows, columns = (np.flatnonzero((ink > INK_THRESHOLD).any(axis=axis)) for axis in (1, 0))
     cut = ink[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
     scale = BOX / max(cut.shape)
@@ -80,8 +100,8 @@ def centre(pixels: np.ndarray, name: str = "the picture") -> np.ndarray:
 
 
 def _read(path: Path) -> np.ndarray:
-    """Returns a picture as `[H, W, C]` float32 in `[0, 1]`, its longer side at most about `WORKING_SIDE`."""
-    from PIL import Image, ImageOps
+    """Returns a picture as `[H, W, C]` float32 in `[0, 1]`, of an area of at most `WORKING_SIDE**2`."""
+    from PIL import Image, ImageOps, UnidentifiedImageError
     from scipy import ndimage
 
     if path.exists() and not path.is_file():
@@ -91,6 +111,7 @@ def _read(path: Path) -> np.ndarray:
             # Sizes are judged here, before anything is decoded.
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             Image.init()
+            has_heif = _add_heif()
             with Image.open(path, formats=[name for name in FORMATS if name in Image.OPEN]) as opened:
                 width, height = opened.size
                 if allowed := width * height <= MAX_PIXELS:
@@ -99,6 +120,13 @@ def _read(path: Path) -> np.ndarray:
         raise ValueError(f"{path} is not there") from None
     except Image.DecompressionBombError as error:
         raise ValueError(f"{path} has too many pixels; {MAX_PIXELS} are allowed: {error}") from None
+    except UnidentifiedImageError:
+        if not has_heif and _is_heic(path):
+            raise ValueError(
+                f"{path} is a HEIC file, which needs the package pillow-heif; "
+                "install it with `pip install 'jaxmnist[heic]'`, or convert the file to JPEG or PNG"
+            ) from None
+        raise ValueError(f"{path} is no picture that can be read; {', '.join(FORMATS)} are") from None
     except Exception as error:  # Of a broken file, pillow's decoders raise whatever their parsing ran into.
         raise ValueError(
             f"{path} is no picture that can be read: {str(error).strip() or type(error).__name__}"
@@ -107,9 +135,25 @@ def _read(path: Path) -> np.ndarray:
         raise ValueError(f"{path} has {width} x {height} pixels; {MAX_PIXELS} are allowed")
     # Dithering: many dots of two colours, whose local density is the shade.
     dotted = picture.getcolors(2) and np.mean(np.diff(np.asarray(picture.convert("L"))) != 0) > DOTS
-    pixels = _flat(picture.reduce(math.ceil(max(picture.size) / WORKING_SIDE)))
-    sigma = max(pixels.shape) / 120
+    side = max(math.sqrt(width * height), max(width, height) / MAX_STRETCH)
+    pixels = _flat(picture.reduce(math.ceil(side / WORKING_SIDE)))
+    sigma = math.sqrt(pixels[..., 0].size) / 120
     return ndimage.gaussian_filter(pixels, (sigma, sigma, 0)) if dotted else pixels
+
+
+def _add_heif() -> bool:
+    """Returns whether the plugin for HEIC files is installed, which pillow is told of."""
+    try:
+        import pillow_heif
+    except ImportError:
+        return False
+    pillow_heif.register_heif_opener()
+    return True
+
+
+def _is_heic(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(12)[4:] in HEIC_BRANDS
 
 
 def _eight_bits(picture: Any) -> Any:
@@ -135,89 +179,6 @@ def _flat(picture: Any) -> np.ndarray:
         return alpha[..., None]
     white = Image.new("RGBA", picture.size, "white")
     return np.asarray(Image.alpha_composite(white, picture).convert("RGB"), np.float32) / 255
-
-
-def _digit(pixels: np.ndarray, name: str) -> np.ndarray:
-    """Returns the ink of the digit alone, `[H, W]` in `[0, 1]`: on the whole picture or on a sheet that lies in it."""
-    from scipy import ndimage
-
-    whole = np.ones(pixels.shape[:2], bool)
-    contrast = _contrast(pixels, whole)
-    if contrast.max() < MIN_CONTRAST:
-        raise ValueError(f"{name} shows nothing: all of it is of one shade")
-    ink = _clean(contrast)
-    if not _is_sheet(ink > INK_THRESHOLD):
-        return ink
-    sheet = ndimage.binary_fill_holes(ink > INK_THRESHOLD)
-    # Its outline is blurred or lies in its own shadow.
-    sheet = ndimage.binary_erosion(sheet, iterations=2 + max(pixels.shape) // 50)
-    on_sheet = _contrast(pixels, sheet)
-    # A bold digit looks like a sheet too, but like a blank one.
-    if on_sheet.max() < max(MIN_CONTRAST, contrast.max() / 4):
-        return ink
-    ink = _clean(on_sheet)
-    if _is_sheet(ink > INK_THRESHOLD):
-        raise ValueError(f"{name} shows no digit that stands out from its paper; cut the picture to the paper")
-    return ink
-
-
-def _contrast(pixels: np.ndarray, where: np.ndarray) -> np.ndarray:
-    """Returns how far each pixel is from the paper, `[H, W]`: in the channel that differs most, 0 outside `where`.
-
-    The paper starts as the median of the outline of `where`, and then is the polynomial of first and second degree
-    through what is close to it: light falls off over a photograph.
-    """
-    from scipy import ndimage
-
-    if not where.any():
-        return np.zeros(where.shape)
-    outline = where & ~ndimage.binary_erosion(where)
-    y, x = (np.linspace(-1, 1, extent) for extent in where.shape)
-    y, x = np.broadcast_arrays(y[:, None], x)
-    terms = np.stack([np.ones(where.shape), y, x, y * y, y * x, x * x], axis=-1)
-    background = np.median(pixels[outline], axis=0)
-    contrast = np.where(where, np.abs(pixels - background).max(axis=-1), 0)
-    for num_terms, share in ((3, 0.5), (3, 0.4), (6, 0.35), (6, 0.3)):
-        paper = where & (contrast <= max(share * contrast.max(), MIN_CONTRAST / 4))
-        coefficients = np.linalg.lstsq(terms[paper, :num_terms], pixels[paper], rcond=None)[0]
-        background = terms[..., :num_terms] @ coefficients
-        contrast = np.where(where, np.abs(pixels - background).max(axis=-1), 0)
-    light = background.mean(axis=-1)
-    brightest = light[where].max()
-    if brightest < MIN_CONTRAST or (pixels.mean(axis=-1) - light)[contrast >= 0.5 * contrast.max()].mean() > 0:
-        return contrast
-    # Dark ink takes away a share of the light that falls on the paper.
-    return contrast * brightest / np.clip(light, 0.2 * brightest, brightest)
-
-
-def _clean(contrast: np.ndarray) -> np.ndarray:
-    """Returns contrast `[H, W]` as ink in `[0, 1]`, without the paper's grain and without specks of dirt."""
-    from scipy import ndimage
-
-    ink = np.clip((contrast / contrast.max() - INK_THRESHOLD / 2) / (1 - INK_THRESHOLD / 2), 0, 1)
-    # Pieces of one broken stroke lie close together, and count as one.
-    near = ndimage.binary_dilation(ink > INK_THRESHOLD, np.ones((3, 3), bool), iterations=1 + max(ink.shape) // 100)
-    labels, num_blots = ndimage.label(near, np.ones((3, 3), bool))
-    areas = ndimage.sum_labels(ink > INK_THRESHOLD, labels, np.arange(num_blots + 1))
-    areas[0] = 0
-    border = np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]])
-    inner = np.bincount(border, minlength=num_blots + 1) < BORDER_SHARE * len(border)
-    if (areas * inner).max() >= DIRT_SHARE * areas.max():
-        areas = areas * inner
-    return np.where((areas >= DIRT_SHARE * areas.max())[labels] & near, ink, 0)
-
-
-def _is_sheet(mask: np.ndarray) -> bool:
-    """Returns whether the ink `[H, W]` is a large rectangle in any direction, as no pen leaves."""
-    from scipy.spatial import ConvexHull
-
-    if mask.mean() < SHEET_AREA or min(mask.shape) < SIZE // 2:
-        return False
-    hull = ConvexHull(np.argwhere(mask))
-    angles = np.radians(np.arange(0, 180, 3))
-    extents = np.ptp(hull.points[hull.vertices] @ np.stack([np.sin(angles), np.cos(angles)]), axis=0)
-    rectangle = (extents * np.roll(extents, len(angles) // 2)).min()
-    return bool(mask.sum() > SHEET_SOLIDITY * hull.volume and hull.volume > SHEET_RECTANGLE * rectangle)
 
 
 def _pen(ink: np.ndarray) -> np.ndarray:

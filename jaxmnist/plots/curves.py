@@ -18,6 +18,7 @@ from jaxmnist.analysis import results
 from jaxmnist.analysis.arguments import (
     ANY_SPLIT,
     METRIC,
+    SETTINGS,
     SEVERAL_METRICS,
     WORDS,
     IsResult,
@@ -25,19 +26,27 @@ from jaxmnist.analysis.arguments import (
     metric_names,
     varied,
 )
-from jaxmnist.analysis.curves import curve_table
-from jaxmnist.analysis.metrics import is_share, named, several_named
-from jaxmnist.checks import FLAG, Choice, Choices, checked_by
+from jaxmnist.analysis.curves import curve_table, seed_curves
+from jaxmnist.analysis.metrics import is_share, judged, named, several_named
+from jaxmnist.analysis.selection import SEVERAL, Settings, select
+from jaxmnist.checks import FLAG, Choice, Choices, Optional, checked_by
 from jaxmnist.data.dataset import SPLIT_NAMES
-from jaxmnist.plots.lines import MIN_LATE_POINTS, Band, Line, draw, late_step, quantity_of, set_limits, split_words
-from jaxmnist.plots.style import (
-    Figure,
-    house_style,
-    hyperparameter_words,
-    write_result_caption,
+from jaxmnist.plots.lines import (
+    MIN_LATE_POINTS,
+    Band,
+    Line,
+    draw,
+    is_cut_off,
+    late_step,
+    quantity_of,
+    set_limits,
+    split_words,
 )
+from jaxmnist.plots.style import Figure, house_style, hyperparameter_words, write_result_caption
 
 LATE_SHARE = 0.2
+LEGEND_ROW = 0.2  # inches
+MAX_CURVES = 8  # a figure with more lines cannot be read
 BANDS = {"std": "one standard deviation", "half_width": "95 % t interval"}
 
 
@@ -102,10 +111,20 @@ def accuracy_curve(
     return figure
 
 
-def _check_learning(given: SimpleNamespace) -> None:
-    pairs = itertools.product(results.as_list(given.splits), _metrics(given.result, given.metrics))
-    check_result(given.result, [*(f"recorded_{split}_{metric}" for split, metric in pairs), "diverged_step"])
+def _check_curves(given: SimpleNamespace) -> None:
+    result = given.result if given.settings is None else select(given.result, given.settings)
+    splits = _splits(result, given.splits)
+    pairs = itertools.product(splits, _metrics(result, given.metrics))
+    check_result(result, [*(f"recorded_{split}_{metric}" for split, metric in pairs), "diverged_step"])
     _check_log_axes(given)
+
+
+def _splits(result: xr.Dataset, splits: Sequence[str] | None) -> list[str]:
+    """Returns the splits that are drawn: all whose curves were recorded if none are given."""
+    if splits is not None:
+        return list(splits)
+    held = [split for split in SPLIT_NAMES if f"recorded_{split}_loss" in result]
+    return held or ["validation"]
 
 
 def _metrics(result: xr.Dataset, metrics: str | Sequence[str] | None) -> list[str]:
@@ -114,18 +133,19 @@ def _metrics(result: xr.Dataset, metrics: str | Sequence[str] | None) -> list[st
 
 
 @checked_by(
-    _check_learning, result=IsResult((), WORDS), splits=Choices(SPLIT_NAMES), metrics=SEVERAL_METRICS, log_log=FLAG,
-    band=BAND,
+    _check_curves, result=IsResult(SETTINGS, WORDS), settings=Optional(SEVERAL),
+    splits=Optional(Choices(SPLIT_NAMES)), metrics=SEVERAL_METRICS, log_log=FLAG, band=BAND,
 )  # fmt: skip
-def learning_curves(
+def curves(
     result: xr.Dataset,
-    splits: Sequence[str] = ("train", "validation", "test"),
+    settings: Settings | None = None,
+    splits: Sequence[str] | None = None,
     metrics: str | Sequence[str] | None = None,
     *,
     log_log: bool = False,
-    band: Band = "std",
+    band: Band = "half_width",
 ) -> Figure:
-    """Returns accuracy and loss, or other metrics, on several splits against training steps.
+    """Returns accuracy and loss, or other metrics, against training steps: mean, interval, and each seed thinly.
 
     One setting is drawn in a panel per metric, with a line per split; several in a panel per metric and split, with a
     line per setting. The range of a linear axis is that of the curves after the first tenth of the steps: the rise
@@ -133,28 +153,35 @@ def learning_curves(
     logarithmic axis, except for a cross-entropy.
 
     Args:
-      result: with `recorded_{split}_{metric}` of all of them.
-      splits: of `"train"`, `"validation"` and `"test"`.
+      result: with `recorded_{split}_{metric}`.
+      settings: those to draw: a dictionary from hyperparameters to values, such as `jm.best(result).setting`, a
+        sequence of them, or rows of `jm.settings(result)`; a dictionary of some hyperparameters alone stands for all
+        settings with these values. Default all, or the 8 best on validation if there are more.
+      splits: of `"train"`, `"validation"` and `"test"`; default those that were recorded.
       metrics: those of the result to draw; default all.
       log_log: whether the axes are logarithmic and show the error, 1 - accuracy, in place of accuracy.
       band: as for `accuracy_curve`.
 
     Raises:
-      ValueError: there is no such curve.
+      ValueError: there is no such curve, or no such setting.
     """
-    metrics = _metrics(result, metrics)
+    result, selected = _selected(result, settings)
+    splits, metrics = _splits(result, splits), _metrics(result, metrics)
     table = curve_table(result, splits, metrics)
-    settings = _settings(result, table)
-    is_single = len(settings) == 1
-    panels = [[Line(words, rows, split) for words, rows in settings] for split in splits]
+    seeds = seed_curves(result, [f"{split}_{metric}" for split in splits for metric in metrics])
+    settings_drawn = [(*each, held) for each, held in zip(_settings(result, table), seeds, strict=True)]
+    is_single = len(settings_drawn) == 1
+    panels = [[Line(words, rows, split, held) for words, rows, held in settings_drawn] for split in splits]
     if is_single:
-        panels = [[Line(split_words(split), settings[0][1], split) for split in splits]]
+        _, rows, held = settings_drawn[0]
+        panels = [[Line(split_words(split), rows, split, held) for split in splits]]
     shape = (1, len(metrics)) if is_single else (len(metrics), len(splits))
     lines = panels[0]
     every = [line for panel in panels for line in panel]
     drawn = [quantity_of(result, metric, every, late_step(table), log_log) for metric in metrics]
     with house_style():
-        figure = Figure(figsize=(7.2, 3.4 if is_single else 1.0 + 2.4 * len(metrics)), layout="constrained")
+        height = 3.4 if is_single else 1.0 + 2.4 * len(metrics) + LEGEND_ROW * max(len(lines) - 4, 0)
+        figure = Figure(figsize=(7.2, height), layout="constrained")
         grid = figure.subplots(*shape, squeeze=False, sharex=not is_single, sharey=False if is_single else "row")
         flat = [(quantity, panel) for quantity in drawn for panel in panels]
         for axes, (quantity, panel) in zip(grid.flat, flat, strict=True):
@@ -172,10 +199,21 @@ def learning_curves(
         for axes in grid[-1]:
             axes.set_xlabel("training steps")
         _head(figure, grid[0, 0], lines, title_words(result, *splits))
-        shows_all = all(quantity.is_log for quantity in drawn) or not late_step(table)
-        outside = "" if shows_all else f"before step {late_step(table):g}, curves may lie outside the axes"
-        _caption(figure, result, every, band, log_log, outside)
+        panels_drawn = zip(grid.flat, flat, strict=True)
+        is_cut = any(is_cut_off(axes, panel, quantity, band, log_log) for axes, (quantity, panel) in panels_drawn)
+        outside = f"before step {late_step(table):g}, curves lie outside the axes" if is_cut else ""
+        _caption(figure, result, every, band, log_log, selected, outside)
     return figure
+
+
+def _selected(result: xr.Dataset, settings: Settings | None) -> tuple[xr.Dataset, str]:
+    """Returns the settings to draw, and says which they are if there are too many to draw them all."""
+    if settings is not None:
+        return select(result, settings), ""
+    ranked = results.settings(result, *judged(result))
+    if len(ranked) <= MAX_CURVES:
+        return result, ""
+    return select(result, ranked.head(MAX_CURVES)), f"the {MAX_CURVES} best of {len(ranked)} settings on validation"
 
 
 def _settings(result: xr.Dataset, table: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
@@ -237,10 +275,16 @@ def seed_words(table: pd.DataFrame) -> str:
     return f"{least} seed{'s' * (least > 1)}" if least == most else f"{least} to {most} seeds"
 
 
+def mean_words(table: pd.DataFrame) -> str:
+    """Returns over how many seeds the means of a table of settings are taken in words; a single one has no mean."""
+    return f"mean over {seed_words(table)}" if table["num_seeds"].max() > 1 else seed_words(table)
+
+
 def _caption(figure: Figure, result: xr.Dataset, lines: list[Line], band: Band, log_log: bool, *notes: str) -> None:
     rows = pd.concat([line.rows for line in lines])
     seeds = seed_words(rows)
     said = [f"mean and {BANDS[band]} over {seeds}" if rows["num_seeds"].max() > 1 else seeds]
+    said += ["thin: each seed"] * any(len(curve) > 1 for line in lines for curve in line.seeds.values())
     settings = {line.label if line.label and not _is_one_setting(lines) else "": line for line in lines}
     diverged = [found for line in settings.values() if (found := _num_diverged(line))]
     if diverged:

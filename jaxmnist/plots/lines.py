@@ -1,5 +1,7 @@
 """Lines of a metric against training steps, with bands around them, and the axes that they need."""
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -14,6 +16,7 @@ from jaxmnist.plots.style import line_style, log_ticks
 
 MIN_LATE_POINTS = 8
 MANY_POINTS = 8
+MOST_OPAQUE_SEEDS = 4  # of more seeds in a panel, each is fainter, so that the means stand out
 MARKER_GAP = 0.09  # of the diagonal of a panel
 Band = Literal["std", "half_width"]
 
@@ -25,11 +28,13 @@ class Line(NamedTuple):
       label: what distinguishes it from the others.
       rows: of `curve_table`, one per recorded step.
       split: which columns of these to draw.
+      seeds: the curves `[N, E]` of its seeds to draw as well, by `{split}_{metric}`.
     """
 
     label: str
     rows: pd.DataFrame
     split: str
+    seeds: Mapping[str, np.ndarray] = MappingProxyType({})
 
 
 class Quantity(NamedTuple):
@@ -40,12 +45,14 @@ class Quantity(NamedTuple):
       label: what its axis says.
       is_error: whether 1 minus the metric is drawn.
       is_log: whether its axis is logarithmic.
+      limits: the least and the largest value that it can have, as it is drawn.
     """
 
     name: str
     label: str
     is_error: bool
     is_log: bool
+    limits: tuple[float, float]
 
 
 def quantity_of(result: xr.Dataset, name: str, lines: list[Line], first: float, log_log: bool) -> Quantity:
@@ -56,7 +63,8 @@ def quantity_of(result: xr.Dataset, name: str, lines: list[Line], first: float, 
     is_error = log_log and is_share(name)
     means = np.concatenate([line.rows.loc[line.rows["step"] >= first, f"{line.split}_{name}_mean"] for line in lines])
     is_log = log_log or (is_wide(name, means) and not is_in_nats(result, name))
-    return Quantity(name, "error (%)" if is_error else label(result, name), is_error, is_log)
+    limits = (0.0, 100.0) if is_share(name) else (0.0 if is_in_nats(result, name) else -np.inf, np.inf)
+    return Quantity(name, "error (%)" if is_error else label(result, name), is_error, is_log, limits)
 
 
 def values_of(line: Line, quantity: Quantity, band: Band, log_log: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -68,18 +76,31 @@ def values_of(line: Line, quantity: Quantity, band: Band, log_log: bool) -> tupl
     return rows["step"].to_numpy(float), in_unit(name, mean), in_unit(name, width)
 
 
+def seed_values(line: Line, quantity: Quantity, log_log: bool) -> np.ndarray:
+    """Returns the curves of the seeds of a line as they are drawn, `[N, E]`; none if they are not drawn, or alone."""
+    curves = line.seeds.get(f"{line.split}_{quantity.name}", np.empty((0, len(line.rows))))
+    curves = curves[:, (line.rows["step"] > 0).to_numpy()] if log_log else curves
+    curves = in_unit(quantity.name, 1 - curves if quantity.is_error else curves)
+    return curves if len(curves) > 1 else curves[:0]
+
+
 def draw(axes: Axes, lines: list[Line], quantity: Quantity, band: Band, log_log: bool, first: float = 0.0) -> None:
     """Draws the lines from a step on, each with its band."""
+    num_seeds = sum(len(seed_values(line, quantity, log_log)) for line in lines)
+    opacity = float(np.clip(MOST_OPAQUE_SEEDS / max(num_seeds, 1), 0.15, 0.55))
     for place, line in enumerate(lines):
         steps, mean, width = values_of(line, quantity, band, log_log)
         shown = steps >= first
         steps, mean, width = steps[shown], mean[shown], width[shown]
         style = line_style(place, len(lines))
-        low = np.maximum(mean - width, 0.02 * mean) if quantity.is_log else mean - width
-        axes.fill_between(steps, low, mean + width, color=style["color"], alpha=0.2, linewidth=0)
+        low, high = _ends(mean, width, quantity)
+        low = np.maximum(low, 0.02 * mean) if quantity.is_log else low
+        axes.fill_between(steps, low, high, color=style["color"], alpha=0.2, linewidth=0)
         # Few markers, and those of different lines at different places.
         many = len(lines) > 1 and np.isfinite(mean).sum() > MANY_POINTS
         marked = (MARKER_GAP * place / len(lines), MARKER_GAP) if many else None
+        for curve in seed_values(line, quantity, log_log):
+            axes.plot(steps, curve[shown], color=style["color"], linewidth=0.6, alpha=opacity, zorder=1.5)
         axes.plot(steps, mean, **style, markevery=marked, label=line.label, clip_on=first > 0 or quantity.is_log)
     has_one_split = len({line.split for line in lines}) == 1
     axes.set_ylabel(f"{split_words(lines[0].split)} " * has_one_split + quantity.label)
@@ -95,6 +116,19 @@ def draw(axes: Axes, lines: list[Line], quantity: Quantity, band: Band, log_log:
     elif not first:
         axes.set_xlim(0, last)
         axes.xaxis.set_major_locator(ticker.MaxNLocator("auto", steps=[1, 2, 5, 10], integer=True))
+
+
+def _ends(mean: np.ndarray, width: np.ndarray, quantity: Quantity) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the lower and the upper end of a band, within what the metric can be."""
+    width = np.nan_to_num(width)
+    return np.clip(mean - width, *quantity.limits), np.clip(mean + width, *quantity.limits)
+
+
+def is_cut_off(axes: Axes, lines: list[Line], quantity: Quantity, band: Band, log_log: bool) -> bool:
+    """Returns whether a part of the lines, or of their bands, lies outside linear axes; logarithmic ones show all."""
+    low, high = axes.get_ylim()
+    bands = (_ends(*values_of(line, quantity, band, log_log)[1:], quantity) for line in lines)
+    return not quantity.is_log and any(bool((lows < low).any() or (highs > high).any()) for lows, highs in bands)
 
 
 def _set_log_axis(axes: Axes, drawn: np.ndarray) -> None:
@@ -123,7 +157,8 @@ def set_limits(panels: list[Axes], shown: list[tuple[Quantity, list[Line]]], ban
     if is_log:
         low, high = low / 1.05, high * 1.05
     else:
-        low, high = low - 0.05 * (high - low), high + 0.05 * (high - low)
+        margin = 0.05 * (high - low)
+        low, high = np.clip([low - margin, high + margin], *shown[0][0].limits)
     for axes in panels:
         axes.set_ylim(low, high)
         for drawn in axes.lines:

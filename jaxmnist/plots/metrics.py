@@ -1,6 +1,6 @@
 """How a metric is drawn: its label and unit, and colours of which the brightest are the best."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import matplotlib as mpl
 import numpy as np
@@ -83,9 +83,7 @@ def colors(values: np.ma.MaskedArray, metric: Metric) -> Colors:
     if not known.size:
         return Colors(Normalize(), cmap, "neither", metric.largest)
     is_log = not metric.largest and is_wide(metric.name, known)
-    goodness = (1 if metric.largest else -1) * (np.log(known) if is_log else known)
-    low, high = np.percentile(goodness, [25, 75])
-    kept = known[goodness >= low - 1.5 * (high - low)]
+    kept = known[lower_fence(known, metric, is_log)]
     ends = (kept.min(), known.max()) if metric.largest else (known.min(), kept.max())
     norm = LogNorm(*ends) if is_log and is_wide(metric.name, kept) else Normalize(*ends)
     has_outliers = len(kept) < len(known)
@@ -93,9 +91,18 @@ def colors(values: np.ma.MaskedArray, metric: Metric) -> Colors:
     return Colors(norm, cmap, extend, metric.largest)
 
 
-def color_bar(figure: Figure, drawn: ScalarMappable, axes: Axes | np.ndarray, words: str, extend: str) -> Colorbar:
+def lower_fence(known: np.ndarray, metric: Metric, is_log: bool) -> np.ndarray:
+    """Returns which values are no outliers among the worst: those within Tukey's fence, `[N]` bool."""
+    goodness = (1 if metric.largest else -1) * (np.log(known) if is_log else known)
+    low, high = np.percentile(goodness, [25, 75])
+    return goodness >= low - 1.5 * (high - low)
+
+
+def color_bar(
+    figure: Figure, drawn: ScalarMappable, axes: Axes | np.ndarray, words: str, extend: str, **style: Any
+) -> Colorbar:
     """Draws the colour bar of a metric beside the axes."""
-    bar = figure.colorbar(drawn, ax=axes, label=words, extend=extend)
+    bar = figure.colorbar(drawn, ax=axes, label=words, extend=extend, **style)
     if isinstance(drawn.norm, LogNorm):
         metric_ticks(bar.ax, *drawn.get_clim())
     return bar

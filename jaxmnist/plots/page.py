@@ -118,6 +118,7 @@ def page_of(result: xr.Dataset, metric: Metric) -> tuple[dict[str, Any], dict[st
         "subtitle": page_words.subtitle(result, len(runs.rows), len(runs.settings)),
         "axes": axes,
         "has_cells": page_words.has_cells(axes, len(runs.settings)),
+        "standings": page_data.STANDINGS,
         "is_tested": bool(runs.settings["p_value"].notna().any()),
         "seeds": [seeds[number] for number in sorted(seeds)],
         "quantities": quantities,
@@ -137,7 +138,7 @@ def _arrays(result: xr.Dataset, runs: page_data.Runs, seeds: list[int]) -> dict[
     arrays = {
         "num_seeds": settings["num_seeds"].to_numpy(np.uint32),
         "num_diverged": settings["num_diverged"].to_numpy(np.uint32),
-        "is_tied": settings["is_tied"].to_numpy(np.uint8),
+        "standing": settings["standing"].map(page_data.STANDINGS.index).to_numpy(np.uint8),
         "first_run": np.searchsorted(runs.numbers, np.arange(len(settings) + 1)).astype(np.uint32),
         "seed": np.searchsorted(seeds, rows["seed"].to_numpy()).astype(np.uint32),
         "diverged_step": _steps(rows["diverged_step"]),

@@ -10,7 +10,7 @@ import pandas as pd
 import xarray as xr
 from matplotlib.colors import LogNorm
 
-from jaxmnist.analysis import results, statistics
+from jaxmnist.analysis import results, ties
 from jaxmnist.analysis.arguments import metric_names
 from jaxmnist.analysis.curves import curves_until_divergence, has_diverged, last_steps, over_seeds
 from jaxmnist.analysis.metrics import Metric, shown_on_test
@@ -20,6 +20,7 @@ from jaxmnist.plots.metrics import colors, in_unit, label
 # Recorded steps are left out evenly, so that a page holds at most so many recorded values, of two bytes each.
 MAX_RECORDED = 1_200_000
 MAX_AMOUNTS = 60
+STANDINGS = ("best", "as good", "worse", "unclear", "diverged", "pruned")  # of `jm.ties`
 BUDGETS = {"steps": "steps", "examples": "examples", "epochs": "passes through the training examples"}
 
 
@@ -66,7 +67,7 @@ class Quantity(NamedTuple):
 
 def runs_of(result: xr.Dataset, metric: Metric) -> Runs:
     """Returns the settings of a result with one seed, best first, and their runs."""
-    settings = statistics.ties(result, *metric)
+    settings = ties.ties(result, *metric)
     names = [name for name in results.hyperparameters(result) if name != "seed"]
     rows = results.table(result)
     of_setting = pd.MultiIndex.from_frame(settings[names])

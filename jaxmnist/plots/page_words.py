@@ -101,14 +101,18 @@ def chosen_rows(result: xr.Dataset, metric: Metric, settings: pd.DataFrame) -> l
     best = results.best(result, *metric)
     if best is None:
         return [["setting", "none: every setting has runs that diverged"]]
-    num_tied = f"{int(settings['is_tied'].sum()) - 1:,} of the other settings (paired t test, Holm, 5 %)"
+    counts = settings["standing"].value_counts().to_dict()
+    standings = ", ".join(f"{counts.get(each, 0):,} {each}" for each in ("as good", "worse", "unclear"))
     is_tested = settings["p_value"].notna().any()
     return [
         ["setting", setting_words(result, best.setting)],
         [f"validation {metric.name}", f"{interval_words(metric.name, best.validation)} ({best.validation.words})"],
         [f"test {metric.name}", f"{interval_words(metric.name, best.test)} ({best.test.words})"],
         ["on an edge of the grid", ", ".join(best.edges) or "no"],
-        ["not distinguishable from it", num_tied if is_tested else "not tested: there are no two seeds in common"],
+        [
+            "the other settings",
+            f"{standings} (jm.ties)" if is_tested else "not compared: no two seeds in common",
+        ],
     ]
 
 

@@ -4,18 +4,19 @@ import pandas as pd
 import xarray as xr
 
 from jaxmnist.analysis import results, targets
-from jaxmnist.analysis.arguments import BY, LARGEST
+from jaxmnist.analysis.arguments import BY, LARGEST, varied
+from jaxmnist.analysis.importance import can_be_analysed
 from jaxmnist.analysis.metrics import Metric, judged
 from jaxmnist.analysis.report import NOISE_TABLE, REACHED, RESULT, check_report, has_maps, has_steps_to_target
 from jaxmnist.analysis.words import axis_words
 from jaxmnist.checks import checked_by
-from jaxmnist.plots.curves import accuracy_curve, learning_curves
+from jaxmnist.plots.curves import MAX_CURVES, accuracy_curve, curves
+from jaxmnist.plots.importance import importance
 from jaxmnist.plots.maps import heatmap, scatter
+from jaxmnist.plots.parallel import parallel
 from jaxmnist.plots.scaling import budget_maps, noise_curve, target_maps
+from jaxmnist.plots.slices import slices
 from jaxmnist.plots.style import Figure, Figures
-
-# A figure with more lines cannot be read.
-MAX_CURVES = 8
 
 
 @checked_by(check_report, result=RESULT, target=REACHED, noise=NOISE_TABLE, by=BY, largest=LARGEST)
@@ -31,6 +32,8 @@ def figures(
 
     - `scatter` (test split): its settings differ in learning rate and batch size only;
     - `heatmap` (validation split): they also form a grid;
+    - `heatmap`, `slices` and `parallel`: its settings differ in anything else; and `importance`: they differ in 3
+      hyperparameters or more, there are at least 8, and Optuna is installed (extra `search`);
     - `budgets` and `steps_to_target`: the grid has recorded validation curves;
     - `noise_scale`: `noise` is given;
     - `learning_curves` and `test_accuracy` (or `test_loss`, if that is the metric): curves of the training or the test
@@ -54,6 +57,8 @@ def figures(
         found["scatter"] = scatter(result, by=metric.name, largest=metric.largest)
         if "run" not in result.dims:
             found["heatmap"] = heatmap(result, by=metric.name, largest=metric.largest)
+    else:
+        found |= _of_any_axes(result, metric)
     if has_steps_to_target(result, metric.name):
         found["budgets"] = budget_maps(result, by=metric.name, largest=metric.largest)
         target = _target(result, metric) if target is None else target
@@ -64,6 +69,22 @@ def figures(
     if noise is not None:
         found["noise_scale"] = noise_curve(noise, critical, result, _chosen(result, metric))
     return Figures(found | _curves(result, metric))
+
+
+def _of_any_axes(result: xr.Dataset, metric: Metric) -> dict[str, Figure]:
+    """Returns the figures of a result whose settings differ in other hyperparameters than a map shows by itself."""
+    names = varied(result)
+    asked: dict = dict(by=metric.name, largest=metric.largest)
+    if not names:
+        return {}
+    found = {"slices": slices(result, **asked)}
+    if len(results.hyperparameters(result)) > 2:
+        found["heatmap"] = heatmap(result, **asked)
+    if len(names) > 1:
+        found["parallel"] = parallel(result, **asked)
+    if len(names) > 2 and can_be_analysed(result, metric):
+        found["importance"] = importance(result, **asked)
+    return found
 
 
 def _target(result: xr.Dataset, metric: Metric) -> float | None:
@@ -84,7 +105,7 @@ def _curves(result: xr.Dataset, metric: Metric) -> dict[str, Figure]:
     splits = [split for split in ("train", "validation", "test") if f"recorded_{split}_loss" in result]
     if set(splits) <= {"validation"} or len(results.settings(result)) > MAX_CURVES:
         return {}
-    found = {"learning_curves": learning_curves(result, splits)}
+    found = {"learning_curves": curves(result)}
     if "test" in splits:
         found[f"test_{metric.name}"] = accuracy_curve(result, metric=metric.name)
     return found

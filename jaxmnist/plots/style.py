@@ -26,6 +26,7 @@ MAX_TICKS = 9
 CAPTION_LETTERS_PER_INCH = 15
 MAX_GAP_RATIO = 3.0
 MIN_LOG_RANGE = 10
+MOST_WHOLE = 1e6  # whole numbers from here on are written with powers of ten
 PLANE = ("learning_rate", "batch_size")
 STYLE: Any = {
     "font.size": 10,
@@ -41,6 +42,7 @@ LABELS = {"learning_rate": "learning rate", "batch_size": "batch size (examples)
 EVEN_TICKS, MANY_TICKS, DECADE_TICKS = 1.6, 6.0, 1000.0
 DASHES = ("-", (0, (5, 1.5)), (0, (1, 1)), (0, (6, 1.5, 1, 1.5)))
 MARKERS = "os^DvPX*"
+MOST_ABOVE = 4  # lines of which each is wider than the next; of more, each is less so
 MAX_COLOR = 0.75  # the end of the colour map is too light for a line on white
 
 
@@ -106,20 +108,35 @@ def set_scale(
     centres = backward(points)
     # Counted from the last one, which is always named.
     shown = np.arange(len(values) - 1, -1, -math.ceil(len(values) / max_ticks))[::-1]
-    names = [f"{value:.0f}" if name == "batch_size" else f"{float(f'{value:.2g}'):g}" for value in values[shown]]
-    axes.set(**{f"{which}scale": scale, f"{which}label": LABELS[name] + note})
+    axes.set(**{f"{which}scale": scale, f"{which}label": axis_label(name) + note})
     axis = getattr(axes, f"{which}axis")
-    axis.set_ticks(centres[shown], names)
+    axis.set_ticks(centres[shown], tick_words(values)[shown])
     axis.set_ticks([], minor=True)
     axes.set(**{f"{which}lim": (edges[0], edges[-1])})
     return centres, edges
+
+
+def axis_label(name: str) -> str:
+    """Returns what an axis calls a hyperparameter."""
+    return LABELS.get(name, name.replace("_", " "))
+
+
+def tick_words(values: np.ndarray) -> np.ndarray:
+    """Returns numbers in as few digits, from 2 on, as tell them apart; whole ones have all of theirs."""
+    if (values == np.round(values)).all() and np.abs(values).max() < MOST_WHOLE:
+        return np.array([f"{value:.0f}" for value in values])
+    for digits in range(2, 7):
+        words = np.array([f"{float(f'{value:.{digits}g}'):g}" for value in values])
+        if len(set(words)) == len(values):
+            break
+    return words
 
 
 def places(axes: Axes, which: str, name: str, column: np.ndarray, is_sample: bool) -> np.ndarray:
     """Gives an axis its scale and returns where the values of a column lie on it."""
     if is_sample:
         wide = column.min() > 0 and column.max() > MIN_LOG_RANGE * column.min()
-        axes.set(**{f"{which}scale": "log" if wide else "linear", f"{which}label": LABELS[name]})
+        axes.set(**{f"{which}scale": "log" if wide else "linear", f"{which}label": axis_label(name)})
         return column
     values, place = np.unique(column, return_inverse=True)
     return set_scale(axes, which, name, values)[0][place]
@@ -141,7 +158,7 @@ def hyperparameter_words(result: xr.Dataset, name: str, value: Any) -> str:
     shown = axis_words(result, name, value) if isinstance(value, float | str) else value
     if name == "optimizer":
         return shown
-    return f"{LABELS.get(name, name).split(' (')[0].replace('_', ' ')} {shown}"
+    return f"{axis_label(name).split(' (')[0]} {shown}"
 
 
 def write_caption(figure: Figure, *parts: str) -> None:
@@ -180,12 +197,22 @@ def log_ticks(axes: Axes, which: str, low: float, high: float) -> None:
     axis.set_minor_locator(ticker.NullLocator())
 
 
+def round_numbers(low: float, high: float, is_log: bool) -> np.ndarray:
+    """Returns a few round numbers from one end to the other, evenly on the scale of an axis."""
+    if not is_log:
+        found = np.asarray(ticker.MaxNLocator(6).tick_values(low, high))
+    else:
+        digits = (1.0,) if high > DECADE_TICKS * low else (1.0, 2.0, 5.0) if high < 60 * low else (1.0, 3.0)
+        found = np.array([digit * 10.0**power for power in range(-12, 13) for digit in digits])
+    return found[(found >= low * (1 - 1e-9)) & (found <= high * (1 + 1e-9))]
+
+
 def line_style(place: int, count: int) -> dict:
     """Returns what distinguishes a line from the others, also in greyscale and for the colour-blind.
 
     The lower of two lines that coincide can still be seen, since it is wider and has larger markers.
     """
-    above = count - 1 - place
+    above = (count - 1 - place) * min(1.0, MOST_ABOVE / max(count - 1, 1))
     return dict(
         color=mpl.colormaps[COLORMAP](0.3 if count == 1 else MAX_COLOR * place / (count - 1)),
         linestyle=DASHES[place % len(DASHES)],

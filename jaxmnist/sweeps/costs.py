@@ -141,9 +141,9 @@ def _try(job: Job, program: planning.Program, data: Data, mesh: Mesh) -> tuple[f
     states = programs.init(spec, inputs, data.train.inputs)
     boundaries = planning.segments(job.num_steps, job.num_evaluations, step_flops(program, states))
     length = max(stop - start for start, stop in itertools.pairwise(boundaries))
-    window = programs.per_group(mesh, programs.order_window(program, len(data.train.targets), 0, length))
-    arguments = (inputs, states, window, data.train)
-    segment = programs.Segment(length, program.padded_batch_sizes, program.at_once)
+    window = programs.per_group(mesh, programs.order_window(program, len(data.train.targets), 0, length, length))
+    segment, num_steps = programs.make_segment(program, length, length)
+    arguments = (inputs, states, window, data.train, num_steps)
     advance = programs.advance.lower(spec, *arguments, segment=segment).compile()
     evaluate = {
         name: programs.evaluate.lower(spec, inputs, states, getattr(data, name)).compile()

@@ -304,8 +304,7 @@ def segments(num_steps: int, num_evaluations: int, step_flops: float) -> list[in
     """Returns after which steps the host takes over, ascending from 0 to `num_steps`; the recorded ones among them.
 
     Segments move the progress bar, and limit what a crash loses and how much of the order of examples is on the
-    devices. Short work has fewer, because devices wait for the host at the end of each. They have one length if a
-    number of segments near the wanted one divides the steps, since each length is compiled once.
+    devices. Short work has fewer, because devices wait for the host at the end of each.
 
     Args:
       num_steps: T.
@@ -313,10 +312,7 @@ def segments(num_steps: int, num_evaluations: int, step_flops: float) -> list[in
       step_flops: floating-point operations of a step.
     """
     wanted = max(min(num_steps * step_flops / SEGMENT_FLOPS, LONG_SEGMENTS), num_steps / MAX_SEGMENT_STEPS)
-    least = min(num_steps, num_evaluations * math.ceil(wanted / num_evaluations))
-    counts = range(least, min(num_steps, 2 * least) + 1)
-    even = [count for count in counts if num_steps % count == 0 and count % num_evaluations == 0]
-    count = (even or [least])[0]
+    count = min(num_steps, num_evaluations * math.ceil(wanted / num_evaluations))
     boundaries = {round(i * num_steps / count) for i in range(count + 1)}
     return sorted(boundaries | set(recorded_steps(num_steps, num_evaluations)))
 

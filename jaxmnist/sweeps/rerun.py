@@ -183,9 +183,10 @@ def _train_program(job: Job, program: planning.Program, row: int, is_exact: bool
     inputs = programs.make_inputs(spec, job.arrays, program)
     states = programs.init(spec, inputs, data.train.inputs)
     boundaries = planning.segments(job.num_steps, job.num_evaluations, step_flops(program, states))
-    losses = []
-    for _, reached in train(spec, inputs, program, data.train, states, boundaries):
-        losses.append(np.asarray(reached.losses[place]))
+    losses, done = [], 0
+    for step, reached in train(spec, inputs, program, data.train, states, boundaries):
+        losses.append(np.asarray(reached.losses[place])[: step - done])
+        done = step
     ended = reached.states
     measured = (programs.evaluate(spec, inputs, ended, getattr(data, split)) for split in ("validation", "test"))
     own, validation, test = jax.tree.map(lambda leaf: leaf[place], (ended, *measured))

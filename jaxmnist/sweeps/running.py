@@ -1,6 +1,6 @@
 """One program of a sweep, driven in segments of steps.
 
-Shapes: R runs, G groups of a program, P runs of a group, N images, L steps of a segment, E recorded steps.
+Shapes: R runs, G groups of a program, P runs of a group, N images, L steps of the longest segment, E recorded steps.
 """
 
 import itertools
@@ -44,7 +44,7 @@ class Reached(NamedTuple):
 
     Attributes:
       states: `[G, P, ...]`.
-      losses: `[G, P, L]` float32, the batch losses before each step of the segment.
+      losses: `[G, P, L]` float32, the batch losses before each step of the segment, 0 beyond its end.
     """
 
     states: State
@@ -201,17 +201,20 @@ def train(
       boundaries: ascending steps, as `planning.segments` returns them.
     """
     num_train = len(split.targets)
+    max_steps = max((stop - start for start, stop in itertools.pairwise(boundaries)), default=0)
 
-    def put_window(segment):
-        return segment, programs.per_group(spec.mesh, programs.order_window(program, num_train, *segment))
+    def put_window(ends):
+        start, stop = ends
+        segment, num_steps = programs.make_segment(program, stop - start, max_steps)
+        window = programs.order_window(program, num_train, start, stop, segment.max_steps)
+        return stop, programs.per_group(spec.mesh, window), num_steps, segment
 
     upcoming = map(put_window, itertools.pairwise(boundaries))
     yield boundaries[0], Reached(states, np.empty((*states.step.shape, 0), np.float32))
     following = next(upcoming, None)
     while following is not None:
-        (start, stop), window = following
-        segment = programs.Segment(stop - start, program.padded_batch_sizes, program.at_once)
-        states, losses = programs.advance(spec, inputs, states, window, split, segment=segment)
+        stop, window, num_steps, segment = following
+        states, losses = programs.advance(spec, inputs, states, window, split, num_steps, segment=segment)
         # Made while the devices are busy.
         following = next(upcoming, None)
         yield stop, Reached(states, losses)

@@ -34,44 +34,6 @@ def flat(final):
     return np.repeat(np.asarray(final, float)[:, None], len(STEPS), axis=1)
 
 
-def test_holm_is_the_textbook_example():
-    np.testing.assert_allclose(statistics.holm([0.01, 0.04, 0.03, 0.005]), [0.03, 0.06, 0.06, 0.02])
-    np.testing.assert_allclose(statistics.holm([0.5, np.nan, 0.9]), [1.0, np.nan, 1.0])
-
-
-def test_ties_are_found_as_ties_and_differences_as_differences():
-    generator = np.random.default_rng(0)
-    by_seed = generator.normal(0, 0.02, 8)  # seeds are good or bad for all: what pairing removes
-    noise = generator.normal(0, 0.001, (4, 8))
-    noise -= noise.mean(axis=1, keepdims=True)  # the first two settings are as good as each other
-    means = np.array([0.9, 0.9, 0.85, 0.9])
-    accuracy = means[:, None] + by_seed + noise
-    accuracy[3] = accuracy[0]  # the same to the bit
-    result = make_curves(flat(accuracy.ravel()), learning_rate=[0.1, 0.2, 0.3, 0.4], batch_size=8, seed=range(8))
-    table = statistics.ties(result).set_index("learning_rate")
-    assert table["is_tied"].to_dict() == {0.1: True, 0.2: True, 0.3: False, 0.4: True}
-    best = table.index[0]
-    row = {rate: accuracy[index] for index, rate in enumerate([0.1, 0.2, 0.3, 0.4])}
-    assert math.isnan(table["p_value"][best])
-    # The smallest p value of three is multiplied by three.
-    assert table["p_value"][0.3] == pytest.approx(3 * stats.ttest_rel(row[best], row[0.3]).pvalue)
-    # Without pairing, the seeds' own spread would hide the difference.
-    assert stats.ttest_ind(row[best], row[0.3]).pvalue > table["p_value"][0.3]
-
-
-def test_what_diverged_is_never_tied():
-    diverged = np.full(9, np.nan)
-    diverged[4] = 3
-    result = make_curves(flat([0.9] * 9), diverged=diverged, learning_rate=[0.1, 0.2, 0.3], batch_size=8, seed=range(3))
-    table = statistics.ties(result).set_index("learning_rate")
-    assert table["is_tied"].to_dict() == {0.1: True, 0.3: True, 0.2: False}
-
-
-def test_with_one_seed_nothing_is_tied_but_the_best():
-    result = make_curves(flat([0.9, 0.9]), learning_rate=[0.1, 0.2], batch_size=8, seed=0)
-    assert statistics.ties(result)["is_tied"].tolist() == [True, False]
-
-
 def test_budgets_pick_recorded_steps_and_interpolate_nothing():
     curve = np.array([[0.1, 0.2, 0.3, 0.4, 0.5]])
     result = make_curves(curve.repeat(3, axis=0), learning_rate=0.1, batch_size=[10, 20, 50], seed=0)

@@ -16,9 +16,11 @@ import jaxmnist as jm
 
 SCRIPTS = ("sweep_grid", "accuracy_vs_steps", "trainability_boundary", "train_cnn")
 # What an option needs beside it to be looked at.
+SAMPLE = ("momentum=0:1",)
 COMPARED = dict(compare=True, num_seeds=6)
 BESIDE = {
-    "rungs": dict(halving=2), "num_rounds": dict(search="sobol"), "batch": dict(search="sobol"),
+    "rungs": dict(halving=2), "num_samples": dict(sample=SAMPLE), "num_rounds": dict(search="sobol", sample=SAMPLE),
+    "batch": dict(search="sobol", sample=SAMPLE),
     "momentum": dict(optimizer="momentum"),
     "weight_decay": dict(optimizer="adamw"), "warmup": dict(schedule="one_cycle"),
     "final_div": dict(schedule="one_cycle"), "factor": dict(frames=2),

@@ -206,7 +206,8 @@ def test_what_the_curves_say(tmp_path, monkeypatch):
 
 
 def test_random_search(tmp_path):
-    arguments = ("--num-samples", 5, "--learning-rates", 0.01, 1, "--batch-sizes", 8, 16, "--output-dir", "out")
+    space = ("--num-samples", 5, "--sample", "learning_rate=log:0.01:1", "batch_size=8,16")
+    arguments = (*space, "--output-dir", "out")
     out, _ = run("sweep_grid", *SMALL, *arguments, cwd=tmp_path)
     with xr.open_dataset(tmp_path / "out" / "results.nc") as result:
         assert dict(result.sizes) == {"run": 10} and len(np.unique(result["learning_rate"])) == 5

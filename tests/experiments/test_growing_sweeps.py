@@ -32,6 +32,42 @@ def test_a_larger_grid_trains_only_what_is_new(tmp_path):
 
 
 @pytest.mark.slow
+def test_a_grid_grows_by_values_of_a_further_axis(tmp_path):
+    few = (*GRID, "--learning-rates", 0.1, "--batch-sizes", 16)
+    _, err = run("sweep_grid", *few, "--axes", "momentum=0,0.9", cwd=tmp_path)
+    assert "4/4 runs" in err
+    _, err = run("sweep_grid", *few, "--axes", "momentum=0,0.5,0.9", "nesterov=false,true", cwd=tmp_path)
+    assert "12/12 runs" in err
+    grown = jm.load_results(tmp_path / "out")
+    assert dict(grown.sizes) == {"learning_rate": 1, "batch_size": 1, "momentum": 3, "nesterov": 2, "seed": 2}
+    _, err = run("sweep_grid", *few, "--axes", "momentum=0,0.9", cwd=tmp_path, status=2)
+    assert "was begun with axes ('momentum=0,0.5,0.9', 'nesterov=false,true'), not ('momentum=0,0.9',)" in err
+
+
+@pytest.mark.slow
+def test_a_random_search_takes_further_samples(tmp_path):
+    space = (*GRID, "--sample", "learning_rate=log:0.05:0.1", "batch_size=16,32", "init_std=none,0.1")
+    run("sweep_grid", *space, "--num-samples", 4, cwd=tmp_path)
+    first = jm.load_results(tmp_path / "out")
+    for count in (7, 7):
+        _, err = run("sweep_grid", *space, "--num-samples", count, cwd=tmp_path)
+    assert "sweep:" not in err
+    longer = jm.load_results(tmp_path / "out")
+    assert longer.isel(run=slice(8))["test_loss"].equals(first["test_loss"]) and longer.sizes["run"] == 14
+    _, err = run("sweep_grid", *space, "--num-samples", 4, cwd=tmp_path, status=2)
+    assert "was begun with num_samples 7, not 4" in err
+
+
+@pytest.mark.slow
+def test_further_axes_are_widened_and_refined_too(tmp_path):
+    few = (*GRID, "--learning-rates", 0.01, 0.02, "--batch-sizes", 16, "--axes", "momentum=0,0.4")
+    run("sweep_grid", *few, "--widen", "--refine", cwd=tmp_path)
+    wide, finer = jm.load_results(tmp_path / "out"), jm.load_results(tmp_path / "out" / "refined")
+    assert wide["momentum"].max() > 0.4 and wide["learning_rate"].max() > 0.02
+    assert finer["momentum"].size > 1 and finer["batch_size"].values.tolist() == [16]
+
+
+@pytest.mark.slow
 def test_a_grid_is_widened_until_the_best_is_on_no_edge(tmp_path):
     out, _ = run("sweep_grid", *GRID, "--learning-rates", 0.001, 0.01, *SIZES, "--widen", cwd=tmp_path)
     assert "widening: learning_rate 0.001 to 0.1" in out
@@ -57,7 +93,8 @@ def test_another_halving_is_refused_and_the_folder_stays_that_of_the_first(tmp_p
 
 @pytest.mark.slow
 def test_a_search_takes_further_rounds_and_begins_no_other(tmp_path):
-    search = (*GRID, *RATES, *SIZES, "--search", "optuna", "--batch", 3)
+    space = ("--sample", "learning_rate=log:0.05:0.1", "batch_size=16,32")
+    search = (*GRID, *space, "--search", "optuna", "--batch", 3)
     out, err = run("sweep_grid", *search, "--num-rounds", 2, cwd=tmp_path)
     assert err.count("6/6 runs") == 2 and "diverged: 0 of 12 runs" in out
     assert "wrote out/scatter.png" in out

@@ -7,8 +7,7 @@ import pytest
 from scripts_for_tests import EXPERIMENTS
 
 SMALL = ("--dataset", "digits", "--num-seeds", "2", "--num-steps", "20")
-
-
+SEARCH = (*SMALL, "--search", "sobol", "--sample", "learning_rate=log:0.1:1")
 DEEP = ("--features", *"22222", "--kernel-sizes", *"11111", "--pool-after", *"12345")
 
 
@@ -47,8 +46,30 @@ DEEP = ("--features", *"22222", "--kernel-sizes", *"11111", "--pool-after", *"12
         ("train_cnn", ("--resume", "nowhere"), "config.json cannot be read"),
         ("train_cnn", ("--plot-only", "nowhere"), "nowhere holds no finished training"),
         ("sweep_grid", ("--resume", "nowhere"), "config.json cannot be read"),
-        ("sweep_grid", (*SMALL, "--num-samples", "0"), "num_samples is 0"),
-        ("sweep_grid", (*SMALL, "--num-samples", "5", "--learning-rates", "0", "1"), "needs two above 0"),
+        ("sweep_grid", (*SMALL, "--num-samples", "0", "--sample", "momentum=0:1"), "num_samples is 0"),
+        ("sweep_grid", (*SMALL, "--num-samples", "5"), "num_samples is 5, but only --sample uses it"),
+        (
+            "sweep_grid",
+            (*SMALL, "--sample", "learning_rate=log:0:1"),
+            "two finite numbers above 0, the lower",
+        ),
+        ("sweep_grid", (*SMALL, "--sample", "seed=1,2"), "--num-seeds gives them"),
+        ("sweep_grid", (*SMALL, "--sample", "learning_rate=0:1", "--learning-rates", "1"), "learning_rates are (1.0,)"),
+        ("sweep_grid", (*SMALL, "--sample", "nesterov=true", "--axes", "nesterov=true"), "and so has --axes"),
+        ("sweep_grid", (*SMALL, "--axes", "size=64,128"), "SoftmaxRegression has num_classes, init_std; "),
+        ("sweep_grid", (*SMALL, "--axes", "learning_rate=1,2"), "whose values --learning-rates gives"),
+        ("sweep_grid", (*SMALL, "--axes", "momentum=0,0"), "axes: momentum has a value twice in [0, 0]"),
+        (
+            "sweep_grid",
+            (*SMALL, "--optimizer", "momentum", "--momentum", "0.5", "--axes", "momentum=0,1"),
+            "momentum is 0.5, but --axes",
+        ),
+        ("sweep_grid", (*SMALL, "--axes", "nesterov=true,false", "--widen"), "widen needs axes of numbers"),
+        ("sweep_grid", (*SMALL, "--axes", "momentum=0", "--noise-scale"), "noise_scale needs"),
+        ("sweep_grid", (*SMALL, "--loss", "hinge"), "loss is 'hinge'; cross_entropy, squared_error, or MODULE:NAME"),
+        ("sweep_grid", (*SMALL, "--model", "no_such_module:Model"), "there is no module no_such_module, neither in"),
+        ("sweep_grid", (*SMALL, "--by", "loss", "--halving", "2"), "by is 'loss', which goes with neither halving nor"),
+        ("sweep_grid", (*SMALL, "--by", "speed"), "speed"),
         ("sweep_grid", (*SMALL, "--memory", "0.01"), "memory is 10 MiB; this sweep needs at least"),
         ("sweep_grid", (*SMALL, "--memory", "-1"), "memory is -1.0"),
         ("sweep_grid", (*SMALL, "--shard", "3"), "shard is '3'"),
@@ -56,13 +77,14 @@ DEEP = ("--features", *"22222", "--kernel-sizes", *"11111", "--pool-after", *"12
         ("sweep_grid", (*SMALL, "--shard", "2/2"), "shard 2/2 is empty"),
         ("sweep_grid", (*SMALL, "--target", "90"), "target is 90.0"),
         ("sweep_grid", (*SMALL, "--noise-scale"), "noise_scale needs"),
-        ("sweep_grid", (*SMALL, "--refine", "--num-samples", "3"), "refine needs a whole grid"),
+        ("sweep_grid", (*SMALL, "--refine", "--sample", "momentum=0:1"), "refine needs a whole grid"),
         ("sweep_grid", (*SMALL, "--search", "guess"), "guess"),
         ("sweep_grid", (*SMALL, "--batch", "4"), "batch is 4, but only --search uses it"),
-        ("sweep_grid", (*SMALL, "--search", "sobol", "--num-rounds", "0"), "num_rounds is 0"),
-        ("sweep_grid", (*SMALL, "--search", "sobol", "--halving", "2"), "search goes without halving"),
-        ("sweep_grid", (*SMALL, "--search", "sobol", "--widen"), "widen needs a whole grid"),
-        ("sweep_grid", (*SMALL, "--search", "sobol", "--learning-rates", "0", "1"), "search needs two above 0"),
+        ("sweep_grid", (*SEARCH, "--num-rounds", "0"), "num_rounds is 0"),
+        ("sweep_grid", (*SEARCH, "--halving", "2"), "search goes without halving"),
+        ("sweep_grid", (*SEARCH, "--widen"), "widen needs a whole grid"),
+        ("sweep_grid", (*SMALL, "--search", "sobol"), "search is 'sobol', and needs --sample"),
+        ("sweep_grid", (*SEARCH, "--num-samples", "3"), "search goes without num_samples"),
         ("sweep_grid", (*SMALL, "--halving", "1"), "halving is 1"),
         ("sweep_grid", (*SMALL, "--rungs", "5"), "only --halving"),
         ("sweep_grid", (*SMALL, "--halving", "2", "--rungs", "20"), "below num_steps, 20"),

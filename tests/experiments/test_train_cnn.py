@@ -73,8 +73,12 @@ def test_train_cnn_its_figures_and_predictions_for_pictures(tmp_path, monkeypatc
     dataset = jm.load("digits")
     for index in range(2):
         Image.fromarray(255 - dataset.test.inputs[index, ..., 0]).resize((300, 300)).save(tmp_path / f"{index}.png")
-    out, _ = start("predict", "out", "0.png", "1.png", "--output", "seen.png", cwd=tmp_path)
+    pair = np.concatenate([255 - dataset.test.inputs[index, ..., 0] for index in range(2)], axis=1)
+    Image.fromarray(pair).resize((600, 300)).save(tmp_path / "pair.png")
+    out, _ = start("predict", "out", "0.png", "1.png", "pair.png", "--output", "seen.png", cwd=tmp_path)
     assert re.match(r"0.png: \d, probability 0.\d+ \(then \d, 0.\d+\)", out)
+    alone, both = (re.findall(rf"{name}: (\d)", out) for name in (r"[01]\.png", r"pair\.png, digit [12] of 2"))
+    assert len(alone) == 2 and alone == both
     assert (tmp_path / "seen.png").read_bytes()[:4] == b"\x89PNG"
     (tmp_path / "no.png").write_text("hello")
     _, err = run("predict", "out", "no.png", cwd=tmp_path, status=2)

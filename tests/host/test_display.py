@@ -87,7 +87,9 @@ def test_named_tuples_stay_named_tuples(value):
     assert repr(pickle.loads(pickle.dumps(value))) == repr(value)
 
 
-@pytest.mark.parametrize("wrong", [None, 0, "<script>", [[1] * 1000], np.zeros(3), object()], ids=repr)
+@pytest.mark.parametrize(
+    "wrong", [None, 0, "<script>", [[1] * 1000], np.zeros(3), object()], ids=lambda wrong: type(wrong).__name__
+)
 def test_whatever_the_fields_are_something_is_shown(wrong):
     counts = {Best: 4, Interval: 4, Run: 6, Cost: 8, Program: 6, jm.Split: 2, jm.Dataset: 5}
     for value in [*(kind(*[wrong] * count) for kind, count in counts.items()), RunTable(seed=wrong)]:

@@ -91,7 +91,7 @@ def test_no_figure_of_a_regression_speaks_of_accuracy_or_per_cent():
         words = words_of(figure)
         assert "accuracy" not in words and "nats" not in words and "points" not in words, name
         assert "loss (squared error)" in words or "steps to a loss of" in words, name
-        for percent in ("95 % interval", "95 % t interval", "Holm, 5 %", "% of the mean"):
+        for percent in ("95 % interval", "95 % t interval", "t tests, 5 %", "% of the mean"):
             words = words.replace(percent, "")
         assert "%" not in words, name
     for name, figure in jm.figures(make_result()).items():
@@ -106,12 +106,12 @@ def test_one_seed_of_a_regression_has_no_interval():
 
 
 def test_curves_show_all_metrics_of_the_result():
-    figure = jm.learning_curves(make_regression().sel(learning_rate=0.1, batch_size=8))
+    figure = jm.curves(make_regression().sel(learning_rate=0.1, batch_size=8))
     assert [axes.get_ylabel() for axes in figure.axes] == ["mae", "loss (squared error)"]
-    mae = jm.learning_curves(make_regression().sel(learning_rate=0.1, batch_size=8), metrics="mae")
+    mae = jm.curves(make_regression().sel(learning_rate=0.1, batch_size=8), metrics="mae")
     assert len(mae.axes) == 1
     with pytest.raises(ValueError, match="metrics is \\('accuracy',\\); a sequence of distinct ones of 'mae', 'loss'"):
-        jm.learning_curves(make_regression(), metrics=("accuracy",))
+        jm.curves(make_regression(), metrics=("accuracy",))
 
 
 @pytest.mark.parametrize(("factor", "scale"), [(1.0, "linear"), (0.01, "log")])
@@ -120,7 +120,7 @@ def test_a_curve_that_falls_by_orders_of_magnitude_has_a_logarithmic_axis(factor
     falling = {name: result[name] * np.array([1.0, 1.0, factor]) for name in result if name.startswith("recorded")}
     result = result.assign(falling)
     assert jm.accuracy_curve(result).axes[0].get_yscale() == scale
-    assert {axes.get_yscale() for axes in jm.learning_curves(result).axes} == {scale}
+    assert {axes.get_yscale() for axes in jm.curves(result).axes} == {scale}
     line = jm.accuracy_curve(result).axes[0].lines[0]
     np.testing.assert_allclose(line.get_ydata(), result["recorded_test_loss"].mean("seed"))
 
@@ -155,7 +155,7 @@ def test_functions_are_shown_by_their_last_name():
     result = result.assign_attrs(axes=json.dumps(axes | {"activation": names}))
     figure = jm.rate_curve(result, "activation", jm.best_of_each(result, "activation"))
     assert [text.get_text() for text in figure.axes[0].get_legend().get_texts()] == ["relu", "tanh", "None"]
-    curves = jm.learning_curves(result.sel(learning_rate=0.1))
+    curves = jm.curves(result.sel(learning_rate=0.1))
     assert "activation relu" in words_of(curves) and "a.b." not in words_of(curves)
     assert "activation tanh" in words_of(jm.accuracy_curve(result.sel(activation="a.b.tanh")))
     text = jm.report(result)

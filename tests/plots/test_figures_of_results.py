@@ -1,5 +1,6 @@
 import pandas as pd
 from results_for_tests import make_result
+from test_any_axes import four_axes, sample_of
 
 import jaxmnist as jm
 
@@ -19,3 +20,13 @@ def test_figures_need_what_they_show():
 def test_curves_are_drawn_where_lines_can_be_told_apart():
     result = make_result().isel(batch_size=[0])
     assert {"learning_curves", "test_accuracy"} <= jm.figures(result).keys()
+
+
+def test_results_over_other_axes_have_figures_too(monkeypatch):
+    monkeypatch.setattr("jaxmnist.plots.report.importance", lambda *args, **asked: asked)
+    result, sample = (each.assign_attrs(num_train=100) for each in (four_axes(), sample_of()))
+    found = jm.figures(result)
+    assert list(found) == ["slices", "heatmap", "parallel", "importance"]
+    assert found["importance"] == dict(by="accuracy", largest=True)
+    assert list(jm.figures(sample)) == ["slices", "heatmap", "parallel"]
+    assert list(jm.figures(result.isel(learning_rate=0, batch_size=0, momentum=0))) == ["slices", "heatmap"]

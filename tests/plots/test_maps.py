@@ -14,6 +14,7 @@ from test_statistics import make_curves
 import jaxmnist as jm
 from jaxmnist import checks
 from jaxmnist.analysis import arguments, results
+from jaxmnist.plots import panels
 from jaxmnist.plots.style import Figure, write_caption
 from jaxmnist.studies import boundary_figures
 
@@ -177,11 +178,10 @@ def test_outliers_below_do_not_take_the_colours():
     assert mesh.norm.vmin == pytest.approx(85) and mesh.colorbar.extend == "min"
 
 
-@pytest.mark.parametrize("draw", [jm.heatmap, jm.scatter])
-def test_maps_refuse_what_they_cannot_show(draw):
+def test_a_scatter_refuses_what_it_cannot_show():
     result = make_result([0.5] * 4, [0.5] * 4, learning_rate=[1, 2], batch_size=[1], momentum=[0, 0.9], seed=[0])
     with pytest.raises(ValueError, match="several values of momentum, but the figure shows only learning_rate and"):
-        draw(result)
+        jm.scatter(result)
 
 
 def sample_result(**columns):
@@ -227,7 +227,7 @@ def test_every_figure_shows_as_a_picture_in_a_notebook():
         lambda: jm.heatmap(grid_result([0.1, 0.2, 0.3], [10, 20], diverged=[0])),
         pytest.param(lambda: jm.scatter(grid_result([0.1, 0.2, 0.3], [10, 20])), marks=pytest.mark.slow),
         pytest.param(lambda: jm.target_maps(curved(), 0.6), marks=pytest.mark.slow),
-        pytest.param(lambda: jm.learning_curves(three_rates()), marks=pytest.mark.slow),
+        pytest.param(lambda: jm.curves(three_rates()), marks=pytest.mark.slow),
         lambda: jm.confusion(np.array([0, 1]), np.array([1, 1]), ["a", "b"], "title"),
     ],
 )
@@ -277,14 +277,22 @@ def test_filters_show_each_kernel_once():
     np.testing.assert_array_equal(np.stack(shown[:11], axis=-1), kernel[:, :, 0])
 
 
-def test_settings_not_told_from_the_best_are_outlined():
-    accuracy = np.array([[0.9, 0.91, 0.92, 0.93], [0.9001, 0.9099, 0.9201, 0.9299], [0.5, 0.51, 0.52, 0.53]])
-    result = make_result(accuracy.ravel(), accuracy.ravel(), learning_rate=[0.1, 0.2, 0.3], batch_size=8, seed=range(4))
-    figure = jm.heatmap(result)
-    outlines = {patch.get_x() for patch in figure.axes[0].patches}
-    assert len(outlines) == 2 and "outlined: cannot be distinguished from the best" in figure.get_supxlabel().replace(
-        "\n", " "
+def test_settings_as_good_as_the_best_are_outlined_and_dashed_where_that_cannot_be_told():
+    accuracy = np.array(
+        [[0.9, 0.91, 0.92, 0.93], [0.9001, 0.9099, 0.9201, 0.9299], [0.5, 0.51, 0.52, 0.53], [0.85, 0.9, 0.8, 0.87]]
     )
+    rates = [0.1, 0.2, 0.3, 0.4]
+    result = make_result(accuracy.ravel(), accuracy.ravel(), learning_rate=rates, batch_size=8, seed=range(4))
+    figure = jm.heatmap(result)
+    outlines = [patch for patch in figure.axes[0].patches if patch.get_edgecolor()[:3] == (0, 0, 0)]
+    drawn = {round(patch.get_x() + patch.get_width() / 2, 6): patch.get_linestyle() for patch in outlines}
+    assert drawn == {0.1: "-", 0.2: "-", 0.4: panels.DASHED}
+    words = figure.get_supxlabel().replace("\n", " ")
+    assert (
+        "solid outline: as good as the best on validation, within 0.5 points; dashed outline: cannot be told" in words
+    )
+    alone = jm.heatmap(result.sel(seed=0))
+    assert len({patch.get_xy() for patch in alone.axes[0].patches}) == 1 and "dashed" not in alone.get_supxlabel()
 
 
 def test_scaling_lines_go_through_the_best_of_the_smallest_batch():

@@ -230,8 +230,8 @@ def test_the_address_keeps_the_view(page):
     page.driver.refresh()
     page.wait("return document.documentElement.dataset.ready")
     assert page.run(view) == before and page.text("selected").startswith("18 of 27")
-    page.run("location.hash = '#%7B%22x%22:%5B1%5D,%22brushes%22:7'")  # somebody else's
-    page.driver.refresh()
+    page.driver.get("about:blank")
+    page.driver.get(f"{page.file.as_uri()}#%7B%22x%22:%5B1%5D,%22brushes%22:7")  # somebody else's
     page.wait("return document.documentElement.dataset.ready")
     assert page.text("selected").startswith("27 of 27")
 

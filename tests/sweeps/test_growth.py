@@ -272,7 +272,7 @@ def test_more_steps_go_on_from_the_states_that_were_kept(tiny, tmp_path, trained
     steps = []
     monkeypatch.setattr(
         sweep_module.programs, "advance", lambda *args, real=sweep_module.programs.advance, segment: (
-            steps.append(segment.num_steps) or real(*args, segment=segment)
+            steps.append(int(args[-1])) or real(*args, segment=segment)
         ),
     )  # fmt: skip
     longer = sweep(tiny, tmp_path, options=dict(num_steps=24, num_evaluations=6), seed=range(4))

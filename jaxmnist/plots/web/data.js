@@ -93,6 +93,8 @@ function theme() {
   };
 }
 
+const standing = (s) => contents.standings[arrays.standing[s]];
+const COMPARED = { best: "best on validation", "as good": "as good as the best", worse: "worse than the best", unclear: "not known to be worse than the best, nor as good" };
 const isPruned = (s) => arrays.pruned_step !== undefined && arrays.pruned_step[s] >= 0;
 
 // Which settings the brushes select: 1 for each that is.
@@ -126,9 +128,8 @@ function cellWords(s) {
   const { diverged } = frame(), seeds = arrays.num_seeds[s];
   const parts = [valueWords(s), `${diverged[s]} of ${seeds} run${seeds > 1 ? "s" : ""} diverged`, `rank ${(s + 1).toLocaleString("en")} of ${numSettings.toLocaleString("en")}`];
   if (isPruned(s)) parts.push(`pruned after ${arrays.pruned_step[s]} steps`);
-  // If there is a best one, it is like itself.
-  if (s === 0 && arrays.is_tied[0]) parts.push("best on validation");
-  else if (arrays.is_tied[s]) parts.push("not distinguishable from the best");
+  const compared = COMPARED[standing(s)];
+  if (compared && (s === 0 || contents.is_tested)) parts.push(compared);
   return parts.join("; ");
 }
 

@@ -102,7 +102,7 @@ function drawMap() {
     for (let j = 0, p = 0; j < height; j++) for (let i = 0, cell = corner() + j * up; i < width; i++, p++, cell += across)
       if (cells[cell] >= 0) pixels[p] = color(cells[cell]);
     map.picture.data = { image: [matrix(pixels, height, width)], x: [0], y: [0], dw: [width], dh: [height] };
-    const tied = contents.is_tested ? [...arrays.is_tied.keys()].filter((s) => arrays.is_tied[s] && isOnMap(s)).slice(0, MAX_OUTLINES) : [];
+    const tied = contents.is_tested ? [...arrays.standing.keys()].filter((s) => ["best", "as good"].includes(standing(s)) && isOnMap(s)).slice(0, MAX_OUTLINES) : [];
     map.outlines.data = columns(tied.map(spot), ["x", "y"]);
   } else {
     const order = Array.from({ length: numSettings }, (_, i) => numSettings - 1 - i).filter((s) => shade[s]);

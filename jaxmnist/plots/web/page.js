@@ -149,7 +149,7 @@ function legend() {
   if (arrays.pruned_step) parts.push(["var(--pruned)", "pruned"]);
   parts.push(["#000", "far worse than the others"]);
   const said = parts.flatMap(([color, words]) => { const swatch = element("span", "", { className: "swatch" }); swatch.style.background = color; return [swatch, words]; });
-  document.getElementById("legend").replaceChildren(...said, element("span", `${contents.is_tested ? "; outlined: not distinguishable from the best" : ""}; red: chosen`));
+  document.getElementById("legend").replaceChildren(...said, element("span", `${contents.is_tested ? "; outlined: the best and those as good" : ""}; red: chosen`));
 }
 
 async function start() {

@@ -12,7 +12,7 @@ function tableColumns() {
     { name: "=half", title: "± (95 %)", value: (s) => (half ? half[s] : NaN), words: (s) => (half ? number(half[s], false) : "–") },
     { name: "=seeds", title: "seeds", value: (s) => arrays.num_seeds[s], words: (s) => String(arrays.num_seeds[s]) },
     { name: "=diverged", title: "diverged", value: (s) => diverged[s], words: (s) => String(diverged[s]) },
-    ...(contents.is_tested ? [{ name: "=tied", title: "like the best", value: (s) => -arrays.is_tied[s], words: (s) => (arrays.is_tied[s] ? "yes" : "no") }] : []),
+    ...(contents.is_tested ? [{ name: "=standing", title: "standing", value: (s) => arrays.standing[s], words: standing }] : []),
   ];
 }
 

@@ -1,0 +1,101 @@
+"""How much each hyperparameter matters, by two analyses of variance that Optuna has."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from jaxmnist.analysis.arguments import BY, LARGEST, SETTINGS, IsResult, varied
+from jaxmnist.analysis.export import check_installed, new_study, quiet, to_optuna
+from jaxmnist.analysis.metrics import Metric, check_by, judged
+from jaxmnist.checks import checked_by
+
+MIN_SETTINGS, MAX_SETTINGS = 8, 500
+NUM_RESAMPLES = 30
+NUM_TREES, NUM_RESAMPLED_TREES = 64, 8
+ENDS = (2.5, 97.5)  # per cent
+
+
+def check_importance(given: SimpleNamespace) -> None:
+    """Raises ValueError if Optuna is not installed, or `result` has too few settings to be analysed."""
+    check_installed()
+    check_by(given)
+    if not varied(given.result):
+        raise ValueError("result holds one setting; several are needed, to compare their hyperparameters")
+    values = [trial.value for trial in _trials(given.result, given.by, given.largest)]
+    if len(values) < MIN_SETTINGS or len(set(values)) == 1:
+        raise ValueError(
+            f"result holds {len(values)} settings, of {len(set(values))} different values, of which no run diverged or "
+            f"was pruned; {MIN_SETTINGS} or more are needed, not all of one value"
+        )
+
+
+def can_be_analysed(result: xr.Dataset, metric: Metric) -> bool:
+    """Returns whether Optuna is installed, and a result has enough settings."""
+    try:
+        check_importance(SimpleNamespace(result=result, by=metric.name, largest=metric.largest))
+    except ValueError:
+        return False
+    return True
+
+
+def _trials(result: xr.Dataset, by: str | None, largest: bool | None) -> list:
+    """Returns the trials of a study of Optuna that have a value, of very many some at random."""
+    from optuna.trial import TrialState
+
+    trials = to_optuna(result, by, largest).get_trials(deepcopy=False, states=[TrialState.COMPLETE])
+    chosen = np.random.default_rng(0).permutation(len(trials))[:MAX_SETTINGS]
+    return [trials[place] for place in np.sort(chosen)]
+
+
+@checked_by(check_importance, result=IsResult(SETTINGS), by=BY, largest=LARGEST)
+def importance_table(result: xr.Dataset, by: str | None = None, largest: bool | None = None) -> pd.DataFrame:
+    """Returns how much each hyperparameter that differs matters, one row each, the most important first.
+
+    fANOVA (Hutter, Hoos and Leyton-Brown 2014, ICML, PMLR 32:754) is the share of the variance over all settings that a
+    hyperparameter explains by itself; what is missing to 1 is due to several together. PED-ANOVA (Watanabe, Bansal and
+    Hutter 2023, arXiv:2304.10255) asks by which hyperparameters the best tenth of the settings differs from all
+    settings; the shares have the sum 1. The intervals are percentiles of a bootstrap over the settings (Efron 1979,
+    Annals of Statistics 7:1), extended to the value itself where that lies outside.
+    Settings with a run that diverged or was pruned are left out; of more than 500, 500 are drawn at random.
+
+    Args:
+      result: of a sweep, a halving or a search.
+      by: the metric on the validation split that is analysed, as for `jm.settings`.
+      largest: whether its largest value is the best, as for `jm.settings`.
+
+    Returns:
+      Columns: `hyperparameter`, `num_settings`, and `fanova` and `ped_anova`, each with `*_low` and `*_high`.
+
+    Raises:
+      ValueError: as `jm.settings`, Optuna is not installed, or there are fewer than 8 settings.
+    """
+    metric = judged(result, by, largest)
+    trials, names = _trials(result, *metric), varied(result)
+    generator = np.random.default_rng(0)
+    samples = [generator.integers(len(trials), size=len(trials)) for _ in range(NUM_RESAMPLES)]
+    columns: dict[str, Any] = {"hyperparameter": names, "num_settings": len(trials)}
+    for method in ("fanova", "ped_anova"):
+        whole = _importances(method, trials, names, metric.largest)
+        drawn = [[trials[place] for place in sample] for sample in samples]
+        resampled = [_importances(method, each, names, metric.largest, NUM_RESAMPLED_TREES) for each in drawn]
+        low, high = np.percentile(resampled, ENDS, axis=0)
+        columns |= {method: whole, f"{method}_low": np.minimum(low, whole), f"{method}_high": np.maximum(high, whole)}
+    return pd.DataFrame(columns).sort_values("fanova", ascending=False, kind="stable", ignore_index=True)
+
+
+def _importances(method: str, trials: list, names: list[str], largest: bool, num_trees: int = NUM_TREES) -> np.ndarray:
+    """Returns the importance of each hyperparameter by one method."""
+    from optuna import importance
+
+    study = new_study(largest)
+    study.add_trials(trials)
+    with quiet():
+        if method == "fanova":
+            found = importance.FanovaImportanceEvaluator(n_trees=num_trees, seed=0).evaluate(study, params=names)
+            return np.array([found[name] for name in names], np.float64)
+        found = importance.PedAnovaImportanceEvaluator().evaluate(study, params=names)
+    shares = np.array([found[name] for name in names], np.float64)
+    return shares / shares.sum() if shares.sum() > 0 else shares
