@@ -1,6 +1,6 @@
 // The map: a picture with one pixel for each setting, or, for samples, points.
 
-const MAX_TICKS = 9, MAX_OUTLINES = 2000, DIMMED = 0x28;
+const MAX_TICKS = 9, MAX_OUTLINES = 2000, MAX_DOTS = 2000, DIMMED = 0x28;
 let map = null, cells = null, strides = null;
 
 function indexCells() {
@@ -34,7 +34,8 @@ function makeMap(target) {
   const picture = source({ image: [], x: [], y: [], dw: [], dh: [] });
   const points = source({ x: [], y: [], color: [] }), outlines = source({ x: [], y: [] }), marks = source({ x: [], y: [], color: [], size: [] });
   figure.image_rgba({ image: { field: "image" }, x: { field: "x" }, y: { field: "y" }, dw: { field: "dw" }, dh: { field: "dh" }, source: picture });
-  figure.scatter({ x: { field: "x" }, y: { field: "y" }, size: 6, fill_color: { field: "color" }, line_color: null, source: points });
+  // More points than that are small squares, which are drawn faster.
+  figure.scatter({ x: { field: "x" }, y: { field: "y" }, size: numSettings > MAX_DOTS ? 4 : 6, marker: numSettings > MAX_DOTS ? "square" : "circle", fill_color: { field: "color" }, line_color: null, source: points });
   for (const [color, width] of [["white", 3], ["black", 1]])
     figure.rect({ x: { field: "x" }, y: { field: "y" }, width: 1, height: 1, fill_color: null, line_color: color, line_width: width, source: outlines });
   const marked = { x: { field: "x" }, y: { field: "y" }, fill_color: null, line_color: { field: "color" }, line_width: 3, source: marks };
