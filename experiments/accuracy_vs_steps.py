@@ -26,7 +26,7 @@ SPLITS = ("train", "validation", "test")
 TABLE, CURVES, LEARNING_CURVES = "accuracy_vs_steps.csv", "accuracy_vs_steps.png", "learning_curves.png"
 COMPARISON, RATE_CURVES, TEST_CURVES = "comparison.csv", "learning_rates.png", "test_accuracy.png"
 PICTURES = (CURVES, LEARNING_CURVES, RATE_CURVES, TEST_CURVES)
-FILES = (TABLE, COMPARISON, *common.figure_names(*(name.removesuffix(".png") for name in PICTURES)))
+FILES = (TABLE, COMPARISON, common.PAGE, *common.figure_names(*(name.removesuffix(".png") for name in PICTURES)))
 
 
 def main() -> None:
@@ -108,7 +108,8 @@ def draw(folder: Path, log_log: bool) -> None:
         output.write_table(table, folder / name, "%.6g")
     for name, figure in figures.items():
         common.save_figure(figure, folder / name)
-    print(f"wrote {', '.join(f'{folder}/{name}' for name in (*tables, *figures))}")
+    page = common.save_page(result, folder)
+    print(f"wrote {', '.join(f'{folder}/{name}' for name in (*tables, *figures))}; {page}")
 
 
 if __name__ == "__main__":

@@ -2,10 +2,9 @@
 
 Further hyperparameters are axes too, and model, optimizer and loss may be your own (see docs/command_line.md). Writes
 results.nc and results.csv (every run), heatmap.png (validation), and scatter.png (test, as the original notebook drew
-it) or, of further hyperparameters, slices.png and others. Settings are chosen on the validation split; test accuracies
-choose nothing.
-An interrupted sweep continues with --resume and ends with the same numbers. Another sweep needs another --output-dir,
-or --overwrite.
+it) or, of further hyperparameters, slices.png and others; and report.html, a page to explore it (extra page). Settings
+are chosen on the validation split; test accuracies choose nothing. An interrupted sweep continues with --resume and
+ends with the same numbers. Another sweep needs another --output-dir, or --overwrite.
 """
 
 import sys
@@ -22,7 +21,7 @@ from jaxmnist.studies import output
 MAX_WIDENINGS = 4
 ROUNDS = f"round_{'[0-9]' * 4}"
 MAPS = ("heatmap", "scatter", "budgets", "steps_to_target", "noise_scale")
-FIGURES = common.figure_names(*MAPS, "slices", "parallel", "importance")
+FIGURES = (*common.figure_names(*MAPS, "slices", "parallel", "importance"), common.PAGE)
 NOISE_FILE = "noise_scale.csv"
 # Each result has one of these, and it is drawn last: if it is there, a sweep has been drawn to its end.
 LAST_FIGURES = ("scatter", "slices")
@@ -188,11 +187,11 @@ def load(options: Options, folder: Path) -> tuple:
 def draw(options: Options, folder: Path) -> str:
     """Draws the figures of a saved sweep beside its results, and returns the report."""
     saved = load(options, folder)
-    figures = jm.figures(*saved, by=options.by)
+    figures, page = jm.figures(*saved, by=options.by), common.save_page(saved[0], folder, options.by)
     for name in sorted(figures, key=lambda name: name in LAST_FIGURES):
         common.save_figure(figures[name], folder / f"{name}.png")
     if figures:
-        print(f"wrote {', '.join(f'{folder}/{name}.png' for name in sorted(figures))}, and each as SVG")
+        print(f"wrote {', '.join(f'{folder}/{name}.png' for name in sorted(figures))}, and each as SVG; {page}")
     return jm.report(*saved, by=options.by)
 
 

@@ -2,9 +2,9 @@
 
 For each pixel, a tanh network with one hidden layer is trained by full-batch SGD on 16 training images, averaged to 4x4
 pixels; all of these runs have the same initial parameters. Writes results.nc and results.csv (every run), boundary.png
-and boundary.svg; with --frames also a sequence of pictures that zoom into the boundary, frames/*.png and frames.gif. An
-interrupted sequence continues with --resume and ends with the same numbers. Another picture needs another --output-dir,
-or --overwrite.
+and boundary.svg, and report.html, a page on which to explore them (needs the extra page); with --frames also a sequence
+of pictures that zoom into the boundary, frames/*.png and frames.gif. An interrupted sequence continues with --resume
+and ends with the same numbers. Another picture needs another --output-dir, or --overwrite.
 """
 
 import dataclasses
@@ -23,7 +23,7 @@ from jaxmnist.studies import boundary, dimension
 if TYPE_CHECKING:
     import xarray as xr
 
-FILES = (*common.figure_names("boundary"), "frames.gif")
+FILES = (*common.figure_names("boundary"), "frames.gif", common.PAGE)
 
 
 def main() -> None:
@@ -116,12 +116,13 @@ def draw(options: Options) -> None:
         draw_one = functools.partial(boundary_figures.figure, result, options.axes, window, options.setting())
         if index == 0:
             common.save_figure(draw_one(), folder / "boundary.png")
+            page = common.save_page(result, folder)
         if options.frames > 1:
             (folder / "frames").mkdir(exist_ok=True)
             written.append(folder / "frames" / f"{index:02d}.png")
             common.save_figure(draw_one(frame), written[-1])
         report(options, boundary.picture(result, options.axes), f"frame {index + 1}: " if options.frames > 1 else "")
-    print(f"wrote {folder}/boundary.png and {folder}/boundary.svg")
+    print(f"wrote {folder}/boundary.png and {folder}/boundary.svg; {page}")
     if options.frames > 1:
         if len(written) < options.frames:
             print(f"note: frame {len(written)} has no boundary to zoom into; the sequence ends there")

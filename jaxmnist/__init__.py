@@ -87,6 +87,7 @@ if TYPE_CHECKING:
     from jaxmnist.plots.networks import mistakes as mistakes
     from jaxmnist.plots.networks import predictions as predictions
     from jaxmnist.plots.networks import training_curves as training_curves
+    from jaxmnist.plots.page import interactive as interactive
     from jaxmnist.plots.parallel import parallel as parallel
     from jaxmnist.plots.rates import rate_curve as rate_curve
     from jaxmnist.plots.report import figures as figures
@@ -119,6 +120,7 @@ _LATE = {
     "networks.run": ("train_run",),
     "plots.contrast": ("contrast",),
     "plots.curves": ("accuracy_curve", "curves"),
+    "plots.page": ("interactive",),
     "plots.rates": ("rate_curve",),
     "plots.importance": ("importance",),
     "plots.maps": ("heatmap", "scatter"),

@@ -16,6 +16,7 @@ from scripts_for_tests import DATASET, EXPERIMENTS
 
 import jaxmnist as jm
 from jaxmnist.host import loop as host_loop
+from jaxmnist.host.files import MARK
 from jaxmnist.networks import run
 
 MODEL = jm.SoftmaxRegression(4)
@@ -49,7 +50,7 @@ OUR_NAMES = (
     "results.nc", "results.csv", "config.json", "sweep.json", "plan.npz", "000000.npz", "000001.npz", "2.npz",
     "12.npz", "search.json", "settings.json", "model.json", "heatmap.png", "scatter.svg", "boundary.png",
     "frames.gif", "00.png", "01.svg", "metrics.csv", "predictions.npz", "curves.png", "noise_scale.csv",
-    "comparison.csv", "accuracy_vs_steps.csv", "_METADATA",
+    "comparison.csv", "accuracy_vs_steps.csv", "report.html", "_METADATA",
 )  # fmt: skip
 PLACES = (
     "", "progress", "progress/states_000000", "checkpoints", "checkpoints/seed_0", "checkpoints/seed_1", "model",
@@ -94,6 +95,7 @@ def make_write(tiny, monkeypatch, capsys):
     blank = matplotlib.figure.Figure(figsize=(1, 1))
     draw = blank.savefig
     monkeypatch.setattr(matplotlib.figure.Figure, "savefig", lambda self, *args, **kwargs: draw(*args, **kwargs))
+    monkeypatch.setattr("jaxmnist.plots.page.page_text", lambda result, metric: f"<!-- {MARK} --> {metric.name}")
     for module, names in DRAWING.items():
         for name in names:
             monkeypatch.setattr(f"jaxmnist.plots.{module}.{name}", lambda *args, **kwargs: blank)

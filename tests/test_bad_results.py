@@ -36,7 +36,7 @@ import jaxmnist as jm
 from jaxmnist.analysis import arguments, export, intervals, selection, targets
 from jaxmnist.core import arguments as core_arguments
 from jaxmnist.networks import classifier as classifiers
-from jaxmnist.plots import networks
+from jaxmnist.plots import networks, page
 
 CLASS_NAMES = ("a", "b", "c", "d")
 SPLIT = make_split(6, 0)
@@ -177,6 +177,7 @@ register(jm.merge.kinds["files"], NOT_FILES)
 register(selection.SEVERAL, one_of(THINGS, ARRAYS, [{}, [], [{}], [3], "x", 3]))
 register(selection.SETTING, one_of(THINGS, ARRAYS, [{}, [], [{}], [3], "x", 3]))
 register(export.CSV, NOT_A_PATH | one_of([None, "x", "steps.txt", ".csv"]))
+register(page.HTML, NOT_A_PATH | one_of([None, "x", "page.htm", ".html"]))
 register(jm.rate_curve.kinds["chosen"], NOT_CHOSEN)
 register(jm.noise_curve.kinds["critical_batch_size"].kind, NOT_A_NUMBER.filter(lambda value: value is not math.inf))
 register(jm.training_curves.kinds["rows"], NOT_ROWS)
@@ -223,6 +224,7 @@ CASES = [
         a=one_of([{"batch_size": 7}, {"seed": 0}]), b=one_of([{"batch_size": 7}, {"batch_size": 8}]),
     ),
     *declared(jm.scatter, with_result(), split=st.just("train")),
+    *declared(jm.interactive, with_result(path="page.html"), by=NO_METRIC),
     *declared(jm.accuracy_curve, with_result(), result=lacking("recorded_test_accuracy")),
     *declared(jm.curves, with_result(splits=["test"]), result=lacking("recorded_test_loss"), settings=NO_SETTINGS),
     *declared(

@@ -21,6 +21,7 @@ for name in jm.__all__:
 runs = jm.grid(learning_rate=[0.1, 0.5], batch_size=[16, 32], seed=range(2))
 result = jm.sweep(jm.SoftmaxRegression(), optax.sgd, runs, jm.load("digits"), num_steps=5, progress=False, folder="out")
 jm.heatmap(result).savefig("map.png")
+jm.interactive(result, "page.html")
 print(jm.best(result).setting)
 """
 
@@ -44,7 +45,8 @@ def test_a_wheel_works_in_an_empty_environment(tmp_path):
     (wheel,) = tmp_path.glob("jaxmnist-*.whl")
     with zipfile.ZipFile(wheel) as archive:
         held = {name for name in archive.namelist() if name.startswith("jaxmnist/")}
-    sources = [path for path in (ROOT / "jaxmnist").rglob("*") if path.suffix == ".py" or path.name == "py.typed"]
+    kinds = (".py", ".html", ".css", ".js")
+    sources = [path for path in (ROOT / "jaxmnist").rglob("*") if path.suffix in kinds or path.name == "py.typed"]
     assert held == {path.relative_to(ROOT).as_posix() for path in sources}
 
     run(sys.executable, "-m", "venv", tmp_path / "venv", cwd=tmp_path)
@@ -55,4 +57,4 @@ def test_a_wheel_works_in_an_empty_environment(tmp_path):
     run(python, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", wheel, cwd=tmp_path)
     printed = run(python, "-c", f"PREFIX = {str(packages)!r}\n{PROGRAM}", cwd=elsewhere)
     assert "learning_rate" in printed
-    assert {path.name for path in elsewhere.iterdir()} == {"out", "map.png"}
+    assert {path.name for path in elsewhere.iterdir()} == {"out", "map.png", "page.html"}

@@ -5,6 +5,7 @@ from .config import OPTIONS_OF_ONE_CALL as OPTIONS_OF_ONE_CALL
 from .config import load_config as load_config
 from .config import save_config as save_config
 from .folders import OTHER_FOLDER as OTHER_FOLDER
+from .folders import PAGE as PAGE
 from .folders import begin_folder as begin_folder
 from .folders import begin_sweeps as begin_sweeps
 from .folders import claim_files as claim_files
@@ -13,6 +14,7 @@ from .folders import files_in as files_in
 from .folders import make_output_dir as make_output_dir
 from .folders import output_dir_held as output_dir_held
 from .folders import save_figure as save_figure
+from .folders import save_page as save_page
 from .options import DEFAULT_MOMENTUM as DEFAULT_MOMENTUM
 from .options import DataOptions as DataOptions
 from .options import RunOptions as RunOptions

@@ -14,6 +14,7 @@ from .config import CONFIG_NAME, OPTIONS_OF_ONE_CALL, load_config, resolved, sav
 from .program import usage_errors
 
 RESULTS = ("results.nc", "results.csv")
+PAGE = "report.html"
 OTHER_FOLDER = "give --overwrite to replace it, or another --output-dir"
 WAIT = "give --wait to wait for it, or another --output-dir"
 save_figure = output.write_figure
@@ -103,6 +104,21 @@ def files_in(places: Iterable[Path], names: Iterable[str]) -> list[Path]:
 def figure_names(*names: str) -> tuple[str, ...]:
     """Returns the names of the files that `save_figure` writes."""
     return tuple(f"{name}{kind}" for name in names for kind in output.METADATA)
+
+
+def save_page(result, folder: Path, by: str | None = None) -> str:
+    """Writes the interactive page of a result into a folder, where `claim_files` has allowed it, and returns its path.
+
+    Without Bokeh, which is an extra, there is none; what is returned then says so.
+    """
+    path = folder / PAGE
+    try:
+        if not output.is_ours(path):
+            path.unlink(missing_ok=True)
+        jm.interactive(result, path, by=by)
+    except ValueError as error:
+        return f"no {path} ({error})"
+    return str(path)
 
 
 @contextlib.contextmanager

@@ -1,12 +1,13 @@
 """Recorded curves: statistics of them over seeds, and what they say at equal budgets.
 
 A setting is one combination of hyperparameters; its runs differ in the seed alone.
-Shapes: R runs, E recorded steps.
+Shapes: R runs, S settings, E recorded steps.
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from types import SimpleNamespace
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -58,27 +59,68 @@ def curve_table(
     metrics = several_named(result, metrics)
     columns = [f"{split}_{metric}" for split in results.as_list(splits) for metric in metrics]
     rows = results.table(result)
-    steps = result["step"].values
-    curves = {column: curves_by_run(result, f"recorded_{column}") for column in columns}
+    names, steps = varied(result), result["step"].values
+    numbers = _numbers(rows, names)
+    settings = rows[names].drop_duplicates() if names else rows.iloc[:1, :0]
+    table = settings.loc[settings.index.repeat(len(steps))].reset_index(drop=True)
+    table["step"] = np.tile(steps, len(settings))
+    table["num_seeds"] = np.repeat(np.bincount(numbers), len(steps))
+    for column in columns:
+        found = over_seeds(curves_until_divergence(result, f"recorded_{column}"), numbers)
+        for name, values in found._asdict().items():
+            table[f"{column}_{name}"] = values.ravel()
+    diverged = np.zeros((len(settings), len(steps)), int)
+    np.add.at(diverged, numbers, has_diverged(result))
+    return table.assign(num_diverged=diverged.ravel())
+
+
+def _numbers(rows: pd.DataFrame, names: list[str]) -> np.ndarray:
+    """Returns the number of each run's setting, `[R]` int, counted in the order of the runs."""
+    return rows.groupby(names, sort=False).ngroup().to_numpy() if names else np.zeros(len(rows), int)
+
+
+class OverSeeds(NamedTuple):
+    """Statistics of curves over the seeds of each setting, `[S, E]` float64 each; nan where one of its curves is.
+
+    Attributes:
+      mean: over the seeds.
+      std: the standard deviation, nan for one seed.
+      min: the least value.
+      max: the largest value.
+      half_width: half the width of the mean's 95 % t interval, nan for one seed.
+    """
+
+    mean: np.ndarray
+    std: np.ndarray
+    min: np.ndarray
+    max: np.ndarray
+    half_width: np.ndarray
+
+
+def over_seeds(curves: np.ndarray, numbers: np.ndarray) -> OverSeeds:
+    """Returns the statistics of curves `[R, E]`, given the numbers `[R]` of the settings of their runs, 0 to S - 1."""
+    order = np.argsort(numbers, kind="stable")
+    counts = np.bincount(numbers)[:, None]
+    first = np.concatenate([[0], counts[:-1, 0].cumsum()])
+    curves = curves[order]
+    mean = np.add.reduceat(curves, first) / counts
+    squares = np.add.reduceat((curves - mean[numbers[order]]) ** 2, first)
+    deviation = np.sqrt(squares / np.where(counts > 1, counts - 1, np.nan))
+    least, most = np.minimum.reduceat(curves, first), np.maximum.reduceat(curves, first)
+    return OverSeeds(mean, deviation, least, most, half_width(deviation, counts))
+
+
+def has_diverged(result: xr.Dataset) -> np.ndarray:
+    """Returns which runs have diverged by each recorded step, `[R, E]` bool, in the order of the rows of `table`."""
     # The batch loss of step s is that of the parameters after s - 1 steps.
-    first = rows["diverged_step"].astype(float).to_numpy() - 1
-    has_diverged = steps >= np.where(np.isnan(first), math.inf, first)[:, None]
-    names = varied(result)
-    parts = []
-    for setting, places in _by_setting(rows, names):
-        num_seeds = len(places)
-        part = pd.DataFrame({**setting, "step": steps, "num_seeds": num_seeds})
-        for column in columns:
-            values = curves[column][places]
-            values = np.where(has_diverged[places] | ~np.isfinite(values), np.nan, values)
-            deviation = values.std(axis=0, ddof=1) if num_seeds > 1 else np.full(len(steps), np.nan)
-            part[f"{column}_mean"] = values.mean(axis=0)
-            part[f"{column}_std"] = deviation
-            part[f"{column}_min"], part[f"{column}_max"] = values.min(axis=0), values.max(axis=0)
-            part[f"{column}_half_width"] = half_width(deviation, num_seeds)
-        part["num_diverged"] = has_diverged[places].sum(axis=0)
-        parts.append(part)
-    return pd.concat(parts, ignore_index=True)
+    first = results.table(result)["diverged_step"].astype(float).to_numpy() - 1
+    return result["step"].values >= np.where(np.isnan(first), math.inf, first)[:, None]
+
+
+def curves_until_divergence(result: xr.Dataset, name: str) -> np.ndarray:
+    """Returns what `curves_by_run` does, nan once a run has diverged and where a value is not finite."""
+    values = curves_by_run(result, name)
+    return np.where(has_diverged(result) | ~np.isfinite(values), np.nan, values)
 
 
 def seed_curves(result: xr.Dataset, columns: Sequence[str]) -> list[dict[str, np.ndarray]]:
@@ -86,11 +128,9 @@ def seed_curves(result: xr.Dataset, columns: Sequence[str]) -> list[dict[str, np
 
     They are nan where a run has diverged.
     """
-    rows, steps = results.table(result), result["step"].values
-    first = rows["diverged_step"].astype(float).fillna(math.inf).to_numpy() - 1
-    gone = steps >= first[:, None]
+    gone, numbers = has_diverged(result), _numbers(results.table(result), varied(result))
     curves = {name: np.where(gone, np.nan, curves_by_run(result, f"recorded_{name}")) for name in columns}
-    places = [found for _, found in _by_setting(rows, varied(result))]
+    places = np.split(np.argsort(numbers, kind="stable"), np.bincount(numbers).cumsum()[:-1])
     return [{name: curves[name][found] for name in columns} for found in places]
 
 
@@ -102,15 +142,6 @@ def curves_by_run(result: xr.Dataset, name: str) -> np.ndarray:
         return curves.transpose("run", "step").values
     typed = results.hyperparameters(result)
     return curves.isel(results.places(result, typed)).transpose(*typed, "step").values.reshape(-1, curves.sizes["step"])
-
-
-def _by_setting(rows: pd.DataFrame, names: list[str]) -> Iterator[tuple[dict, np.ndarray]]:
-    """Yields each setting and the positions of its runs among the rows."""
-    places: dict[tuple, list[int]] = {}
-    for place, values in enumerate(zip(*(rows[name] for name in names), strict=True) if names else [()] * len(rows)):
-        places.setdefault(values, []).append(place)
-    for values, positions in places.items():
-        yield dict(zip(names, values, strict=True)), np.array(positions)
 
 
 def _check_budget(given: SimpleNamespace) -> None:
@@ -142,15 +173,22 @@ def at_budget(
       ValueError: an argument is not as described above, or there is no such curve.
     """
     curves = results.with_all_dims(result)[f"recorded_{split}_{named(result, metric)}"]
+    last = last_steps(result, result["batch_size"], budget, amount)
+    picked = curves.where(result["step"] == last).sum("step", skipna=True, min_count=1)
+    return picked.where(result["diverged_step"].isnull())
+
+
+def last_steps(result: xr.Dataset, batch_size: xr.DataArray, budget: str, amount: float | xr.DataArray) -> xr.DataArray:
+    """Returns the last recorded step within a budget for batch sizes; nan where curves end before it is used up.
+
+    There may be several amounts along a dim of their own.
+    """
     examples = amount * (result.attrs["num_train"] if budget == "epochs" else 1)
-    batch_size = result["batch_size"]
-    allowed = xr.full_like(batch_size, amount, float) if budget == "steps" else examples / batch_size
+    allowed = amount + xr.zeros_like(batch_size, float) if budget == "steps" else examples / batch_size
     # With some tolerance, since rounding may turn 100 / 5 * 5 into less than 100.
     within = result["step"] <= allowed * (1 + 1e-9)
-    last = result["step"].where(within).max("step")
     reached = allowed <= result["step"].max("step") * (1 + 1e-9)
-    picked = curves.where(result["step"] == last).sum("step", skipna=True, min_count=1)
-    return picked.where(reached & result["diverged_step"].isnull())
+    return result["step"].where(within).max("step").where(reached)
 
 
 def budgets(result: xr.Dataset) -> dict[str, float]:

@@ -89,7 +89,9 @@ def test_standard_output_holds_one_report_as_json(swept):
     assert found["unclear"]
     assert (found["num_runs"], found["num_diverged"], found["num_pruned"]) == (8, 0, 0)
     figures = [f"{name}.{kind}" for name in ("heatmap", "parallel", "slices") for kind in ("png", "svg")]
-    assert found["files"] == sorted(f"out/{name}" for name in ("config.json", "results.csv", "results.nc", *figures))
+    assert found["files"] == sorted(
+        f"out/{name}" for name in ("config.json", "report.html", "results.csv", "results.nc", *figures)
+    )
     assert found["versions"][0]["jax"] == jax.__version__
 
 
@@ -134,7 +136,7 @@ def test_code_of_ones_own_is_trained_and_named_again_to_resume(own_code):
     assert f"whose code runs only if it is named: give {' '.join(NAMED)} again" in err
     assert "named_by_a_person" not in sys.modules
     again, err = run("sweep_grid", "--resume", "out", *NAMED, cwd=own_code)
-    assert out.endswith(f"SVG\n{again}") and "sweep:" not in err
+    assert out.endswith(f"report.html\n{again}") and "sweep:" not in err
 
 
 @pytest.mark.slow

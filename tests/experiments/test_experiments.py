@@ -40,7 +40,8 @@ def swept(tmp_path_factory):
 def test_sweep_writes_results_and_figures(swept):
     folder, _, err = swept
     assert sorted(path.name for path in (folder / "out").iterdir()) == [
-        "config.json", "heatmap.png", "heatmap.svg", "results.csv", "results.nc", "scatter.png", "scatter.svg",
+        "config.json", "heatmap.png", "heatmap.svg", "report.html", "results.csv", "results.nc", "scatter.png",
+        "scatter.svg",
     ]  # fmt: skip
     with (folder / "out" / "results.csv").open() as file:
         rows = list(csv.DictReader(file))

@@ -90,6 +90,8 @@ DEEP = ("--features", *"22222", "--kernel-sizes", *"11111", "--pool-after", *"12
         ("sweep_grid", (*SMALL, "--halving", "2", "--rungs", "20"), "below num_steps, 20"),
         ("sweep_grid", (*SMALL, "--halving", "2", "--num-evaluations", "2"), "neither num_evaluations nor shard"),
         ("predict", ("nowhere", "a.png"), "nowhere holds no trained model"),
+        ("watch", ("nowhere",), "nowhere is not a folder; give the output folder of a sweep"),
+        ("watch", (".", "--port", 65536), "port is 65536; a whole number from 0 to 65535 is needed"),
         ("predict", ("nowhere",), "no pictures"),
         ("predict", ("nowhere", "a.png", "--output", "x.xyz"), "output is x.xyz; its name must end with one of"),
         ("accuracy_vs_steps", ("--plot-only", "nowhere"), "nowhere has no results.nc"),

@@ -33,7 +33,7 @@ def test_frames_and_animation(drawn):
     assert sorted(path.relative_to(out_dir).as_posix() for path in out_dir.rglob("*") if path.is_file()) == [
         "boundary.png", "boundary.svg", "config.json", "frames.gif",
         "frames/00.png", "frames/00.svg", "frames/01.png", "frames/01.svg",
-        "frames/01/results.csv", "frames/01/results.nc", "results.csv", "results.nc",
+        "frames/01/results.csv", "frames/01/results.nc", "report.html", "results.csv", "results.nc",
     ]  # fmt: skip
     with Image.open(out_dir / "frames.gif") as animation:
         assert animation.n_frames == 2 and min(animation.size) > 500
