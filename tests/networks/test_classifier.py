@@ -208,7 +208,7 @@ def test_fields_that_an_earlier_version_did_not_have_are_those_by_default(tiny, 
     assert jm.load_model(tmp_path).model == jm.load_model(tmp_path, jm.MLP(5, 4)).model == jm.MLP(5, 4)
 
 
-@pytest.mark.parametrize("name", mostly_slow(MODELS, "nnx", "equinox with state", "pair"))
+@pytest.mark.parametrize("name", mostly_slow(MODELS, "nnx", "equinox", "equinox with state", "pair"))
 def test_a_model_of_any_library_is_saved_and_read_again(tiny, tmp_path, name):
     model, _ = MODELS[name]
     members = [jm.init_state(model, optax.sgd(0.1), seed, tiny.train.inputs) for seed in (0, 1)]

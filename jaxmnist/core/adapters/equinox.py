@@ -45,13 +45,15 @@ def adapt(make: Callable[..., eqx.Module], make_plain: Callable[..., eqx.Module]
     def init(key, inputs):
         module, state = build(key)
         params, constants, _ = split(module)
-        return params, {"constants": constants, "state": jax.tree.leaves(state)}
+        remembered = {"constants": constants, "state": jax.tree.leaves(state)}
+        return params, remembered if jax.tree.leaves(remembered) else {}
 
     def apply(params, state, inputs, *, training, key=None):
         skeleton, like = eqx.filter_eval_shape(build, random_key(0))
-        _, _, static = split(skeleton)
-        module = eqx.nn.inference_mode(eqx.combine(params, state["constants"], static), value=not training)
-        memory = jax.tree.unflatten(jax.tree.structure(like), state["state"])
+        _, nothing, static = split(skeleton)
+        constants, leaves = (state["constants"], state["state"]) if state else (nothing, [])
+        module = eqx.nn.inference_mode(eqx.combine(params, constants, static), value=not training)
+        memory = jax.tree.unflatten(jax.tree.structure(like), leaves)
         takes = argument_names(module.__call__)
         call = functools.partial(module, **flags(takes, training))
 
@@ -64,7 +66,7 @@ def adapt(make: Callable[..., eqx.Module], make_plain: Callable[..., eqx.Module]
         places = jnp.arange(inputs.shape[0], dtype=jnp.uint32)
         mapped = jax.vmap(one, in_axes=(0, None, 0), out_axes=(0, None), axis_name=AXIS)
         outputs, memory = mapped(inputs, memory, places)
-        return outputs, {"constants": state["constants"], "state": jax.tree.leaves(memory)}
+        return outputs, {"constants": constants, "state": jax.tree.leaves(memory)} if state else {}
 
     return Model(init, apply)
 
