@@ -63,6 +63,8 @@ def pictures(found: list) -> list:
 def _this_checkout(monkeypatch, tmp_path):
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     monkeypatch.setenv("IPYTHONDIR", str(tmp_path))
+    # Scripts that ran in this process have chosen one.
+    monkeypatch.delenv("MPLBACKEND", raising=False)
     monkeypatch.chdir(tmp_path)
 
 
