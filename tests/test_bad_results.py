@@ -269,8 +269,9 @@ def test_bad_values_are_refused_by_name(case, data):
     assert_refused(case.function, case.valid() | {case.name: value}, case.word or case.name)
 
 
-def test_the_calls_of_the_table_work_with_good_values(tmp_path):
+def test_the_calls_of_the_table_work_with_good_values(tmp_path, monkeypatch):
     """Otherwise a refusal could be of something else."""
+    monkeypatch.chdir(tmp_path)  # some write a file
     writing = (jm.save, jm.to_csv, jm.save_model, jm.load_model)
     cheap = [case for case in CASES if case.function not in writing]
     for case in {case.function: case for case in cheap}.values():
