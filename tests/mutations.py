@@ -724,8 +724,8 @@ MUTATIONS = (
     Mutation(
         "the curve of a seed goes on after it has diverged",
         "analysis/curves.py",
-        "np.where(gone, np.nan, curves_by_run(",
-        "np.where(gone & False, np.nan, curves_by_run(",
+        "np.where(gone | ~np.isfinite(values), np.nan, values)",
+        "np.where(~np.isfinite(values), np.nan, values)",
         "tests/plots/test_curves.py::test_a_seed_ends_where_it_diverges_and_the_others_go_on",
     ),
     Mutation(

@@ -109,7 +109,7 @@ def figure_names(*names: str) -> tuple[str, ...]:
 def save_page(result, folder: Path, by: str | None = None) -> str:
     """Writes the interactive page of a result into a folder, where `claim_files` has allowed it, and returns its path.
 
-    Without Bokeh, which is an extra, there is none; what is returned then says so.
+    If Bokeh, an extra, is not installed, no page is written, and the text that is returned says so.
     """
     path = folder / PAGE
     try:

@@ -53,7 +53,7 @@ def _asked(options: Any, folder: Path) -> dict[str, Any] | None:
 
 
 def _of_folder(folder: Path, by: str | None) -> dict[str, Any] | None:
-    """Returns what the results in a folder say; None if there are none, as long as not all shards have ended."""
+    """Returns what the results in a folder say, or None while some of its shards have not ended."""
     if not (folder / "results.nc").is_file():
         return None
     return {**summary.summary(jm.load_results(folder), by), "files": summary.files_of_ours(folder)}

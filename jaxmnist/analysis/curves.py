@@ -65,12 +65,13 @@ def curve_table(
     table = settings.loc[settings.index.repeat(len(steps))].reset_index(drop=True)
     table["step"] = np.tile(steps, len(settings))
     table["num_seeds"] = np.repeat(np.bincount(numbers), len(steps))
+    gone = has_diverged(result)
     for column in columns:
-        found = over_seeds(curves_until_divergence(result, f"recorded_{column}"), numbers)
+        found = over_seeds(curves_until_divergence(result, f"recorded_{column}", gone), numbers)
         for name, values in found._asdict().items():
             table[f"{column}_{name}"] = values.ravel()
     diverged = np.zeros((len(settings), len(steps)), int)
-    np.add.at(diverged, numbers, has_diverged(result))
+    np.add.at(diverged, numbers, gone)
     return table.assign(num_diverged=diverged.ravel())
 
 
@@ -117,19 +118,20 @@ def has_diverged(result: xr.Dataset) -> np.ndarray:
     return result["step"].values >= np.where(np.isnan(first), math.inf, first)[:, None]
 
 
-def curves_until_divergence(result: xr.Dataset, name: str) -> np.ndarray:
-    """Returns what `curves_by_run` does, nan once a run has diverged and where a value is not finite."""
+def curves_until_divergence(result: xr.Dataset, name: str, gone: np.ndarray) -> np.ndarray:
+    """Returns what `curves_by_run` does, nan where a value is not finite, and once a run is `gone`, as `has_diverged`
+    says."""
     values = curves_by_run(result, name)
-    return np.where(has_diverged(result) | ~np.isfinite(values), np.nan, values)
+    return np.where(gone | ~np.isfinite(values), np.nan, values)
 
 
 def seed_curves(result: xr.Dataset, columns: Sequence[str]) -> list[dict[str, np.ndarray]]:
     """Returns the curves `[N, E]` of the N seeds of each setting, in the order of `curve_table`, by `{split}_{metric}`.
 
-    They are nan where a run has diverged.
+    They are nan where a run has diverged or its value is not finite.
     """
     gone, numbers = has_diverged(result), _numbers(results.table(result), varied(result))
-    curves = {name: np.where(gone, np.nan, curves_by_run(result, f"recorded_{name}")) for name in columns}
+    curves = {name: curves_until_divergence(result, f"recorded_{name}", gone) for name in columns}
     places = np.split(np.argsort(numbers, kind="stable"), np.bincount(numbers).cumsum()[:-1])
     return [{name: curves[name][found] for name in columns} for found in places]
 

@@ -9,7 +9,7 @@ import xarray as xr
 
 from jaxmnist.analysis.arguments import BY, LARGEST, SETTINGS, IsResult, varied
 from jaxmnist.analysis.export import check_installed, new_study, quiet, to_optuna
-from jaxmnist.analysis.metrics import Metric, check_by, judged
+from jaxmnist.analysis.metrics import Metric, check_varied, judged
 from jaxmnist.checks import checked_by
 
 MIN_SETTINGS, MAX_SETTINGS = 8, 500
@@ -21,9 +21,7 @@ ENDS = (2.5, 97.5)  # per cent
 def check_importance(given: SimpleNamespace) -> None:
     """Raises ValueError if Optuna is not installed, or `result` has too few settings to be analysed."""
     check_installed()
-    check_by(given)
-    if not varied(given.result):
-        raise ValueError("result holds one setting; several are needed, to compare their hyperparameters")
+    check_varied(given)
     values = [trial.value for trial in _trials(given.result, given.by, given.largest)]
     if len(values) < MIN_SETTINGS or len(set(values)) == 1:
         raise ValueError(

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy.typing as npt
 import xarray as xr
 
-from jaxmnist.analysis.arguments import check_result, metric_names
+from jaxmnist.analysis.arguments import check_result, metric_names, varied
 from jaxmnist.analysis.intervals import Interval, interval, t_interval
 from jaxmnist.checks import Choice, Choices, Number
 
@@ -81,6 +81,13 @@ def check_by(given: SimpleNamespace) -> None:
     """Raises ValueError if `result` cannot be judged `by` a metric, or lacks its values at the end."""
     name = judged(given.result, given.by, given.largest).name
     check_result(given.result, (f"validation_{name}", f"test_{name}"))
+
+
+def check_varied(given: SimpleNamespace) -> None:
+    """Raises ValueError if `result` cannot be judged `by` a metric, or holds one setting alone."""
+    check_by(given)
+    if not varied(given.result):
+        raise ValueError("result holds one setting; several are needed, to compare their hyperparameters")
 
 
 def check_target(given: SimpleNamespace) -> None:

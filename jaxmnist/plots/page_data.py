@@ -119,7 +119,7 @@ def _quantity(result: xr.Dataset, runs: Runs, judged: Metric, name: str, has_end
             has_run = runs.rows["diverged_step"].notna().to_numpy()
             arrays["final_runs"] = np.where(has_run, np.nan, runs.rows[name].to_numpy(float))
     if has_curves:
-        curves = curves_until_divergence(result, f"recorded_{name}")[runs.places]
+        curves = curves_until_divergence(result, f"recorded_{name}", has_diverged(result))[runs.places]
         found = over_seeds(curves, runs.numbers)
         arrays["recorded_mean"] = found.mean
         if has_seeds:

@@ -10,8 +10,8 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.collections import LineCollection
 
 from jaxmnist.analysis import results
-from jaxmnist.analysis.arguments import BY, CHOOSING_SPLIT, LARGEST, SETTINGS, WORDS, IsResult, varied
-from jaxmnist.analysis.metrics import judged
+from jaxmnist.analysis.arguments import varied
+from jaxmnist.analysis.metrics import check_varied, judged
 from jaxmnist.analysis.words import axis_words
 from jaxmnist.checks import checked_by
 from jaxmnist.plots.cells import is_hidden
@@ -19,7 +19,7 @@ from jaxmnist.plots.curves import mean_words, title_words
 from jaxmnist.plots.metrics import Colors, color_bar, colors, in_unit, label
 from jaxmnist.plots.panels import LETTER_WIDTH, MAX_VECTORS
 from jaxmnist.plots.rulers import Ruler, is_logarithmic, ruler
-from jaxmnist.plots.slices import check_varied
+from jaxmnist.plots.slices import COMPARED
 from jaxmnist.plots.style import Figure, axis_label, house_style, round_numbers, tick_words, write_result_caption
 
 MAX_TICKS = 9
@@ -27,10 +27,7 @@ ARROW = 0.05  # length of that of the colour bar, relative to the colours
 MARGIN = 0.04  # between the ends of an axis and its first and last value
 
 
-@checked_by(
-    check_varied, result=IsResult(SETTINGS, (*WORDS, "num_validation", "num_test")), split=CHOOSING_SPLIT, by=BY,
-    largest=LARGEST,
-)  # fmt: skip
+@checked_by(check_varied, **COMPARED)
 def parallel(
     result: xr.Dataset, split: str = "validation", *, by: str | None = None, largest: bool | None = None
 ) -> Figure:

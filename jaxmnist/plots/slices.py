@@ -1,6 +1,5 @@
 """Slices through a result: each hyperparameter against the metric, all settings and the best of the rest."""
 
-from types import SimpleNamespace
 from typing import NamedTuple
 
 import matplotlib as mpl
@@ -11,7 +10,7 @@ from matplotlib.axes import Axes
 
 from jaxmnist.analysis import results
 from jaxmnist.analysis.arguments import BY, CHOOSING_SPLIT, LARGEST, SETTINGS, WORDS, IsResult, varied
-from jaxmnist.analysis.metrics import Metric, check_by, judged
+from jaxmnist.analysis.metrics import Metric, check_varied, judged
 from jaxmnist.checks import checked_by
 from jaxmnist.plots.cells import is_hidden
 from jaxmnist.plots.curves import mean_words, title_words
@@ -24,14 +23,11 @@ from jaxmnist.plots.style import COLORMAP, Figure, house_style, write_result_cap
 MAX_COLUMNS = 3
 MAX_PLACES = 12  # so many numbers have places of their own even if the settings are no grid
 LINE: dict = dict(color=mpl.colormaps[COLORMAP](0.3), marker="o", markersize=4.5, linewidth=1.4, capsize=2)
+# What a figure that compares settings takes.
+COMPARED: dict = dict(
+    result=IsResult(SETTINGS, (*WORDS, "num_validation", "num_test")), split=CHOOSING_SPLIT, by=BY, largest=LARGEST
+)
 FOOT, EDGE = 0.025, 0.06  # heights of marks at the foot of a panel, as shares of it
-
-
-def check_varied(given: SimpleNamespace) -> None:
-    """Raises ValueError if `result` cannot be judged `by` a metric, or holds one setting alone."""
-    check_by(given)
-    if not varied(given.result):
-        raise ValueError("result holds one setting; several are needed, to compare their hyperparameters")
 
 
 class _Settings(NamedTuple):
@@ -39,7 +35,7 @@ class _Settings(NamedTuple):
 
     Attributes:
       table: of settings, the best first, those without a mean last.
-      values: `[S]` means over seeds in the unit shown, nan where there is none.
+      values: `[S]` means over seeds in the unit shown, nan for a setting that has none.
       bars: `[S]` half the widths of their intervals.
       limits: of the vertical axes.
       is_log: whether these are logarithmic.
@@ -52,10 +48,7 @@ class _Settings(NamedTuple):
     is_log: bool
 
 
-@checked_by(
-    check_varied, result=IsResult(SETTINGS, (*WORDS, "num_validation", "num_test")), split=CHOOSING_SPLIT, by=BY,
-    largest=LARGEST,
-)  # fmt: skip
+@checked_by(check_varied, **COMPARED)
 def slices(
     result: xr.Dataset, split: str = "validation", *, by: str | None = None, largest: bool | None = None
 ) -> Figure:

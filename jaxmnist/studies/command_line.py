@@ -93,7 +93,7 @@ def _parts(text: str) -> list[str]:
 
 
 def _value(text: str) -> Any:
-    """Returns one value; raises ValueError if it is none."""
+    """Returns the value that a text stands for, or raises ValueError if it stands for none."""
     text = text.strip()
     if text.lower() in CONSTANTS:
         return CONSTANTS[text.lower()]
@@ -142,7 +142,7 @@ def check_names(option: str, names: Iterable[str], model: ModelLike, optimizer: 
       loss: as `sweep`.
 
     Raises:
-      ValueError: there is such a name, or the model is none.
+      ValueError: a name belongs to none of them, or `model` is not a model.
     """
     if not callable(optimizer) or not callable(loss):
         return  # `check` says what is needed

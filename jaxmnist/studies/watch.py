@@ -63,7 +63,7 @@ def version(folder: Path) -> str:
 
 
 def page(folder: Path) -> str:
-    """Returns the page of the result in a folder, or one that says why there is none."""
+    """Returns the page of the result in a folder, or a page that says why it cannot be shown."""
     with tempfile.TemporaryDirectory() as temporary:
         path = Path(temporary) / "page.html"
         try:

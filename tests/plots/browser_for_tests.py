@@ -57,7 +57,7 @@ class Browser:
 
 @contextlib.contextmanager
 def browser(profile: Path, width: int = 1280, height: int = 1000) -> Iterator[Browser]:
-    """Yields a browser whose window has this size, or skips the test where there is none.
+    """Yields a browser whose window has this size, or skips the test if no browser is installed.
 
     Args:
       profile: an empty folder.
