@@ -88,14 +88,15 @@ def _centred(ink: np.ndarray) -> np.ndarray:
     height, width = (max(round(extent * scale), 1) for extent in cut.shape)
     picture = Image.fromarray((255 * cut).astype(np.uint8))
     resampled = np.asarray(picture.resize((width, height), Image.Resampling.LANCZOS), np.float32)
-    resampled = resampled * (255 / resampled.max())
-    mass = resampled.sum()
-    y = round((SIZE - 1) / 2 - (resampled.sum(axis=1) @ np.arange(height)) / mass)
-    x = round((SIZE - 1) / 2 - (resampled.sum(axis=0) @ np.arange(width)) / mass)
+    resampled = (resampled * (255 / resampled.max())).round().astype(np.uint8)
+    # In whole numbers, so that the middle of a symmetric digit is rounded in the same way on every machine.
+    mass = resampled.sum(dtype=int)
+    y = round((SIZE - 1) / 2 - (resampled.sum(axis=1, dtype=int) @ np.arange(height)) / mass)
+    x = round((SIZE - 1) / 2 - (resampled.sum(axis=0, dtype=int) @ np.arange(width)) / mass)
     # A lopsided digit's centre of mass may ask for more room than there is on one side.
     y, x = int(np.clip(y, 0, SIZE - height)), int(np.clip(x, 0, SIZE - width))
     image = np.zeros((SIZE, SIZE), np.uint8)
-    image[y : y + height, x : x + width] = resampled.round().astype(np.uint8)
+    image[y : y + height, x : x + width] = resampled
     return image
 
 
