@@ -17,6 +17,7 @@ from .folders import save_figure as save_figure
 from .folders import save_page as save_page
 from .options import DEFAULT_MOMENTUM as DEFAULT_MOMENTUM
 from .options import DataOptions as DataOptions
+from .options import FolderOptions as FolderOptions
 from .options import RunOptions as RunOptions
 from .options import TrainingOptions as TrainingOptions
 from .options import memory_bytes as memory_bytes

@@ -14,16 +14,19 @@ OPTIONS_OF_ONE_CALL = frozenset({"resume", "plot_only", "dry_run", "output_dir",
 Options = TypeVar("Options")
 
 
-def save_config(options, dataset: jm.Dataset) -> None:
+def save_config(options, dataset: jm.Dataset | None) -> None:
     """Writes the options into the output folder; from then on, the training can be resumed."""
     config = dataclasses.asdict(resolved(options, dataset))
     config = {name: value for name, value in config.items() if name not in OPTIONS_OF_ONE_CALL}
-    config["data_dir"] = config["data_dir"] and str(config["data_dir"])
+    if config.get("data_dir") is not None:
+        config["data_dir"] = str(config["data_dir"])
     output.write_options(config, options.output_dir / CONFIG_NAME)
 
 
-def resolved(options, dataset: jm.Dataset):
-    """Returns the options with the name of the data set and its absolute folder filled in."""
+def resolved(options, dataset: jm.Dataset | None):
+    """Returns the options with the name of the data set, if they have one, and its absolute folder filled in."""
+    if dataset is None:
+        return options
     data_dir = options.data_dir and options.data_dir.absolute()
     return dataclasses.replace(options, dataset=dataset.name, data_dir=data_dir)
 
@@ -40,7 +43,8 @@ def load_config(options: type[Options], folder: Path) -> Options:
     saved = {name: hints[name] for name in hints if name not in OPTIONS_OF_ONE_CALL or name == "shard"}
     try:
         config = output.read_options(path, saved)
-        data_dir = config["data_dir"] and Path(config["data_dir"])
-        return options(**config | {"data_dir": data_dir, "output_dir": folder, "resume": folder})
+        if config.get("data_dir") is not None:
+            config["data_dir"] = Path(config["data_dir"])
+        return options(**config | {"output_dir": folder, "resume": folder})
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise ValueError(f"the options in {path} cannot be read: {error}") from None

@@ -20,12 +20,12 @@ WAIT = "give --wait to wait for it, or another --output-dir"
 save_figure = output.write_figure
 
 
-def begin_sweeps(options, dataset: jm.Dataset, places: Sequence[Path], figures: Iterable[Path]) -> None:
+def begin_sweeps(options, dataset: jm.Dataset | None, places: Sequence[Path], figures: Iterable[Path]) -> None:
     """Does what `begin_folder` does, for a script that sweeps.
 
     Args:
       options: the options of the script.
-      dataset: the data set to which they refer.
+      dataset: the data set to which they refer; None if they name none.
       places: the folders of the script's sweeps, including the output folder.
       figures: the other files that it writes.
 
@@ -35,7 +35,7 @@ def begin_sweeps(options, dataset: jm.Dataset, places: Sequence[Path], figures: 
     begin_folder(options, dataset, [*files_in(places, RESULTS), *figures], output.SavedSweeps(places))
 
 
-def begin_folder(options, dataset: jm.Dataset, files: Sequence[Path], saved: output.Saved) -> None:
+def begin_folder(options, dataset: jm.Dataset | None, files: Sequence[Path], saved: output.Saved) -> None:
     """Saves the options in the output folder, unless something else is there; from then on, it can be resumed.
 
     A folder that was begun with the same options stays as it is, and the script continues there. With --overwrite,
@@ -43,7 +43,7 @@ def begin_folder(options, dataset: jm.Dataset, files: Sequence[Path], saved: out
 
     Args:
       options: the options of the script.
-      dataset: the data set to which they refer.
+      dataset: the data set to which they refer; None if they name none.
       files: all files that the script writes, except the options and what its training saves to resume.
       saved: what its training has saved to resume.
 
@@ -67,7 +67,7 @@ def begin_folder(options, dataset: jm.Dataset, files: Sequence[Path], saved: out
     saved.check()
 
 
-def check_begun(options, dataset: jm.Dataset, is_interrupted: bool) -> None:
+def check_begun(options, dataset: jm.Dataset | None, is_interrupted: bool) -> None:
     """Raises ValueError if the training in the output folder was begun with other options, or was interrupted."""
     folder = options.output_dir
     try:

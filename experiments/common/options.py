@@ -43,7 +43,7 @@ class DataOptions:
 
 
 @dataclasses.dataclass(frozen=True)
-class RunOptions(DataOptions):
+class FolderOptions:
     overwrite: bool = False
     """Replace the files in the output folder that have the names this script uses. Without it, a training that was
     begun with the same options is continued, a sweep grows, and anything else is an error."""
@@ -51,8 +51,6 @@ class RunOptions(DataOptions):
     """Continue the interrupted training in this output folder, with the options saved there."""
     wait: bool = False
     """Wait while another program uses the output folder. Without it, that is an error."""
-    plot_only: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
-    """Draw the figures of this output folder again from the files in it, without training."""
 
     def grows_from(self, begun: Any) -> set[str]:
         """Returns the options in which a training differs from the one that was begun, and only adds to it."""
@@ -62,6 +60,12 @@ class RunOptions(DataOptions):
         """Returns the arguments that name a person's own code, which have to be typed again to resume."""
         given = {name: getattr(self, name, "") for name in CODE}
         return [word for name, text in given.items() if ":" in text for word in (f"--{name}", text)]
+
+
+@dataclasses.dataclass(frozen=True)
+class RunOptions(FolderOptions, DataOptions):
+    plot_only: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
+    """Draw the figures of this output folder again from the files in it, without training."""
 
 
 @dataclasses.dataclass(frozen=True)

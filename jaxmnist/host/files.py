@@ -36,7 +36,7 @@ FIRST_ARRAYS = (f"{NAMES}.npy".encode(), b"recipe.npy")
 # Tables: some of their columns.
 COLUMNS = re.compile(
     rb"(.*,)?(seed,(step,)?(train|validation|test|diverged|pruned)_|seed,step,seconds,|step,num_seeds,|step,trace,squared_norm,"
-    rb"|optimizer,learning_rate,validation_)"
+    rb"|optimizer,learning_rate,validation_|table,row,unit,)"
 )
 # Figures: a comment.
 MARK = "written by jaxmnist"
