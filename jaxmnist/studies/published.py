@@ -147,4 +147,5 @@ def load(path: Path) -> Table:
 
 
 def _row(ours: dict, theirs_interval: list | None, **others: Any) -> Row:
-    return Row(ours=Interval(**ours), theirs_interval=theirs_interval and (*theirs_interval,), **others)
+    ends = None if theirs_interval is None else (theirs_interval[0], theirs_interval[1])
+    return Row(ours=Interval(**ours), theirs_interval=ends, **others)
