@@ -14,7 +14,7 @@ from PIL import Image
 
 from jaxmnist.host.files import write_atomically
 from jaxmnist.plots.style import Figure, house_style, write_caption
-from jaxmnist.studies import boundary
+from jaxmnist.studies import boundary, fractal
 
 # Two halves, each monotone in lightness, palest and darkest where they meet: converging runs stay light, the others
 # dark, in greyscale too; blue and red differ for the colour-blind.
@@ -62,27 +62,52 @@ def figure(
     Raises:
       ValueError: as `boundary.picture`.
     """
-    measure = boundary.picture(result, axes)
     attrs = result.attrs
+    title = (
+        f"{attrs['dataset']}, {attrs['num_train']} training images averaged to {boundary.IMAGE_SIZE}x"
+        f"{boundary.IMAGE_SIZE}, equal steps: {attrs['num_steps']}, {attrs['num_runs']:,} runs"
+    )
+    notes = ("tanh network, SGD, full batch, seed 0", setting)
+    shown = boundary.AXES[axes[0]], boundary.AXES[axes[1]]
+    return _draw(boundary.picture(result, axes), window, shown, f"{title}\n{frame}" if frame else title, notes)
+
+
+def paper_figure(result: xr.Dataset, condition: str, window: boundary.Window, frame: str = "") -> Figure:
+    """Returns the same picture of one of the paper's conditions.
+
+    Args:
+      result: of a sweep of `fractal.problem`.
+      condition: one of `fractal.CONDITIONS`.
+      window: its edges.
+      frame: which of several pictures this is, in words.
+    """
+    attrs, setup = result.attrs, fractal.CONDITIONS[condition]
+    count = f"{setup.num_examples} random example{'s' * (setup.num_examples > 1)}"
+    title = f"{setup.words}, {count}, equal steps: {attrs['num_steps']}, {attrs['num_runs']:,} runs"
+    notes = ("network, weights and data of arXiv:2402.06184, float64", f"published dimension {setup.dimension}")
+    shown = fractal.AXES[fractal.axes(condition)[0]], fractal.AXES[fractal.axes(condition)[1]]
+    return _draw(fractal.picture(result, condition), window, shown, f"{title}\n{frame}" if frame else title, notes)
+
+
+def _draw(
+    measure: np.ndarray, window: boundary.Window, axes: tuple[boundary.Axis, boundary.Axis], title: str,
+    notes: Sequence[str],
+) -> Figure:  # fmt: skip
+    """Returns a picture with its axes, its title and what its caption says besides the share that converges."""
     with house_style(), mpl.rc_context({"axes.spines.top": True, "axes.spines.right": True}):
         drawn = Figure(figsize=(7.2, 6.0), layout="constrained")
         places = drawn.add_gridspec(2, 2, width_ratios=(28, 1))
         main, upper, lower = (drawn.add_subplot(place) for place in (places[:, 0], places[0, 1], places[1, 1]))
         main.imshow(colors(measure), origin="lower", extent=window, aspect="auto", interpolation="nearest")
-        for which, name, (low, high) in (("x", axes[0], window[:2]), ("y", axes[1], window[2:])):
-            _scale(main, which, name, low, high)
-        title = (
-            f"{attrs['dataset']}, {attrs['num_train']} training images averaged to {boundary.IMAGE_SIZE}x"
-            f"{boundary.IMAGE_SIZE}, equal steps: {attrs['num_steps']}, {attrs['num_runs']:,} runs"
-        )
-        main.set_title(f"{title}\n{frame}" if frame else title, loc="left")
+        for which, axis, (low, high) in (("x", axes[0], window[:2]), ("y", axes[1], window[2:])):
+            _scale(main, which, axis, low, high)
+        main.set_title(title, loc="left")
         _bar(upper, DIVERGED, measure[measure >= 0], "do not converge:\nsum of initial loss / loss")
         _bar(lower, CONVERGED, -measure[measure < 0], "converge:\nsum of loss / initial loss")
         share = 100 * (measure < 0).mean()
         write_caption(
             drawn,
-            "tanh network, SGD, full batch, seed 0",
-            setting,
+            *notes,
             f"{share:.1f} % of the runs converge: "
             f"mean loss of the last {boundary.LAST_STEPS} steps below the initial one",
             "sums are over steps",
@@ -91,10 +116,10 @@ def figure(
     return drawn
 
 
-def _scale(axes: Axes, which: str, name: str, low: float, high: float) -> None:
+def _scale(axes: Axes, which: str, shown: boundary.Axis, low: float, high: float) -> None:
     """Gives an axis its label and ticks; those of a narrow window are distances from its centre."""
-    axis, drawn = boundary.AXES[name], getattr(axes, f"{which}axis")
-    unit = ", log10" if axis.logarithmic else ""
+    drawn = getattr(axes, f"{which}axis")
+    unit = ", log10" if shown.logarithmic else ""
     if high - low < MIN_WIDTH:
         centre = (low + high) / 2
         digits = max(int(np.ceil(-np.log10(high - low))) + 2, 0)
@@ -104,11 +129,11 @@ def _scale(axes: Axes, which: str, name: str, low: float, high: float) -> None:
         offsets = step * np.arange(np.ceil((low - middle) / step), np.floor((high - middle) / step) + 1)
         drawn.set_ticks(middle + offsets, [f"{round(offset / scale, 1):g}" for offset in offsets])
         unit = f"{unit}, distance from {middle:.{digits}f} in $10^{{{np.log10(scale):.0f}}}$"
-    elif axis.logarithmic and high - low >= MIN_DECADES:
+    elif shown.logarithmic and high - low >= MIN_DECADES:
         decades = np.arange(np.ceil(low), np.floor(high) + 1)
         drawn.set_ticks(decades, [f"$10^{{{decade:.0f}}}$" for decade in decades])
         unit = ""
-    axes.set(**{f"{which}label": f"{axis.words}{unit}", f"{which}lim": (low, high)})
+    axes.set(**{f"{which}label": f"{shown.words}{unit}", f"{which}lim": (low, high)})
 
 
 def _bar(axes: Axes, colormap: Colormap, sums: np.ndarray, words: str) -> None:

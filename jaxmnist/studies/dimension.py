@@ -1,12 +1,18 @@
 """The dimension of a boundary, by counting boxes."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
+from jaxmnist.analysis.intervals import CONFIDENCE, Interval
+
 # Boxes as large as the picture say nothing about how rough a boundary is.
 MAX_BOX_SHARE = 1 / 8
 MIN_BOX_SIZES = 3
+# Those of `boxcount` in porespy, which the paper used: up to ten sizes, the first of them ten pixels.
+NUM_LOCAL_SIZES, LEAST_LOCAL_SIZE, MIN_LOCAL_RESOLUTION = 10, 10, 32
+NUM_RESAMPLED = 2000
 
 
 class Dimension(NamedTuple):
@@ -41,13 +47,13 @@ def box_sizes(resolution: int) -> tuple[int, ...]:
 
 def box_counts(pixels: np.ndarray, sizes: tuple[int, ...]) -> tuple[int, ...]:
     """Returns how many boxes of each size hold a pixel of the set `[N, N]`; boxes at the far edges may be cut off."""
-    counts = []
-    for size in sizes:
-        margins = [(0, -extent % size) for extent in pixels.shape]
-        padded = np.pad(pixels, margins)
-        boxes = padded.reshape(padded.shape[0] // size, size, padded.shape[1] // size, size)
-        counts.append(int(boxes.any(axis=(1, 3)).sum()))
-    return tuple(counts)
+    return tuple(int(_boxes(pixels, size).sum()) for size in sizes)
+
+
+def _boxes(pixels: np.ndarray, size: int) -> np.ndarray:
+    """Returns which boxes hold a pixel of the set `[N, N]`, as rows and columns of bool."""
+    padded = np.pad(pixels, [(0, -extent % size) for extent in pixels.shape])
+    return np.any(padded.reshape(padded.shape[0] // size, size, padded.shape[1] // size, size), axis=(1, 3))
 
 
 def box_dimension(pixels: np.ndarray) -> Dimension:
@@ -64,3 +70,46 @@ def box_dimension(pixels: np.ndarray) -> Dimension:
     counts = box_counts(pixels, sizes)
     fit = stats.linregress(np.log(sizes), np.log(counts))
     return Dimension(float(-fit.slope), float(fit.stderr), sizes, counts)
+
+
+def local_slopes(pixels: np.ndarray) -> np.ndarray:
+    """Returns the slopes of the box count between neighbouring sizes of boxes, one for each size.
+
+    These are the slopes of `boxcount` in porespy 3.2: sizes are evenly spaced on a logarithmic scale from 10 pixels to
+    the whole picture, and a box counts if it holds pixels of the set and others.
+
+    Args:
+      pixels: `[N, N]` bool, the set.
+
+    Raises:
+      ValueError: the picture is too small.
+    """
+    extent = min(pixels.shape)
+    if extent < MIN_LOCAL_RESOLUTION - 1:  # the last row and column of a picture have no neighbours
+        raise ValueError(f"resolution is {extent}; local slopes can be estimated from {MIN_LOCAL_RESOLUTION} on")
+    spaced = np.geomspace(LEAST_LOCAL_SIZE, extent * (1 + 1e-12), NUM_LOCAL_SIZES)
+    sizes = np.unique(spaced.astype(int))
+    counts = [(_boxes(pixels, size) & _boxes(~pixels, size)).sum() for size in sizes]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return -np.gradient(np.log(counts), np.log(sizes))
+
+
+def median_slope(pictures: Sequence[np.ndarray]) -> Interval:
+    """Returns the median of the local slopes of all pictures of a zoom, the estimator of Sohl-Dickstein 2024.
+
+    The interval is a bootstrap over the pictures, each of which is taken as a whole with its slopes; a single picture
+    has none.
+
+    Args:
+      pictures: sets of pixels, `[N, N]` bool each.
+    """
+    slopes = [local_slopes(pixels) for pixels in pictures]
+    slopes = [each[np.isfinite(each)] for each in slopes]
+    median, count = float(np.median(np.concatenate(slopes))), len(slopes)
+    if count == 1:
+        return Interval(median, np.nan, np.nan, "1 picture, no interval")
+    random = np.random.default_rng(0)
+    drawn = random.integers(count, size=(NUM_RESAMPLED, count))
+    medians = [np.median(np.concatenate([slopes[i] for i in rows])) for rows in drawn]
+    low, high = np.quantile(medians, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+    return Interval(median, float(low), float(high), f"bootstrap interval over {count} pictures")

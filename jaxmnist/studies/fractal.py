@@ -14,7 +14,7 @@ import functools
 import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, get_args
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
 
 import flax.linen as nn
 import jax
@@ -24,7 +24,10 @@ import optax
 
 import jaxmnist as jm
 from jaxmnist.studies import boundary
-from jaxmnist.studies.boundary import LAST_STEPS, MAX_LOSS_RATIO, Window
+from jaxmnist.studies.boundary import LAST_STEPS, MAX_LOSS_RATIO, Axis, Window
+
+if TYPE_CHECKING:
+    import xarray as xr
 
 ConditionName = Literal["linear", "relu", "single_point", "minibatch", "tanh", "offset"]
 WIDTH = 16
@@ -65,6 +68,12 @@ CONDITIONS: dict[str, Condition] = {
     "minibatch": Condition("tanh, minibatches of 16", 1.55, batch_size=16),
     "tanh": Condition("tanh, full batch", 1.66),
     "offset": Condition("tanh, offset of the weights", 1.98, has_offset=True),
+}
+AXES = {
+    "first": Axis("learning rate of the first layer", *WINDOW[:2]),
+    "last": Axis("learning rate of the last layer", *WINDOW[2:]),
+    "offset": Axis("offset of the first layer's weights", *WINDOW[:2]),
+    "both": Axis("learning rate of both layers", *WINDOW[2:]),
 }
 assert set(CONDITIONS) == set(get_args(ConditionName))
 
@@ -114,7 +123,7 @@ class Network(nn.Module):
     def __call__(self, inputs: jax.Array, training: bool) -> jax.Array:
         """Maps inputs `[B, 16]` to predictions `[B, 1]`, in evaluation to predictions and the measure `[B, 2]`."""
         drawn = numbers(self.num_examples)
-        first = self.param("first", lambda key: drawn["first"] + self.shift())
+        first = self.param("first", lambda key: jnp.asarray(drawn["first"]) + self.shift())
         last = self.param("last", lambda key: jnp.asarray(drawn["last"]))
         # Neither is trained: the optimizer reads the one, and `with_measure` replaces the other.
         self.param("shift", lambda key: self.shift())
@@ -134,14 +143,14 @@ class Observed(NamedTuple):
     """What the optimizer remembers of the losses so far, each divided by the first and at most 1e6.
 
     Attributes:
-      count: `[]` int32, training steps taken.
+      num_steps: `[]` int32, training steps taken.
       initial: `[]`, the first loss.
       total: `[]`, the sum of the ratios.
       inverses: `[]`, the sum of their inverses.
       last: `[]`, the mean of the last 20, as far as they have been seen.
     """
 
-    count: jax.Array
+    num_steps: jax.Array
     initial: jax.Array
     total: jax.Array
     inverses: jax.Array
@@ -193,11 +202,11 @@ def loss_on_all(params: Any, condition: str) -> jax.Array:
 
 def observe(state: Observed, loss: jax.Array, num_steps: int) -> Observed:
     """Returns what is remembered after another loss, `[]`."""
-    initial = jnp.where(state.count == 0, loss, state.initial)
+    initial = jnp.where(state.num_steps == 0, loss, state.initial)
     ratio = jnp.minimum(jnp.where(jnp.isfinite(loss), loss, MAX_LOSS_RATIO) / initial, MAX_LOSS_RATIO)
-    is_last = state.count >= num_steps - LAST_STEPS
+    is_last = state.num_steps >= num_steps - LAST_STEPS
     return Observed(
-        state.count + 1,
+        state.num_steps + 1,
         initial,
         state.total + ratio,
         state.inverses + 1 / ratio,
@@ -206,7 +215,7 @@ def observe(state: Observed, loss: jax.Array, num_steps: int) -> Observed:
 
 
 def with_measure(state: Observed, params: Any) -> Any:
-    """Returns parameters with, among them, the notebook's `convergence_measure` of the losses, negative if converged."""
+    """Returns parameters whose measure is the notebook's `convergence_measure` of the losses: negative if converged."""
     return {**params, "measure": jnp.where(state.last < 1, -state.total, state.inverses)}
 
 
@@ -239,31 +248,69 @@ def axes(condition: str) -> tuple[str, str]:
     return ("offset", "both") if CONDITIONS[condition].has_offset else ("first", "last")
 
 
-def picture(
-    condition: str, window: Window, resolution: int, *, num_steps: int = NUM_STEPS, folder: Path | None = None,
-    progress: bool = False,
-) -> np.ndarray:  # fmt: skip
-    """Returns the measure of convergence `[N, N]` of a window, negative where runs converge; trains each of its pixels.
+def problem(condition: str, window: Window, resolution: int, num_steps: int = NUM_STEPS) -> dict[str, Any]:
+    """Returns the arguments of `jm.sweep` that train each pixel of a picture.
 
     Args:
       condition: one of `CONDITIONS`.
-      window: its edges, as logarithms.
+      window: the edges of the picture, as logarithms.
       resolution: N.
       num_steps: training steps of every run.
-      folder: where the sweep saves itself.
-      progress: whether to show a bar.
     """
-    setup, data = CONDITIONS[condition], dataset(condition, num_steps)
+    setup = CONDITIONS[condition]
     ends = dict(zip(axes(condition), (window[:2], window[2:]), strict=True))
-    # The edge and the distance from it: the library's axes have values that differ as float32 numbers.
+    # The edge and the distance from it: the values of an axis differ as float32 numbers, too.
     positions = {name: boundary.centres(0, high - low, resolution) for name, (low, high) in ends.items()}
     origins = {f"{name}_origin": low for name, (low, _) in ends.items()}
-    runs = jm.grid(**positions, **origins, batch_size=setup.batch_size or setup.num_examples, seed=0)
-    result = jm.sweep(
-        Network(setup.activation, setup.num_examples),
-        functools.partial(descent, condition=condition, num_steps=num_steps),
-        runs, data, num_steps=num_steps, loss=squared_error, metrics={"measure": measure_of},
-        evaluation_params=with_measure, dtype="float64", folder=folder, progress=progress,
+    return dict(
+        model=Network(setup.activation, setup.num_examples),
+        optimizer=functools.partial(descent, condition=condition, num_steps=num_steps),
+        runs=jm.grid(**positions, **origins, batch_size=setup.batch_size or setup.num_examples, seed=0),
+        dataset=dataset(condition, num_steps),
+        num_steps=num_steps, loss=squared_error, metrics={"measure": measure_of}, evaluation_params=with_measure,
+        dtype="float64",
     )  # fmt: skip
+
+
+def picture(result: "xr.Dataset", condition: str) -> np.ndarray:
+    """Returns the measure of convergence of a result's runs as `[N, N]`, rows along the second axis.
+
+    Raises:
+      ValueError: it is not a finished result of this condition.
+    """
+    if "finished" in result:
+        raise ValueError("the sweep of this picture is not finished; continue it with --resume")
     horizontal, vertical = axes(condition)
-    return result["validation_measure"].squeeze().transpose(vertical, horizontal).values
+    if not {horizontal, vertical} <= set(result.dims) or "validation_measure" not in result:
+        raise ValueError(f"a picture needs a sweep over {horizontal} and {vertical} that observed its losses")
+    others = [name for name in result["validation_measure"].dims if name not in (horizontal, vertical)]
+    return result["validation_measure"].squeeze(others).transpose(vertical, horizontal).values
+
+
+def zoom(
+    condition: str, resolution: int, num_pictures: int, *, num_steps: int = NUM_STEPS, folder: Path | None = None,
+    progress: bool = False,
+) -> list[np.ndarray]:  # fmt: skip
+    """Returns the measures of a sequence of pictures `[N, N]`, each of which zooms into the boundary in the one before.
+
+    A window is two pixels of the one before, so that few pictures are spread evenly over many decades, as the many of
+    the paper are. The sequence ends early at a picture that has no boundary.
+
+    Args:
+      condition: one of `CONDITIONS`.
+      resolution: N.
+      num_pictures: the first of them included, which is of the whole window.
+      num_steps: training steps of every run.
+      folder: where the sweeps save themselves; None for nowhere.
+      progress: whether to show bars.
+    """
+    window, measures = WINDOW, []
+    for index in range(num_pictures):
+        place = None if folder is None else folder / f"{index:02d}"
+        arguments = problem(condition, window, resolution, num_steps)
+        measure = picture(jm.sweep(**arguments, folder=place, progress=progress), condition)
+        measures.append(measure)
+        if not boundary.boundary(measure).any():
+            break
+        window = boundary.zoomed(measure, window, resolution / 2)
+    return measures

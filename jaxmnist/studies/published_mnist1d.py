@@ -6,15 +6,16 @@ Shapes: B examples of 40 numbers, K = 10 classes.
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 
 import jaxmnist as jm
-from jaxmnist.studies.published import Row, Table, percent
+from jaxmnist.studies.published import Row, Table
+from jaxmnist.studies.published_recipes import in_percent, with_validation
 
 RATES = (0.001, 0.003, 0.01, 0.03)
 BATCH_SIZE = 100
@@ -68,7 +69,7 @@ class Recurrent(nn.Module):
     def __call__(self, inputs: jax.Array) -> jax.Array:
         """Maps inputs `[B, 40]` to logits `[B, K]`."""
         forward, backward = (nn.RNN(nn.GRUCell(6)) for _ in range(2))
-        hidden = nn.Bidirectional(forward, backward)(inputs[..., None])
+        hidden: Any = nn.Bidirectional(forward, backward)(inputs[..., None])
         return nn.Dense(10, kernel_init=torch_kernel())(hidden.reshape(len(hidden), -1))
 
 
@@ -83,5 +84,72 @@ MODELS: dict[str, nn.Module] = {
 def shuffled(dataset: jm.Dataset) -> jm.Dataset:
     """Returns a data set with the places of all its examples in the same random order."""
     order = np.random.default_rng(0).permutation(dataset.train.inputs.shape[1])
-    splits = (dataset.train, dataset.validation, dataset.test)
-    return dataset._replace_splits(*(jm.Split(split.inputs[:, order], split.targets) for split in splits))
+    given = dataset.train, dataset.validation, dataset.test
+    splits = (jm.Split(split.inputs[:, order], split.targets) for split in given)
+    return jm.Dataset(f"{dataset.name}_shuffled", dataset.class_names, *splits)
+
+
+def mnist1d_table(full: bool, folder: Path | None, progress: bool) -> Table:
+    """Returns the accuracies of the four models, in order and shuffled.
+
+    Args:
+      full: whether to take all of the steps and seeds.
+      folder: where the sweeps are saved and resumed from; None for nowhere.
+      progress: whether to show bars.
+
+    Raises:
+      DataError: the package mnist1d is not installed.
+    """
+    num_steps, num_seeds = (FULL_STEPS, FULL_SEEDS) if full else (SHORT_STEPS, SHORT_SEEDS)
+    ordered = jm.load("mnist1d")
+    rows = []
+    for place, dataset in enumerate((ordered, shuffled(ordered))):
+        for name, theirs in THEIRS.items():
+            words = f"{name}, shuffled" if place else name
+            inside = folder and folder / words.replace(", ", "_").replace(" ", "_")
+            found = accuracy_row(words, MODELS[name], dataset, num_steps, num_seeds, inside, progress)
+            rows.append(found._replace(theirs=theirs[place]) if full else found)
+    short = "" if full else f", of which {FULL_STEPS:,} are theirs: not to be compared"
+    return Table(
+        "MNIST-1D, test accuracy",
+        "Greydanus & Kobak 2024, arXiv:2011.14439, README of github.com/greydanus/mnist1d",
+        "Adam, batch size 100; logistic regression, MLP 40-256-256-10 with a skip, 3 convolutions, bidirectional GRU",
+        f"{num_steps:,} steps on all 4,000 training examples{short}",
+        f"t intervals over {num_seeds} seeds, which decide initial weights and order of examples",
+        tuple(rows),
+        (
+            f"Of the learning rates {', '.join(map(str, RATES))}, each model has that which is best on "
+            f"{len(ordered.validation.targets)} examples held out, over {CHOOSING_SEEDS} seeds, and is then trained on "
+            "all examples; theirs is 0.01 for all.",
+            "Theirs is one run each, in whole percent, and goes through the examples in the same order in every epoch.",
+            "Kernels begin as PyTorch's layers do, biases at zero and the GRU as flax's; theirs are all PyTorch's.",
+            "The accuracy is that after the last step.",
+        ),
+    )
+
+
+def accuracy_row(
+    name: str,
+    model: nn.Module,
+    dataset: jm.Dataset,
+    num_steps: int,
+    num_seeds: int,
+    folder: Path | None,
+    progress: bool,
+) -> Row:
+    """Returns the test accuracy at the learning rate that validation chooses, after training on all examples."""
+    begin = time.monotonic()
+
+    def train(dataset, rates, seeds, which):
+        runs = jm.grid(learning_rate=rates, batch_size=BATCH_SIZE, seed=range(seeds))
+        place = folder and folder / which
+        return jm.sweep(model, optax.adam, runs, dataset, num_steps=num_steps, folder=place, progress=progress)
+
+    best = jm.best(train(dataset, RATES, CHOOSING_SEEDS, "rates"))
+    assert best is not None  # Adam at the smallest of the rates does not diverge
+    rate = best.setting["learning_rate"]
+    result = train(with_validation(dataset), rate, num_seeds, "chosen")
+    accuracies = result["test_accuracy"].values.ravel()
+    found = in_percent(jm.interval(accuracies, len(dataset.test.targets)))
+    edge = ", the end of the rates" if best.edges else ""
+    return Row(name, "%", None, found, time.monotonic() - begin, note=f"learning rate {rate:g}{edge}")
