@@ -17,9 +17,14 @@ import tyro
 
 import jaxmnist as jm
 from jaxmnist.studies import output, published
+from jaxmnist.studies.published_fractal import fractal_table
+from jaxmnist.studies.published_mnist1d import mnist1d_table
 
 # Each a function of `full`, the folder of its sweeps, and whether to show progress.
-TABLES: dict[str, Callable[[bool, Path | None, bool], published.Table]] = {}
+TABLES: dict[str, Callable[[bool, Path | None, bool], published.Table]] = {
+    "fractal": fractal_table,
+    "mnist1d": mnist1d_table,
+}
 RESULTS = "published.csv"
 
 

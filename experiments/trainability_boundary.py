@@ -1,10 +1,11 @@
 """Draws which runs converge, over two hyperparameters: the boundary of trainability (Sohl-Dickstein 2024).
 
 For each pixel, a tanh network with one hidden layer is trained by full-batch SGD on 16 training images, averaged to 4x4
-pixels; all of these runs have the same initial parameters. Writes results.nc and results.csv (every run), boundary.png
-and boundary.svg, and report.html, a page on which to explore them (needs the extra page); with --frames also a sequence
-of pictures that zoom into the boundary, frames/*.png and frames.gif. An interrupted sequence continues with --resume
-and ends with the same numbers. Another picture needs another --output-dir, or --overwrite.
+pixels; all of these runs have the same initial parameters. With --paper, they are those of a published experiment.
+Writes results.nc and results.csv (every run), boundary.png and boundary.svg, and report.html, a page on which to
+explore them (needs the extra page); with --frames also a sequence of pictures that zoom into the boundary, frames/*.png
+and frames.gif. An interrupted sequence continues with --resume and ends with the same numbers. Another picture needs
+another --output-dir, or --overwrite.
 """
 
 import dataclasses
@@ -18,7 +19,7 @@ import common
 from common.boundary_options import MAX_FRAMES, Options
 
 import jaxmnist as jm
-from jaxmnist.studies import boundary, dimension
+from jaxmnist.studies import boundary, dimension, fractal
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -36,29 +37,31 @@ def main() -> None:
             draw(dataclasses.replace(saved, estimate_dimension=options.estimate_dimension))
             return
         options.check()
-        runs = boundary.grid(options.axes, options.window(), options.resolution)
+        if options.paper is None:
+            boundary.grid(options.axes, options.window(), options.resolution)
     with common.output_dir_held(None if options.dry_run else options.output_dir, options.wait):
-        run(options, runs)
+        run(options)
 
 
-def run(options: Options, runs: dict) -> None:
+def run(options: Options) -> None:
     """Trains and draws the pictures, or with --dry-run says how much work that is."""
     with common.usage_errors():
-        dataset = boundary.averaged(options.load())
-        model = boundary.TanhNetwork(options.hidden_size, len(dataset.class_names))
-        arguments: dict = dict(
-            num_steps=options.num_steps,
-            num_evaluations=boundary.num_records(options.num_steps),
-            memory=common.memory_bytes(options.memory),
-        )
-        jm.check(model, boundary.layered_sgd, runs, dataset, options.num_steps, arguments["num_evaluations"])
+        dataset = options.data()
+        problem = options.problem(options.window(), dataset)
+        memory = common.memory_bytes(options.memory)
+        jm.check(**problem)
         if options.dry_run:
-            print(jm.estimate(model, boundary.layered_sgd, runs, dataset, **arguments))
+            print(jm.estimate(**problem, memory=memory))
             return
         asked = [options.frame_folder(index) for index in range(options.frames)]
         places = [*asked, *(options.output_dir / "frames").glob("[0-9][0-9]")]
         common.begin_sweeps(options, dataset, list(dict.fromkeys(places)), figures(options.output_dir))
-    sweep = functools.partial(jm.sweep, model, boundary.layered_sgd, dataset=dataset, record=("train",), **arguments)
+
+    def sweep(window, folder):
+        """Returns the result of one window."""
+        record = ("train",) if options.paper is None else None
+        return jm.sweep(**options.problem(window, dataset), record=record, memory=memory, folder=folder)
+
     # Only now does it turn out if there is too little memory.
     with common.resumable(options.output_dir), common.usage_errors((ValueError,)):
         for _ in pictures(options, lambda window, folder: train(options, sweep, window, folder)):
@@ -86,7 +89,7 @@ def pictures(options: Options, obtain: Callable) -> Iterator[tuple[int, boundary
     for index in range(options.frames):
         result = obtain(window, options.frame_folder(index))
         yield index, window, result
-        measure = boundary.picture(result, options.axes)
+        measure = options.measure(result)
         if not boundary.boundary(measure).any():
             return
         window = boundary.zoomed(measure, window, options.factor)
@@ -97,7 +100,7 @@ def train(options: Options, sweep: Callable, window: boundary.Window, folder: Pa
     if folder != options.output_dir:
         print(f"{folder}: {words(window)}", file=sys.stderr)
     folder.mkdir(parents=True, exist_ok=True)
-    return sweep(runs=boundary.grid(options.axes, window, options.resolution), folder=folder)
+    return sweep(window, folder)
 
 
 def words(window: boundary.Window) -> str:
@@ -110,10 +113,13 @@ def draw(options: Options) -> None:
     from jaxmnist.studies import boundary_figures
 
     folder = options.output_dir
-    written = []
+    written, sets = [], []
     for index, window, result in pictures(options, lambda window, folder: jm.load_results(folder)):
         frame = f"frame {index + 1} of {options.frames}, {options.factor**index:g}x" if options.frames > 1 else ""
-        draw_one = functools.partial(boundary_figures.figure, result, options.axes, window, options.setting())
+        if options.paper is None:
+            draw_one = functools.partial(boundary_figures.figure, result, options.axes, window, options.setting())
+        else:
+            draw_one = functools.partial(boundary_figures.paper_figure, result, options.paper, window)
         if index == 0:
             common.save_figure(draw_one(), folder / "boundary.png")
             page = common.save_page(result, folder)
@@ -121,8 +127,13 @@ def draw(options: Options) -> None:
             (folder / "frames").mkdir(exist_ok=True)
             written.append(folder / "frames" / f"{index:02d}.png")
             common.save_figure(draw_one(frame), written[-1])
-        report(options, boundary.picture(result, options.axes), f"frame {index + 1}: " if options.frames > 1 else "")
+        report(options, options.measure(result), f"frame {index + 1}: " if options.frames > 1 else "")
+        sets.append(boundary.boundary(options.measure(result))[:-1, :-1])
     print(f"wrote {folder}/boundary.png and {folder}/boundary.svg; {page}")
+    if options.paper is not None and options.estimate_dimension:
+        median = dimension.median_slope([pixels for pixels in sets if pixels.any()]).mean
+        published = fractal.CONDITIONS[options.paper].dimension
+        print(f"median of the local slopes of all frames {median:.3f}; published {published:.2f}")
     if options.frames > 1:
         if len(written) < options.frames:
             print(f"note: frame {len(written)} has no boundary to zoom into; the sequence ends there")

@@ -7,7 +7,7 @@ from typing import Annotated
 import tyro
 
 import jaxmnist as jm
-from jaxmnist.studies import boundary, dimension
+from jaxmnist.studies import boundary, dimension, fractal
 
 from .options import RunOptions, check_whole, memory_bytes
 
@@ -20,11 +20,14 @@ class Options(RunOptions):
     axes: tuple[boundary.AxisName, boundary.AxisName] = ("first_learning_rate", "last_learning_rate")
     """Horizontal and vertical axis of the picture. Without an axis of its own, a layer's learning rate is 1, momentum
     0, and the scale of the initial weights 1, in units of 1 / sqrt(fan-in)."""
+    paper: fractal.ConditionName | None = None
+    """One of the six experiments of Sohl-Dickstein 2024, in float64, with the network, the data and the axes that it
+    has; --dataset, --axes and --hidden-size do not apply then."""
     resolution: int = 256
     """Points on each axis; the picture has this number squared."""
     zoom: Annotated[tuple[float, float, float, float] | None, tyro.conf.arg(metavar="X0 X1 Y0 Y1")] = None
     """Edges of the picture, as log10 of the values; for momentum, the values themselves. By default -2 to 4 for
-    learning rates, -2 to 2 for the scale of the initial weights, and 0 to 1 for momentum."""
+    learning rates, -2 to 2 for the scale of the initial weights, and 0 to 1 for momentum; with --paper, -3 to 6."""
     hidden_size: int = 16
     """Hidden units."""
     num_steps: int = 500
@@ -45,7 +48,30 @@ class Options(RunOptions):
 
     def window(self) -> boundary.Window:
         """Returns the edges of the first picture."""
-        return self.zoom or boundary.default_window(self.axes)
+        return self.zoom or (boundary.default_window(self.axes) if self.paper is None else fractal.WINDOW)
+
+    def data(self) -> jm.Dataset:
+        """Returns what the networks are trained on."""
+        if self.paper is None:
+            return boundary.averaged(self.load())
+        return fractal.dataset(self.paper, self.num_steps)
+
+    def problem(self, window: boundary.Window, dataset: jm.Dataset) -> dict:
+        """Returns the arguments of `jm.sweep` that train the pixels of a picture."""
+        if self.paper is not None:
+            return fractal.problem(self.paper, window, self.resolution, self.num_steps)
+        return dict(
+            model=boundary.TanhNetwork(self.hidden_size, len(dataset.class_names)),
+            optimizer=boundary.layered_sgd,
+            runs=boundary.grid(self.axes, window, self.resolution),
+            dataset=dataset,
+            num_steps=self.num_steps,
+            num_evaluations=boundary.num_records(self.num_steps),
+        )
+
+    def measure(self, result):
+        """Returns the measure of convergence of a picture's runs, `[N, N]`."""
+        return boundary.picture(result, self.axes) if self.paper is None else fractal.picture(result, self.paper)
 
     def setting(self) -> str:
         """Returns the hyperparameters that are not on an axis, in words."""
@@ -63,6 +89,9 @@ class Options(RunOptions):
     def check(self) -> None:
         """Raises ValueError if an option by itself, or two together, make no sense."""
         boundary.check_axes(self.axes)
+        for name in ("axes", "hidden_size", "dataset", "data_dir"):
+            if self.paper is not None and self.resume is None and getattr(self, name) != getattr(Options, name):
+                raise ValueError(f"{name} is {getattr(self, name)}, but --paper {self.paper} has its own")
         limits = (
             ("resolution", 2, boundary.MAX_RESOLUTION),
             ("hidden_size", 1, MAX_HIDDEN_SIZE),
@@ -78,4 +107,5 @@ class Options(RunOptions):
             )
         if self.estimate_dimension:
             dimension.box_sizes(self.resolution)
-        boundary.check_frames(self.axes, self.window(), self.resolution, self.frames, self.factor)
+        if self.paper is None:
+            boundary.check_frames(self.axes, self.window(), self.resolution, self.frames, self.factor)

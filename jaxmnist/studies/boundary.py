@@ -263,7 +263,7 @@ def boundary(measure: np.ndarray) -> np.ndarray:
     return edges
 
 
-def zoomed(measure: np.ndarray, window: Window, factor: float) -> Window:
+def zoomed(measure: np.ndarray, window: Window, factor: float, pieces: float | None = None) -> Window:
     """Returns a window smaller by `factor`, inside the given one, whose centre is on the boundary.
 
     Of the boundary pixels whose window lies inside, the centre is one with the median number of others around it, and
@@ -274,6 +274,7 @@ def zoomed(measure: np.ndarray, window: Window, factor: float) -> Window:
       measure: `[N, N]`, the picture of the window.
       window: the edges of that picture.
       factor: above 1.
+      pieces: other boundary pixels are counted in a square whose edge is this part of the picture's; default `factor`.
 
     Raises:
       ValueError: the picture has no boundary.
@@ -284,7 +285,8 @@ def zoomed(measure: np.ndarray, window: Window, factor: float) -> Window:
     if not edges.any():
         raise ValueError("the picture has no boundary to zoom into: either all of its runs converge or none does")
     resolution = len(edges)
-    crowd = ndimage.uniform_filter(edges.astype(float), max(round(resolution / factor), 1), mode="constant")
+    extent = max(round(resolution / (pieces or factor)), 1)
+    crowd = ndimage.uniform_filter(edges.astype(float), extent, mode="constant")
     # The point between the four pixels that do not agree, in pixels from the lower left corner.
     places = np.arange(resolution) + 1.0
     half = resolution / factor / 2

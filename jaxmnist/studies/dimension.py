@@ -102,9 +102,13 @@ def median_slope(pictures: Sequence[np.ndarray]) -> Interval:
 
     Args:
       pictures: sets of pixels, `[N, N]` bool each.
+
+    Raises:
+      ValueError: there is no picture, or one is too small.
     """
-    slopes = [local_slopes(pixels) for pixels in pictures]
-    slopes = [each[np.isfinite(each)] for each in slopes]
+    if not pictures:
+        raise ValueError("a dimension needs a boundary, but in each picture either all runs converge or none does")
+    slopes = [each[np.isfinite(each)] for each in map(local_slopes, pictures)]
     median, count = float(np.median(np.concatenate(slopes))), len(slopes)
     if count == 1:
         return Interval(median, np.nan, np.nan, "1 picture, no interval")

@@ -33,6 +33,8 @@ ConditionName = Literal["linear", "relu", "single_point", "minibatch", "tanh", "
 WIDTH = 16
 NUM_STEPS = 500
 WINDOW: Window = (-3.0, 6.0, -3.0, 6.0)
+# How many pieces of the boundary a picture has along each axis, of which a typical one is zoomed into.
+PIECES = 16
 ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
     "tanh": lambda z: jnp.tanh(math.sqrt(2) * z),
     "relu": lambda z: math.sqrt(2) * jax.nn.relu(z),
@@ -256,8 +258,14 @@ def problem(condition: str, window: Window, resolution: int, num_steps: int = NU
       window: the edges of the picture, as logarithms.
       resolution: N.
       num_steps: training steps of every run.
+
+    Raises:
+      ValueError: the window is empty.
     """
     setup = CONDITIONS[condition]
+    for low, high in (window[:2], window[2:]):
+        if not -math.inf < low < high < math.inf:
+            raise ValueError(f"zoom is from {low:g} to {high:g}; a window begins below its end")
     ends = dict(zip(axes(condition), (window[:2], window[2:]), strict=True))
     # The edge and the distance from it: the values of an axis differ as float32 numbers, too.
     positions = {name: boundary.centres(0, high - low, resolution) for name, (low, high) in ends.items()}
@@ -312,5 +320,5 @@ def zoom(
         measures.append(measure)
         if not boundary.boundary(measure).any():
             break
-        window = boundary.zoomed(measure, window, resolution / 2)
+        window = boundary.zoomed(measure, window, resolution / 2, PIECES)
     return measures
