@@ -82,8 +82,7 @@ def paper_figure(result: xr.Dataset, condition: str, window: boundary.Window, fr
       frame: which of several pictures this is, in words.
     """
     attrs, setup = result.attrs, fractal.CONDITIONS[condition]
-    count = f"{setup.num_examples} random example{'s' * (setup.num_examples > 1)}"
-    title = f"{setup.words}, {count}, equal steps: {attrs['num_steps']}, {attrs['num_runs']:,} runs"
+    title = f"{setup.words}, random data, equal steps: {attrs['num_steps']}, {attrs['num_runs']:,} runs"
     notes = ("network, weights and data of arXiv:2402.06184, float64", f"published dimension {setup.dimension}")
     shown = fractal.AXES[fractal.axes(condition)[0]], fractal.AXES[fractal.axes(condition)[1]]
     return _draw(fractal.picture(result, condition), window, shown, f"{title}\n{frame}" if frame else title, notes)
