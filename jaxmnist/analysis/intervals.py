@@ -39,7 +39,7 @@ class Interval(NamedTuple):
     @property
     def words(self) -> str:
         """The kind of interval with its level, if there is an interval."""
-        return self.kind if self.kind == NO_INTERVAL else f"95 % {self.kind}"
+        return self.kind if math.isnan(self.low) else f"95 % {self.kind}"
 
 
 FRACTIONS = Numbers("a sequence of fractions in [0, 1], or nan,", lambda x: np.isnan(x) | ((x >= 0) & (x <= 1)))

@@ -87,7 +87,8 @@ def local_slopes(pixels: np.ndarray) -> np.ndarray:
     extent = min(pixels.shape)
     if extent < MIN_LOCAL_RESOLUTION - 1:  # the last row and column of a picture have no neighbours
         raise ValueError(f"resolution is {extent}; local slopes can be estimated from {MIN_LOCAL_RESOLUTION} on")
-    spaced = np.geomspace(LEAST_LOCAL_SIZE, extent * (1 + 1e-12), NUM_LOCAL_SIZES)
+    # Computed as there, for rounding decides whether the last size is the picture's or one pixel less.
+    spaced = np.logspace(np.log10(LEAST_LOCAL_SIZE), np.log10(extent), NUM_LOCAL_SIZES)
     sizes = np.unique(spaced.astype(int))
     counts = [(_boxes(pixels, size) & _boxes(~pixels, size)).sum() for size in sizes]
     with np.errstate(divide="ignore", invalid="ignore"):

@@ -45,3 +45,33 @@ def test_boxes_at_the_far_edges_are_counted():
     pixels = np.zeros((5, 7), bool)
     pixels[4, 6] = pixels[0, 0] = True
     assert dimension.box_counts(pixels, (1, 2, 4, 8)) == (2, 2, 2, 1)
+
+
+def test_local_slopes_are_those_of_porespy():
+    """The expected numbers are those of `porespy.metrics.boxcount`, version 3.2.0."""
+    n = np.arange(128)
+    triangle = (n[:, None] & n[None, :]) == 0
+    y, x = np.mgrid[:100, :100]
+    wave = np.abs(y - 50 - 20 * np.sin(x / 7)) < 3
+    expected = [1.545428, 1.510986, 1.576453, 1.406796, 1.294021, 1.654025, 2.126052, 1.20471, 0, 0]
+    np.testing.assert_allclose(dimension.local_slopes(triangle), expected, atol=1e-6)
+    expected = [0.931865, 1.044211, 1.626754, 1.623864, 0.420452, 0.814757, 1.494344, 1.721088, 2.627839, 2.65203]
+    np.testing.assert_allclose(dimension.local_slopes(wave), expected, atol=1e-6)
+    with pytest.raises(ValueError, match="local slopes can be estimated from 32 on"):
+        dimension.local_slopes(np.eye(30, dtype=bool))
+
+
+def test_the_median_slope_is_over_all_pictures_and_its_interval_takes_pictures_as_wholes():
+    n = np.arange(128)
+    line, triangle = np.eye(128, dtype=bool), (n[:, None] & n[None, :]) == 0
+    sets = [line, line, triangle]
+    found = dimension.median_slope(sets)
+    slopes = [dimension.local_slopes(pixels) for pixels in sets]
+    assert found.mean == pytest.approx(np.median(np.concatenate(slopes)))
+    # Of three pictures drawn with replacement, the triangle is each of them in 1 of 27, beyond the quantile of 2.5 %.
+    assert found.low == pytest.approx(np.median(slopes[0])) and found.high == pytest.approx(np.median(slopes[2]))
+    assert found.words == "95 % bootstrap interval over 3 pictures"
+    alone = dimension.median_slope([line])
+    assert np.isnan(alone.low) and alone.words == "1 picture, no interval"
+    with pytest.raises(ValueError, match="in each picture either all runs converge or none does"):
+        dimension.median_slope([])
