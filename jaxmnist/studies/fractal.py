@@ -159,27 +159,32 @@ class Observed(NamedTuple):
     last: jax.Array
 
 
-def descent(
-    first_origin: Any = 0.0, first: Any = 0.0, last_origin: Any = 0.0, last: Any = 0.0, both_origin: Any = 0.0,
-    both: Any = None, *, condition: str, num_steps: int,
-) -> optax.GradientTransformationExtraArgs:  # fmt: skip
-    """Returns gradient descent with a rate for each layer, or for both, that observes the loss of every step.
-
-    As in the notebook, the offset of the first layer's weights is added at each step, and not only at the beginning.
+def layered_descent(
+    first_origin: Any, first: Any, last_origin: Any, last: Any, *, condition: str, num_steps: int
+) -> optax.GradientTransformationExtraArgs:
+    """Returns gradient descent with a rate for each layer that observes the loss of every step.
 
     Args:
       first_origin: the logarithm of the first layer's rate at the edge of the picture.
       first: the distance from that edge.
       last_origin: the same of the last layer.
       last: the same of the last layer.
-      both_origin: the same of one rate for both layers.
-      both: the same of one rate for both layers; None for a rate for each.
       condition: one of `CONDITIONS`.
       num_steps: of the training.
     """
-    rates = (10.0 ** (first_origin + first), 10.0 ** (last_origin + last))
-    if both is not None:
-        rates = (10.0 ** (both_origin + both),) * 2
+    return _observed((10.0 ** (first_origin + first), 10.0 ** (last_origin + last)), condition, num_steps)
+
+
+def descent(both_origin: Any, both: Any, *, condition: str, num_steps: int) -> optax.GradientTransformationExtraArgs:
+    """Returns the same with one rate for both layers."""
+    return _observed((10.0 ** (both_origin + both),) * 2, condition, num_steps)
+
+
+def _observed(rates: tuple[Any, Any], condition: str, num_steps: int) -> optax.GradientTransformationExtraArgs:
+    """Returns gradient descent with a rate for each layer.
+
+    As in the notebook, the offset of the first layer's weights is added at each step, and not only at the beginning.
+    """
     has_minibatches = CONDITIONS[condition].batch_size > 0
 
     def init(params):
@@ -272,7 +277,9 @@ def problem(condition: str, window: Window, resolution: int, num_steps: int = NU
     origins = {f"{name}_origin": low for name, (low, _) in ends.items()}
     return dict(
         model=Network(setup.activation, setup.num_examples),
-        optimizer=functools.partial(descent, condition=condition, num_steps=num_steps),
+        optimizer=functools.partial(
+            descent if setup.has_offset else layered_descent, condition=condition, num_steps=num_steps
+        ),
         runs=jm.grid(**positions, **origins, batch_size=setup.batch_size or setup.num_examples, seed=0),
         dataset=dataset(condition, num_steps),
         num_steps=num_steps, loss=squared_error, metrics={"measure": measure_of}, evaluation_params=with_measure,
