@@ -20,7 +20,7 @@ import optax
 
 from jaxmnist.checks import FLAG, FUNCTION, PATH, SEED, Whole, checked_by
 from jaxmnist.core import losses, optimizers, training
-from jaxmnist.core.arguments import AUGMENTATION, METRICS, MODEL, TRANSFORMATION
+from jaxmnist.core.arguments import AUGMENTATION, METRICS, MODEL, TRANSFORMATION, check_ranges
 from jaxmnist.core.losses import Loss
 from jaxmnist.core.model import ModelLike
 from jaxmnist.core.state import State, init_state
@@ -38,6 +38,7 @@ STEPS_PER_SEGMENT = 10
 
 
 @checked_by(
+    lambda given: check_ranges(given.dataset),
     model=MODEL, optimizer=TRANSFORMATION, dataset=DATASET, seed=SEED, batch_size=Whole(1), num_steps=Whole(1),
     evaluation_steps=Whole(1), folder=PATH, wait=FLAG, loss=FUNCTION, metrics=METRICS,
     augment=AUGMENTATION, evaluation_params=FUNCTION, report=FUNCTION, warn=FUNCTION,
