@@ -7,6 +7,7 @@ import functools
 import heapq
 import itertools
 import math
+import os
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -52,7 +53,7 @@ def train_run(
     batch_size: int,
     num_steps: int,
     evaluation_steps: int,
-    folder: Path,
+    folder: str | os.PathLike,
     wait: bool = False,
     loss: Loss = losses.cross_entropy,
     metrics: Mapping[str, Loss] | None = None,
@@ -94,7 +95,7 @@ def train_run(
     Raises:
       ValueError: the folder is in use or holds the state of another run.
     """
-    mesh = spreading.mesh_for(batch_size)
+    mesh, folder = spreading.mesh_for(batch_size), Path(folder)
     validation = spreading.put(mesh, dataset.validation)
     order = functools.partial(_order, len(dataset.train.targets), seed, batch_size)
     rows: list[dict[str, float]] = []
