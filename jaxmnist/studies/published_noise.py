@@ -6,19 +6,21 @@ Shapes: N training examples, W windows of consecutive steps.
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-import xarray as xr
 
 import jaxmnist as jm
 from jaxmnist.analysis.intervals import Interval, t_interval
 from jaxmnist.studies.published import Row, Table
 from jaxmnist.studies.published_recipes import pytorch_init, standardised, with_validation
+
+if TYPE_CHECKING:
+    import xarray as xr
 
 # Of the replication: gradients of 20 consecutive steps of 128 examples stand for one of 2,560 examples.
 BATCH_SIZE, LEARNING_RATE, WINDOW, DECAY = 128, 0.01, 20, 0.99
@@ -124,7 +126,7 @@ STEPS_BETWEEN = 5
 CRITICAL, MEAN_NOISE, NOISE = KINDS = ("critical batch size", "mean noise scale", "noise scale reached")
 
 
-def critical_batch_size(result: xr.Dataset, target: float) -> Interval | None:
+def critical_batch_size(result: "xr.Dataset", target: float) -> Interval | None:
     """Returns the critical batch size that follows from the steps to a target; None if fewer than 3 sizes reach it.
 
     For each seed, the law of McCandlish et al. 2018, equation 2.11, is fitted to its steps, at the learning rates whose
@@ -143,7 +145,7 @@ def critical_batch_size(result: xr.Dataset, target: float) -> Interval | None:
     return t_interval([jm.fit_scaling(sizes, each).critical_batch_size for each in np.transpose(taken)])
 
 
-def noise_up_to(result: xr.Dataset, dataset: jm.Dataset, targets: Sequence[float]) -> dict[float, tuple]:
+def noise_up_to(result: "xr.Dataset", dataset: jm.Dataset, targets: Sequence[float]) -> dict[float, tuple]:
     """Returns, for each target, the mean noise scale of the largest batch size's runs until it, and that reached.
 
     The steps of a run that is hardly noisy are those that the law of the critical batch size averages over: a step of
@@ -206,16 +208,16 @@ def noise_table(full: bool, folder: Path | None, progress: bool) -> Table:
         seeds=f"{len(seeds)} seeds",
         rows=tuple(rows),
         notes=(
-            "876 is one run, to be compared with our single runs; the paper reports about 900, for a network of its own.",
+            "876 is one run, to be compared with our single runs; the paper reports about 900, for its own network.",
             "A critical batch size sums up all steps to its target, and the noise scale rises by a factor of 10 to 100 "
             "on the way; hence its mean over the steps has to be compared, and not the noise scale at the end.",
-            "The mean is still several times the critical batch size; a factor of 2 to 3, measured once at learning rate "
-            "1, is due to the curvature of the loss, which the simple noise scale leaves out (equation 2.9 for 2.8).",
+            "The mean is still several times the critical batch size; a factor of 2 to 3, measured once at learning "
+            "rate 1, is due to the curvature that the simple noise scale leaves out (equation 2.9 in place of 2.8).",
         ),
     )
 
 
-def target_rows(result: xr.Dataset, dataset: jm.Dataset, targets: Sequence[float], begin: float) -> list[Row]:
+def target_rows(result: "xr.Dataset", dataset: jm.Dataset, targets: Sequence[float], begin: float) -> list[Row]:
     """Returns three rows for each target that 3 batch sizes reach: the critical batch size, and two noise scales."""
     critical = {target: critical_batch_size(result, target) for target in targets}
     reached = [target for target, found in critical.items() if found is not None]
