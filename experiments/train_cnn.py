@@ -135,6 +135,8 @@ def finish(options: Options) -> None:
     draw(options.output_dir, options.overwrite)
     saved = report.load_predictions(options.output_dir)
     print("\n".join(report.table(saved)))
+    if options.members > 1:
+        print("\n".join(report.milestone_lines(report.read_metrics(options.output_dir))))
     if not saved.usable.any():
         sys.exit(1)
 

@@ -847,6 +847,36 @@ MUTATIONS = (
         ">= 0)",
         "tests/networks/test_paper.py",
     ),
+    Mutation(
+        "a recipe that is cut short is compared with the published number",
+        "studies/published_recipes.py",
+        "recipe.theirs if is_whole else None",
+        "recipe.theirs",
+        "tests/studies/test_published_recipes.py::test_fewer_steps_are_not_compared",
+    ),
+    Mutation(
+        "a recipe without validation of its own trains on fewer examples",
+        "studies/published_recipes.py",
+        "dataset if recipe.has_validation else with_validation(dataset)",
+        "dataset",
+        "tests/studies/test_published_recipes.py::"
+        "test_without_validation_of_its_own_a_recipe_trains_on_those_examples_as_well",
+    ),
+    Mutation(
+        "the gradients of windows add up",
+        "studies/published_noise.py",
+        "jnp.where(is_end, 0, leaf)",
+        "leaf",
+        "tests/studies/test_published_noise.py::test_windows_hold_the_norms_of_their_mean_and_last_gradients",
+    ),
+    Mutation(
+        "the mean noise scale is that of all steps, also after the target",
+        "studies/published_noise.py",
+        "noise.loc[:step].mean()",
+        "noise.mean()",
+        "tests/studies/test_published_noise.py::"
+        "test_rows_set_critical_batch_sizes_beside_noise_scales_of_the_largest_batch",
+    ),
 )
 
 

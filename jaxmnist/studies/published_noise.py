@@ -3,6 +3,7 @@
 Shapes: N training examples, W windows of consecutive steps.
 """
 
+import math
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -126,6 +127,12 @@ STEPS_BETWEEN = 5
 CRITICAL, MEAN_NOISE, NOISE = KINDS = ("critical batch size", "mean noise scale", "noise scale reached")
 
 
+def scale_interval(scales: Sequence[float]) -> Interval:
+    """Returns the geometric mean of ratios, which are above 0 and skewed, and the t interval of their logarithms."""
+    mean, low, high, kind = t_interval(np.log(scales))
+    return Interval(math.exp(mean), math.exp(low), math.exp(high), kind)
+
+
 def critical_batch_size(result: "xr.Dataset", target: float) -> Interval | None:
     """Returns the critical batch size that follows from the steps to a target; None if fewer than 3 sizes reach it.
 
@@ -142,7 +149,7 @@ def critical_batch_size(result: "xr.Dataset", target: float) -> Interval | None:
     steps = jm.steps_to_target(result, target)
     sizes, places = rates["batch_size"].tolist(), zip(rates["batch_size"], rates["learning_rate"], strict=True)
     taken = [steps.sel(batch_size=size, learning_rate=rate).values for size, rate in places]
-    return t_interval([jm.fit_scaling(sizes, each).critical_batch_size for each in np.transpose(taken)])
+    return scale_interval([jm.fit_scaling(sizes, each).critical_batch_size for each in np.transpose(taken)])
 
 
 def noise_up_to(result: "xr.Dataset", dataset: jm.Dataset, targets: Sequence[float]) -> dict[float, tuple]:
@@ -171,7 +178,7 @@ def noise_up_to(result: "xr.Dataset", dataset: jm.Dataset, targets: Sequence[flo
         ).set_index("step")["noise_scale"]  # fmt: skip
         for target, step in steps.items():
             found[target].append((noise.loc[:step].mean(), noise.loc[step]))
-    return {target: tuple(map(t_interval, np.transpose(values))) for target, values in found.items()}
+    return {target: tuple(map(scale_interval, np.transpose(values))) for target, values in found.items()}
 
 
 def noise_table(full: bool, folder: Path | None, progress: bool) -> Table:
@@ -192,7 +199,7 @@ def noise_table(full: bool, folder: Path | None, progress: bool) -> Table:
     scales = [replicated_scale(each) for each in norms]
     spread = f"single runs from {min(scales):.0f} to {max(scales):.0f}"
     seconds = time.monotonic() - begin
-    rows = [Row("one epoch, residual network", "examples", 876.0, t_interval(scales), seconds, note=spread)]
+    rows = [Row("one epoch, residual network", "examples", 876.0, scale_interval(scales), seconds, note=spread)]
     begin = time.monotonic()
     runs = jm.grid(learning_rate=LEARNING_RATES, batch_size=BATCH_SIZES, seed=seeds)
     result = jm.sweep(
@@ -210,9 +217,10 @@ def noise_table(full: bool, folder: Path | None, progress: bool) -> Table:
         notes=(
             "876 is one run, to be compared with our single runs; the paper reports about 900, for its own network.",
             "A critical batch size sums up all steps to its target, and the noise scale rises by a factor of 10 to 100 "
-            "on the way; hence its mean over the steps has to be compared, and not the noise scale at the end.",
-            "The mean is still several times the critical batch size; a factor of 2 to 3, measured once at learning "
-            "rate 1, is due to the curvature that the simple noise scale leaves out (equation 2.9 in place of 2.8).",
+            "on the way; hence its mean over these steps is the one to compare, and not the noise scale at the end.",
+            "So compared, the two rise together and differ by less than a factor of 2 (measured with 3 seeds). The "
+            "simple noise scale leaves out curvature (equation 2.9 in place of 2.8), which would change it as much.",
+            "Means are geometric, since noise scales are skewed.",
         ),
     )
 

@@ -22,17 +22,15 @@ def figure(table: Table) -> Figure:
         for place, kind in enumerate(KINDS):
             rows = [row for row in table.rows if row.name.startswith(f"{kind}, to ")]
             targets = [float(row.name.removesuffix(" %").rpartition(" ")[2]) for row in rows]
-            means = np.array([row.ours.mean for row in rows])
-            # An interval may reach below 0, which a logarithmic axis cannot show.
-            below = np.array([min(row.ours.mean - row.ours.low, 0.9 * row.ours.mean) for row in rows])
-            above = np.array([row.ours.high - row.ours.mean for row in rows])
+            means = [row.ours.mean for row in rows]
+            ends = np.array([(row.ours.mean - row.ours.low, row.ours.high - row.ours.mean) for row in rows])
             color = mpl.colormaps[COLORMAP](0.3 * place)
             style = dict(fmt=f"{MARKERS[place]}-", color=color, markersize=5, capsize=3, label=LABELS[kind])
-            axes.errorbar(targets, means, np.nan_to_num([below, above]), **style)
+            axes.errorbar(targets, means, np.nan_to_num(ends.T), **style)
         axes.set(xlabel="target: validation accuracy (%)", ylabel="batch size (examples)", yscale="log")
         axes.grid(alpha=0.3)
         axes.set_axisbelow(True)
         axes.legend(frameon=False)
         axes.set_title("MNIST, softmax regression", loc="left")
-        write_caption(drawn, table.source, table.seeds, "mean and 95 % t interval")
+        write_caption(drawn, table.source, table.seeds, "geometric mean and 95 % t interval of the logarithm")
     return drawn
