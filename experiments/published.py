@@ -4,7 +4,8 @@ Prints each table, and writes published.csv (every row of every table), and of e
 NAME.svg, and a file NAME.json from which it is drawn again. The sweeps of a table are in the folder NAME; an
 interrupted table continues with --resume and ends with the same numbers. A table whose data cannot be had is left out.
 
-fractal takes about 5 minutes on 2 cores, and 100 with --full; mnist1d 5 and 25.
+fractal takes about 5 minutes on 2 cores, and 100 with --full; mnist1d 5 and 25; noise 3 and 10; tutorial 3 and 150;
+kmnist 2 and 50; deepobs 5, and a week with --full, which is for a GPU.
 """
 
 import dataclasses
@@ -17,20 +18,28 @@ import tyro
 
 import jaxmnist as jm
 from jaxmnist.studies import output, published
+from jaxmnist.studies.published_deepobs import deepobs_table
 from jaxmnist.studies.published_fractal import fractal_table
+from jaxmnist.studies.published_kmnist import kmnist_table
 from jaxmnist.studies.published_mnist1d import mnist1d_table
+from jaxmnist.studies.published_noise import noise_table
+from jaxmnist.studies.published_tutorial import tutorial_table
 
 # Each a function of `full`, the folder of its sweeps, and whether to show progress.
 TABLES: dict[str, Callable[[bool, Path | None, bool], published.Table]] = {
     "fractal": fractal_table,
     "mnist1d": mnist1d_table,
+    "noise": noise_table,
+    "tutorial": tutorial_table,
+    "deepobs": deepobs_table,
+    "kmnist": kmnist_table,
 }
 RESULTS = "published.csv"
 
 
 @dataclasses.dataclass(frozen=True)
 class Options(common.FolderOptions):
-    table: Literal["fractal", "mnist1d", "all"] = "all"
+    table: Literal["fractal", "mnist1d", "noise", "tutorial", "deepobs", "kmnist", "all"] = "all"
     """The table to run."""
     full: bool = False
     """The budget, the seeds and the resolution of the source, rather than smaller ones that take minutes."""
@@ -81,7 +90,7 @@ def train(options: Options, name: str) -> None:
 
 def draw(options: Options) -> None:
     """Prints and draws the saved tables, and writes all their rows as one CSV file."""
-    from jaxmnist.studies import published_figures
+    from jaxmnist.studies import published_figures, published_noise_figures
 
     folder = options.output_dir
     saved = {name: folder / f"{name}.json" for name in TABLES}
@@ -89,7 +98,8 @@ def draw(options: Options) -> None:
     for name in options.tables():
         if name in tables:
             print(published.table_text(tables[name]), end="\n\n")
-            common.save_figure(published_figures.figure(tables[name]), folder / f"{name}.png")
+            figures = published_noise_figures if name == "noise" else published_figures
+            common.save_figure(figures.figure(tables[name]), folder / f"{name}.png")
     if tables:
         output.write_table(published.frame(tables), folder / RESULTS, "%.6g")
         print(f"wrote {folder / RESULTS}")

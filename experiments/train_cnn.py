@@ -134,7 +134,10 @@ def finish(options: Options) -> None:
     """Draws and reports a training that has ended; ends the program with status 1 if no seed is usable."""
     draw(options.output_dir, options.overwrite)
     saved = report.load_predictions(options.output_dir)
-    print("\n".join(report.table(saved)))
+    lines = report.table(saved)
+    if options.members > 1:
+        lines += report.milestone_lines(report.read_metrics(options.output_dir))
+    print("\n".join(lines))
     if not saved.usable.any():
         sys.exit(1)
 

@@ -223,6 +223,34 @@ MUTATIONS = (
         "tests/core/test_linen.py::test_a_training_flag_reaches_a_module_under_whatever_name_it_has",
     ),
     Mutation(
+        "a training flag of another name is left at its default",
+        "core/adapters/flags.py",
+        "isinstance(default, bool) and WORDS.search(argument)",
+        "False",
+        "tests/sweeps/test_trials.py::test_a_training_flag_of_another_name_is_told_the_names_that_are_known",
+    ),
+    Mutation(
+        "an augmentation may turn inputs into whole numbers",
+        "core/arguments.py",
+        "!= (seen.shape, seen.dtype)",
+        "!= (seen.shape, changed.dtype)",
+        "tests/sweeps/test_trials.py::test_what_does_not_fit_is_named",
+    ),
+    Mutation(
+        "numbers beyond 32 bits become infinite or others",
+        "core/arguments.py",
+        "if low < limits.min or high > limits.max:",
+        "if False:",
+        "tests/sweeps/test_trials.py::test_numbers_beyond_the_type_that_is_computed_with_are_named",
+    ),
+    Mutation(
+        "copies of a run count as seeds",
+        "sweeps/runs.py",
+        "if is_decided and len(seeds) > 1:",
+        "if False:",
+        "tests/sweeps/test_runs.py::test_check_runs_refuses",
+    ),
+    Mutation(
         "a traced factor of an Equinox module is trained",
         "core/adapters/factory.py",
         "0.5 if is_traced(value) else value",
@@ -818,6 +846,36 @@ MUTATIONS = (
         ">= faintest)",
         ">= 0)",
         "tests/networks/test_paper.py",
+    ),
+    Mutation(
+        "a recipe that is cut short is compared with the published number",
+        "studies/published_recipes.py",
+        "recipe.theirs if is_whole else None",
+        "recipe.theirs",
+        "tests/studies/test_published_recipes.py::test_fewer_steps_are_not_compared",
+    ),
+    Mutation(
+        "a recipe without validation of its own trains on fewer examples",
+        "studies/published_recipes.py",
+        "dataset if recipe.has_validation else with_validation(dataset)",
+        "dataset",
+        "tests/studies/test_published_recipes.py::"
+        "test_without_validation_of_its_own_a_recipe_trains_on_those_examples_as_well",
+    ),
+    Mutation(
+        "the gradients of windows add up",
+        "studies/published_noise.py",
+        "jnp.where(is_end, 0, leaf)",
+        "leaf",
+        "tests/studies/test_published_noise.py::test_windows_hold_the_norms_of_their_mean_and_last_gradients",
+    ),
+    Mutation(
+        "the mean noise scale is that of all steps, also after the target",
+        "studies/published_noise.py",
+        "noise.loc[:step].mean()",
+        "noise.mean()",
+        "tests/studies/test_published_noise.py::"
+        "test_rows_set_critical_batch_sizes_beside_noise_scales_of_the_largest_batch",
     ),
 )
 

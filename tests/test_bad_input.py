@@ -184,6 +184,7 @@ def cases(function, valid, **bad):
 
 register(arguments.MODEL, NOT_A_MODEL)
 register(sweeps.OPTIMIZER, NOT_CALLABLE | st.just(optax.sgd(0.1)))
+register(arguments.AUGMENTATION.kind, NOT_CALLABLE | st.just(jm.Affine))
 register(arguments.METRICS.kind, one_of(things_but(None, {}), ARRAYS[:2], [{"a b": len}, {"loss": len}, {"mae": 3}]))
 register(arguments.DTYPE, is_not() | one_of(["float16", "int32", np.int64, int]))
 register(arguments.ARRAYS, one_of([{"a": "x"}, [print], object(), "x", 1j, np.array(["x"])]))

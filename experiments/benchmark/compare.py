@@ -1,9 +1,10 @@
 """Measures this package beside its peers, side by side in one run, on the same data.
 
 Times are those of warm rounds in which the peers take turns. The first call includes compilation, and evaluation is
-timed separately. Times of different runs are not comparable; read the ratios, which are medians over rounds. PyTorch
-and TensorFlow take part if they are installed: pip install -e '.[bench,bench-tf]'. Writes benchmark.json and
-benchmark.png, the figure as SVG too.
+timed separately. Times of different runs are not comparable; read the ratios, which are medians over rounds. A ratio in
+parentheses decides nothing: it comes from one round, or from rounds that differ by more than a quarter. PyTorch and
+TensorFlow take part if they are installed: pip install -e '.[bench,bench-tf]'. Writes benchmark.json and benchmark.png,
+the figure as SVG too.
 """
 
 import functools
@@ -18,7 +19,6 @@ from typing import Any
 
 import common
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 
@@ -29,15 +29,14 @@ from jaxmnist.sweeps.configure import make_setup
 from jaxmnist.sweeps.job import make_job
 from jaxmnist.sweeps.sweep import plan
 
-from . import networks, peers, report
+from . import columns, machine, networks, peers, peers_jax, report
 from .memory import compare_sizes, measure_memory
-from .work import Measured, Options, large_runs, seconds
+from .work import Measured, Options, large_runs
 
 GRID = jm.grid(batch_size=[20, 40, 60, 80], learning_rate=[0.0, 0.2, 0.4, 0.6, 0.8], seed=0)
 GRID_STEPS = 100
 HALVING_STEPS = 500
 FLOPS_PER_EXAMPLE = 31_360  # two matrix products of 2 x 784 x 10: logits, and the gradient of the kernel
-SGEMM_SIZE = 2048
 # Of the mean accuracy over runs. Libraries round differently, and rates near 1 at batch size 8 amplify the difference.
 MAX_DISAGREEMENT = 0.002
 IMPORTS = ("import jaxmnist", "import jax, flax.linen, optax")
@@ -55,8 +54,10 @@ def main() -> None:
         dataset = options.load()
     # The first calls are meant to show how long compiling takes.
     jax.config.update("jax_compilation_cache_dir", None)
-    measured_on = report.machine()
-    print(f"{measured_on['cpu']}, {measured_on['cores']} cores, {', '.join(measured_on['devices'])}")
+    measured_on = machine.machine()
+    for name, value in measured_on.items():
+        pairs = (f"{key} {each}" for key, each in value.items()) if isinstance(value, dict) else value
+        print(f"  {name.replace('_', ' ')}: {value if isinstance(value, str | int) else ', '.join(pairs)}")
     libraries = {name: installed(name) for name in ("torch", "tf")}
     measured = Measured()
     compare_on_grid(measured, options, dataset, libraries)
@@ -70,6 +71,8 @@ def main() -> None:
         compare_sizes(measured, options)
         compare_halving(measured, dataset)
     report.save(measured.rows, measured.numbers, measured_on, options.output_dir / "benchmark.json")
+    if options.keep:
+        print(f"kept as {columns.keep(options.output_dir / 'benchmark.json', measured_on)}")
     common.save_figure(report.draw(measured.rows, measured_on), options.output_dir / "benchmark.png")
     print(f"wrote {options.output_dir}/benchmark.json and benchmark.png")
 
@@ -108,14 +111,16 @@ def compare_on_grid(measured: Measured, options: Options, dataset: jm.Dataset, l
     """Compares all peers on the original grid with one seed."""
     work = (dataset, GRID, GRID_STEPS)
     compared = [
-        peers.softmax_sweep(*work), peers.fit_per_cell(*work), peers.scan_per_cell(*work), peers.step_loop(*work)
+        peers.softmax_sweep(*work), peers.fit_per_cell(*work), peers_jax.vmap_by_hand(*work),
+        peers_jax.scan_per_cell(*work), peers_jax.step_loop(*work),
     ]  # fmt: skip
     if options.full:
-        compared.append(peers.flax_style(*work))
+        compared.append(peers_jax.flax_style(*work))
     if libraries["torch"]:
         compared += [
             libraries["torch"].ensemble(*work, padded=True),
-            libraries["torch"].ensemble(*work, padded=False),
+            libraries["torch"].ensemble(*work),
+            *([libraries["torch"].ensemble(*work, compiled=True)] if libraries["torch"].can_compile() else []),
             libraries["torch"].eager_loop(*work),
         ]
     if libraries["tf"]:
@@ -129,18 +134,13 @@ def compare_large_sweeps(measured: Measured, options: Options, dataset: jm.Datas
     runs, num_steps = large_runs(options.small)
     compared = [peers.softmax_sweep(dataset, runs, num_steps)]
     if libraries["torch"]:
-        compared.append(libraries["torch"].ensemble(dataset, runs, num_steps, padded=False))
+        compared.append(libraries["torch"].ensemble(dataset, runs, num_steps))
+        if options.full and libraries["torch"].can_compile():
+            compared.append(libraries["torch"].ensemble(dataset, runs, num_steps, compiled=True))
     work = f"{len(runs['seed']):,} runs x {num_steps} steps, {len(np.unique(runs['batch_size']))} batch sizes"
-    matrix = jnp.ones((SGEMM_SIZE, SGEMM_SIZE), jnp.float32)
-    multiply = jax.jit(jnp.matmul)
-    seconds(lambda: multiply(matrix, matrix))
-
-    def peak_flops():
-        return 2 * SGEMM_SIZE**3 / min(seconds(lambda: multiply(matrix, matrix)) for _ in range(20))
-
-    before = peak_flops()
+    before = machine.peaks()
     compare_peers(measured, work, compared, options.num_rounds if options.full else 1)
-    peak = (before + peak_flops()) / 2
+    peak, bandwidth = (np.array(before) + machine.peaks()) / 2
     ours = next(row for row in measured.rows if row.work.startswith(work))
     useful = FLOPS_PER_EXAMPLE * num_steps * float(np.sum(runs["batch_size"]))
     model = jm.SoftmaxRegression(len(dataset.class_names))
@@ -149,6 +149,7 @@ def compare_large_sweeps(measured: Measured, options: Options, dataset: jm.Datas
     measured.note("padded over useful work", planning.padding(planned), "x")
     measured.note("useful work", useful / ours.median / 1e9, "GFLOP/s")
     measured.note("peak of a matrix product", peak / 1e9, "GFLOP/s")
+    measured.note("peak of memory", bandwidth / 1e9, "GB/s")
     measured.note("share of the peak", 100 * useful / ours.median / peak, "%")
 
 
@@ -197,7 +198,7 @@ def compare_model_libraries(measured: Measured, options: Options, dataset: jm.Da
     ):
         where = "by itself" if peers_of_all[0].runs == 1 else "per run of a sweep"
         measured.compare(
-            f"CNN of {peers.CNN_BATCH_SIZE} images in the layers of each library, a step {where}",
+            f"CNN in the layers of each library: one training step {where}",
             {peer.name: peer.train for peer in peers_of_all},
             options.num_rounds,
             {peer.name: num_steps * peer.runs for peer in peers_of_all},

@@ -1,19 +1,18 @@
 """What the benchmark times: the same runs trained by this package and by its peers, as their users would write them.
 
 Every peer starts from data in its own form. `train` is timed separately from `evaluate`, which computes the test
-accuracy of each run once. The peers in `peers_torch.py` and `peers_tf.py` are left out without their library.
+accuracy of each run once. This file has this package's own; others are in `peers_jax.py`,
+`peers_torch.py` and `peers_tf.py`, of which the last two are left out without their library.
 """
 
 import functools
 from collections.abc import Callable
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from flax.training import train_state
 
 import jaxmnist as jm
 from jaxmnist.core import optimizers, training
@@ -109,117 +108,6 @@ def fit_per_cell(dataset: jm.Dataset, runs: dict, num_steps: int) -> Peer:
 
 
 evaluate_alone = jax.jit(training.evaluate, static_argnames=("model",))
-
-
-class _Plain(NamedTuple):
-    """What a person writes with jax, flax and optax alone."""
-
-    model: nn.Module
-    images: jax.Array
-    labels: jax.Array
-    evaluate: Callable[[list], np.ndarray]
-
-
-def _plain(dataset: jm.Dataset) -> _Plain:
-    model = nn.Dense(len(dataset.class_names), kernel_init=nn.initializers.zeros)
-
-    def arrays(split):
-        return jnp.asarray(split.inputs.reshape(len(split.inputs), -1), jnp.float32) / 255, jnp.asarray(split.targets)
-
-    @jax.jit
-    def accuracy(params, images, labels):
-        return jnp.mean(jnp.argmax(cast(jax.Array, model.apply(params, images)), axis=-1) == labels)
-
-    test = arrays(dataset.test)
-    images, labels = arrays(dataset.train)
-    return _Plain(model, images, labels, lambda trained: np.array([accuracy(each, *test) for each in trained]))
-
-
-def _orders(runs: dict, num_train: int, num_steps: int):
-    """Yields learning rate and order of examples, `[T, B]`, of each run."""
-    for rate, batch_size, seed in cells(runs):
-        yield rate, jm.example_order(num_train, seed, num_steps * batch_size).reshape(num_steps, batch_size)
-
-
-def scan_per_cell(dataset: jm.Dataset, runs: dict, num_steps: int) -> Peer:
-    """Returns a `lax.scan` over the steps, jitted, for one cell after another."""
-    plain = _plain(dataset)
-
-    @jax.jit
-    def fit(learning_rate, images, labels, order):
-        optimizer = optax.sgd(learning_rate)
-        params = plain.model.init(jax.random.key(0), images[:1])
-        step = functools.partial(_plain_step, plain.model, optimizer, images, labels)
-        return jax.lax.scan(lambda carry, rows: (step(carry, rows), None), (params, optimizer.init(params)), order)[0]
-
-    def train_all():
-        orders = _orders(runs, len(plain.labels), num_steps)
-        return [fit(jnp.float32(rate), plain.images, plain.labels, order)[0] for rate, order in orders]
-
-    return Peer("JAX, scan per cell", train_all, plain.evaluate)
-
-
-def step_loop(dataset: jm.Dataset, runs: dict, num_steps: int) -> Peer:
-    """Returns one jitted training step in a Python loop; the learning rate is its argument."""
-    plain = _plain(dataset)
-
-    @functools.partial(jax.jit, donate_argnums=0)
-    def step(carry, learning_rate, images, labels, rows):
-        return _plain_step(plain.model, optax.sgd(learning_rate), images, labels, carry, rows)
-
-    def train_all():
-        trained = []
-        for rate, order in _orders(runs, len(plain.labels), num_steps):
-            params = plain.model.init(jax.random.key(0), plain.images[:1])
-            carry = params, optax.sgd(rate).init(params)
-            for rows in order:
-                carry = step(carry, rate, plain.images, plain.labels, rows)
-            trained.append(carry[0])
-        return trained
-
-    return Peer("JAX, one jitted step in a loop", train_all, plain.evaluate)
-
-
-def _plain_step(model, optimizer, images, labels, carry, rows):
-    params, opt_state = carry
-
-    def loss(params):
-        logits = model.apply(params, images[rows])
-        return optax.softmax_cross_entropy_with_integer_labels(logits, labels[rows]).mean()
-
-    updates, opt_state = optimizer.update(jax.grad(loss)(params), opt_state)
-    return optax.apply_updates(params, updates), opt_state
-
-
-def flax_style(dataset: jm.Dataset, runs: dict, num_steps: int) -> Peer:
-    """Returns flax's MNIST example: a `TrainState`, two jitted functions a step; every state's optimizer compiles."""
-    plain = _plain(dataset)
-
-    @jax.jit
-    def apply_model(state, images, labels):
-        def loss_and_logits(params):
-            logits = state.apply_fn(params, images)
-            return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean(), logits
-
-        (loss, logits), grads = jax.value_and_grad(loss_and_logits, has_aux=True)(state.params)
-        return grads, loss, jnp.mean(jnp.argmax(logits, -1) == labels)
-
-    @jax.jit
-    def update_model(state, grads):
-        return state.apply_gradients(grads=grads)
-
-    def train_all():
-        trained = []
-        for rate, order in _orders(runs, len(plain.labels), num_steps):
-            params = plain.model.init(jax.random.key(0), plain.images[:1])
-            state = train_state.TrainState.create(apply_fn=plain.model.apply, params=params, tx=optax.sgd(rate))
-            for rows in order:
-                grads, _, _ = apply_model(state, plain.images[rows], plain.labels[rows])
-                state = update_model(state, grads)
-            trained.append(state.params)
-        return trained
-
-    return Peer("flax's example, cell after cell", train_all, plain.evaluate)
 
 
 def cnn(dataset: jm.Dataset, test: jm.Split, num_steps: int, model: Any = None, name: str = "jaxmnist") -> Peer:

@@ -8,6 +8,19 @@ import jaxmnist as jm
 
 from . import peers
 
+# Each batch size of a sweep is compiled; by default, a function gives up after eight shapes.
+torch._dynamo.config.recompile_limit = 64
+
+
+def can_compile() -> bool:
+    """Returns whether `torch.compile` works here; it needs a C++ compiler, and says what is missing."""
+    try:
+        torch.compile(lambda numbers: numbers.sin().sum())(torch.ones(2))
+    except Exception as error:  # Whatever its compiler ran into.
+        print(f"left out: torch.compile ({str(error).strip().splitlines()[0]})")
+        return False
+    return True
+
 
 def _tensors(split: jm.Split):
     return torch.from_numpy(split.inputs).permute(0, 3, 1, 2).float() / 255, torch.from_numpy(split.targets).long()
@@ -40,7 +53,7 @@ def eager_loop(dataset: jm.Dataset, runs: dict, num_steps: int) -> peers.Peer:
     return peers.Peer("PyTorch, eager loop", train_all, evaluate)
 
 
-def ensemble(dataset: jm.Dataset, runs: dict, num_steps: int, padded: bool) -> peers.Peer:
+def ensemble(dataset: jm.Dataset, runs: dict, num_steps: int, padded=False, compiled=False) -> peers.Peer:
     """Returns runs that share their batches as one product, their gradient written by hand.
 
     Args:
@@ -48,6 +61,7 @@ def ensemble(dataset: jm.Dataset, runs: dict, num_steps: int, padded: bool) -> p
       runs: all learning rates for each batch size and seed.
       num_steps: training steps.
       padded: whether all batch sizes train at once, padded to the largest, in place of one after another.
+      compiled: whether `torch.compile` compiles the step, once for each batch size.
     """
     num_classes = len(dataset.class_names)
     images, labels = (each.flatten(1) if each.ndim > 1 else each for each in _tensors(dataset.train))
@@ -58,6 +72,15 @@ def ensemble(dataset: jm.Dataset, runs: dict, num_steps: int, padded: bool) -> p
     together = (
         [streams] if padded else [[s for s in streams if s[0] == size] for size in sorted({s[0] for s in streams})]
     )
+
+    def step(pixels, answers, kernel, bias, scale):
+        logits = torch.baddbmm(bias, pixels, kernel).unflatten(2, (len(rates), num_classes))
+        errors = logits.softmax(-1).sub_(answers[:, :, None]).mul_(scale).flatten(2)
+        kernel.baddbmm_(pixels.transpose(1, 2), errors, alpha=-1)
+        bias.sub_(errors.sum(1, keepdim=True))
+
+    if compiled:
+        step = torch.compile(step, dynamic=False)
 
     def train_streams(group):
         largest = max(batch_size for batch_size, _ in group)
@@ -72,11 +95,7 @@ def ensemble(dataset: jm.Dataset, runs: dict, num_steps: int, padded: bool) -> p
         bias = torch.zeros(len(group), 1, len(rates) * num_classes)
         scale = (weights * rates[:, None]).expand(-1, -1, -1, num_classes)
         for batch in steps:
-            pixels = images[batch]
-            logits = torch.baddbmm(bias, pixels, kernel).unflatten(2, (len(rates), num_classes))
-            errors = logits.softmax(-1).sub_(one_hot[batch][:, :, None]).mul_(scale).flatten(2)
-            kernel.baddbmm_(pixels.transpose(1, 2), errors, alpha=-1)
-            bias.sub_(errors.sum(1, keepdim=True))
+            step(images[batch], one_hot[batch], kernel, bias, scale)
         return group, kernel, bias
 
     def train_all():
@@ -95,7 +114,8 @@ def ensemble(dataset: jm.Dataset, runs: dict, num_steps: int, padded: bool) -> p
                     }
         return np.array([accuracies[float(np.float32(rate)), size, seed] for rate, size, seed in peers.cells(runs)])
 
-    return peers.Peer(f"PyTorch, one product a step{', padded' if padded else ''}", train_all, evaluate)
+    kind = (", padded" if padded else "") + (", torch.compile" if compiled else "")
+    return peers.Peer(f"PyTorch, one product a step{kind}", train_all, evaluate)
 
 
 def cnn(dataset: jm.Dataset, test: jm.Split, num_steps: int, channels_last: bool, fused: bool) -> peers.Peer:

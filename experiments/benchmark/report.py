@@ -1,18 +1,11 @@
 """What the benchmark has measured: rows of seconds, as a table, a file and a figure."""
 
 import dataclasses
-import datetime
 import json
-import os
-import platform
-import re
 import statistics
 from collections.abc import Iterable
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
-
-import jax
 
 from jaxmnist.host.files import write_text
 
@@ -20,7 +13,8 @@ if TYPE_CHECKING:
     from jaxmnist.plots.style import Figure
 
 TABLE_WIDTH = 110
-PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "torch", "tensorflow", "tensorflow-cpu")
+# Rounds whose ratios differ by more than this share of the median do not tell which is faster, and neither does one.
+MAX_SCATTER = 0.25
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,9 +39,28 @@ class Row:
         return statistics.median(self.seconds)
 
 
+FIELDS = tuple(field.name for field in dataclasses.fields(Row))
+
+
 def ratio(row: Row, other: Row) -> float:
     """Returns how many times as long `row` takes: the median of the ratios of rounds taken side by side."""
-    return statistics.median(mine / theirs for mine, theirs in zip(row.seconds, other.seconds, strict=True))
+    return statistics.median(_ratios(row, other))
+
+
+def is_told(row: Row, other: Row) -> bool:
+    """Returns whether the rounds agree well enough on how many times as long `row` takes."""
+    ratios = _ratios(row, other)
+    return len(ratios) > 1 and max(ratios) - min(ratios) <= MAX_SCATTER * statistics.median(ratios)
+
+
+def times_ours(row: Row, ours: Row) -> str:
+    """Returns the ratio in words, in parentheses where the rounds scatter too much to tell."""
+    words = _short(ratio(row, ours))
+    return words if row is ours or is_told(row, ours) else f"({words})"
+
+
+def _ratios(row: Row, other: Row) -> list[float]:
+    return [mine / theirs for mine, theirs in zip(row.seconds, other.seconds, strict=True)]
 
 
 def by_work(rows: Iterable[Row]) -> dict[str, list[Row]]:
@@ -69,7 +82,9 @@ def print_table(rows: list[Row]) -> None:
         table.add_column(column, justify="right", no_wrap=True)
     for row in rows:
         spread = f"{in_words(min(row.seconds))} to {in_words(max(row.seconds))}"
-        table.add_row(row.peer, in_words(row.median), spread, f"{ratio(row, rows[0]):.2f}", in_words(row.first_seconds))
+        table.add_row(row.peer, in_words(row.median), spread, times_ours(row, rows[0]), in_words(row.first_seconds))
+    if not all(is_told(row, rows[0]) for row in rows[1:]):
+        table.caption = "in parentheses: a single round, or rounds that differ by more than a quarter, decide nothing"
     Console(width=TABLE_WIDTH).print(table)
 
 
@@ -79,38 +94,21 @@ def in_words(seconds: float) -> str:
 
 
 def _short(value: float) -> str:
-    """Returns a ratio with two digits, or as a whole number from 100 on."""
-    return f"{value:.2g}" if value < 100 else f"{value:.0f}"
-
-
-def machine() -> dict:
-    """Returns what the times depend on: the machine and the versions of what ran."""
-    cpu = platform.processor() or platform.machine()
-    if Path("/proc/cpuinfo").is_file():
-        found = re.search(r"^model name\s*: (.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
-        cpu = found[1] if found else cpu
-    versions = {}
-    for package in PACKAGES:
-        try:
-            versions[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            continue
-    return {
-        "date": datetime.date.today().isoformat(),
-        "cpu": cpu,
-        "cores": os.cpu_count(),
-        "devices": sorted({device.device_kind for device in jax.devices()}),
-        "system": f"{platform.system()} {platform.machine()}",
-        "python": platform.python_version(),
-        "versions": versions,
-    }
+    """Returns a ratio with three digits, or as a whole number from 100 on."""
+    return f"{value:.3g}" if value < 100 else f"{value:.0f}"
 
 
 def save(rows: list[Row], numbers: dict, measured_on: dict, path: Path) -> None:
     """Writes everything as JSON: the machine, the rows with their medians and ratios, and single numbers by name."""
     works = by_work(rows)
     table = [
-        {**dataclasses.asdict(row), "median": row.median, "times_ours": ratio(row, works[row.work][0])} for row in rows
+        {
+            **dataclasses.asdict(row),
+            "median": row.median,
+            "times_ours": ratio(row, works[row.work][0]),
+            "is_told": row is works[row.work][0] or is_told(row, works[row.work][0]),
+        }
+        for row in rows
     ]
     write_text(path, json.dumps({"machine": measured_on, "rows": table, "numbers": numbers}, indent=2) + "\n")
 
@@ -129,7 +127,7 @@ def draw(rows: list[Row], measured_on: dict) -> "Figure":
                 color = "tab:blue" if row.peer.startswith(work_rows[0].peer.split(",")[0]) else "0.55"
                 axes.plot([min(row.seconds), max(row.seconds)], [place, place], color=color, linewidth=2, alpha=0.5)
                 axes.plot(row.median, place, "o", color=color)
-                times = "" if place == 0 else f" ({_short(ratio(row, work_rows[0]))} x)"
+                times = "" if place == 0 else f" · {times_ours(row, work_rows[0])} x"
                 axes.annotate(
                     f"{in_words(row.median)}{times}", (max(row.seconds), place), (8, 0),
                     textcoords="offset points", va="center", fontsize=9,

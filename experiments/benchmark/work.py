@@ -31,6 +31,8 @@ class Options(common.DataOptions):
     """Folder for benchmark.json and benchmark.png."""
     overwrite: bool = False
     """Replace an earlier measurement in the output folder."""
+    keep: bool = False
+    """Keep the measurement as this machine's, in experiments/benchmark/results."""
 
 
 class Measured:

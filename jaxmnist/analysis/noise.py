@@ -16,7 +16,7 @@ import pandas as pd
 
 from jaxmnist.checks import FUNCTION, SEED, Kind, Where, Whole, checked_by, is_ascending, raise_invalid
 from jaxmnist.core import losses, training
-from jaxmnist.core.arguments import ARRAYS, MODEL, PARAMS, TRANSFORMATION, check_measures
+from jaxmnist.core.arguments import ARRAYS, MODEL, PARAMS, TRANSFORMATION, check_measures, check_ranges
 from jaxmnist.core.inputs import random_key, to_unit_range
 from jaxmnist.core.losses import Loss
 from jaxmnist.core.model import NO_STATE, ModelLike
@@ -116,6 +116,7 @@ def _check_walk(given: SimpleNamespace) -> None:
     if num_train < 2:
         raise ValueError(f"dataset {given.dataset.name} has {num_train} training example; noise of gradients needs 2")
     Whole(1, num_train, f"the {num_train} training examples").check("batch_size", given.batch_size)
+    check_ranges(given.dataset)
     variables = jax.eval_shape(given.model.init, random_key(0), to_unit_range(given.dataset.train.inputs[:1]))
     check_measures(given.model, variables, given.dataset.train, {"loss": given.loss}, "dataset.train")
 

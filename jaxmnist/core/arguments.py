@@ -8,13 +8,13 @@ import jax
 import numpy as np
 
 from jaxmnist import checks
-from jaxmnist.checks import FUNCTION, Array, Optional, Where, Whole
+from jaxmnist.checks import Array, Optional, Where, Whole
 from jaxmnist.core import losses
 from jaxmnist.core.adapters.factory import WORDS, argument_of_instance, default_model, is_model, model_factory
-from jaxmnist.core.inputs import to_unit_range
+from jaxmnist.core.inputs import precision, random_key, to_unit_range
 from jaxmnist.core.losses import Loss
 from jaxmnist.core.model import Model
-from jaxmnist.data.dataset import MAX_EXAMPLES, Batch, check_arrays, check_labels
+from jaxmnist.data.dataset import MAX_EXAMPLES, SPLIT_NAMES, Batch, Dataset, check_arrays, check_labels
 from jaxmnist.limits import MAX_STEPS
 from jaxmnist.values import is_floating
 
@@ -62,7 +62,12 @@ PARAMS = Where(
     "a tree of float arrays",
     lambda value: bool(jax.tree.leaves(value)) and all(map(is_floating, jax.tree.leaves(value))),
 )
-AUGMENTATION = Optional(FUNCTION)
+AUGMENTATION = Optional(
+    Where(
+        "a function of a key and inputs, such as jm.Affine(),",
+        lambda value: callable(value) and not isinstance(value, type),
+    )
+)
 DTYPE = Where("float32 or float64", _is_float)
 ARRAYS = Where(
     "a tree of arrays of numbers",
@@ -82,6 +87,10 @@ METRICS = Optional(
 )
 NUM_STEPS = Whole(0, MAX_STEPS, "2**31 - 1")
 ORDER = Array("a flat array of whole numbers", "iu", (None,))
+
+
+class UnfitFunction(ValueError):  # noqa: N818 (it names what a person gave, as `UnsupportedModel` does)
+    """A function of a person's that fails, or returns something else than is needed."""
 
 
 class IsBatch(checks.Kind):
@@ -106,8 +115,57 @@ BATCH = IsBatch()
 
 
 def check_step(given: SimpleNamespace) -> None:
-    """Raises ValueError if the parameters are not the model's, or the loss cannot compare its outputs with targets."""
+    """Raises ValueError if the parameters are not the model's, or loss or augmentation do not fit the examples."""
     check_measures(given.model, (given.state.params, given.state.model_state), given.batch, {"loss": given.loss})
+    check_augmentation(given.augment, given.batch.inputs, precision(given.state.params))
+
+
+def check_range(name: str, array: Any, dtype: Any = None) -> None:
+    """Raises ValueError if an array holds numbers beyond those of the type in which they are computed with.
+
+    Args:
+      name: that of the array in a sentence.
+      array: of finite numbers.
+      dtype: the type; default that in which jax holds such arrays, of 64 bits only where these are enabled.
+    """
+    held = np.dtype(jax.dtypes.canonicalize_dtype(array.dtype) if dtype is None else dtype)
+    if checks.is_traced(array) or held == array.dtype or held.kind not in "iuf":
+        return
+    limits, values = np.finfo(held) if held.kind == "f" else np.iinfo(held), np.asarray(array)
+    low, high = values.min(), values.max()
+    if low < limits.min or high > limits.max:
+        raise ValueError(
+            f"{name} has numbers from {low} to {high}, beyond what {held} holds; scale them"
+            f"{', or compute in 64 bits' if dtype is None else ''}"
+        )
+
+
+def check_ranges(dataset: Dataset) -> None:
+    """Raises ValueError if a split of the data set holds numbers beyond the type in which they are computed with."""
+    for name in SPLIT_NAMES:
+        for field, array in getattr(dataset, name)._asdict().items():
+            check_range(f"dataset.{name}.{field}", array)
+
+
+def check_augmentation(augment: Any, inputs: Any, dtype: Any) -> None:
+    """Raises UnfitFunction unless an augmentation returns inputs of the shape and dtype that it was given.
+
+    Args:
+      augment: `(key, inputs) -> inputs`, or None.
+      inputs: `[B, ...]`, of which shape and dtype matter.
+      dtype: of all that is computed, float32 or float64.
+    """
+    if augment is None:
+        return
+    example = jax.ShapeDtypeStruct((2, *inputs.shape[1:]), jax.dtypes.canonicalize_dtype(inputs.dtype))
+    seen = jax.eval_shape(lambda inputs: to_unit_range(inputs, dtype), example)
+    words = f"inputs {seen.dtype}{list(seen.shape)}"
+    try:
+        changed = jax.eval_shape(lambda inputs: augment(random_key(0), inputs), seen)
+    except Exception as error:  # whatever a person's own function raises
+        raise UnfitFunction(f"augment cannot change {words}: {checks.reason(error)}") from error
+    if (getattr(changed, "shape", None), getattr(changed, "dtype", None)) != (seen.shape, seen.dtype):
+        raise UnfitFunction(f"augment returns {checks.shown(changed)} for {words}; the same shape and dtype are needed")
 
 
 def check_evaluation(given: SimpleNamespace) -> None:
@@ -128,6 +186,9 @@ def check_measures(model: Model, variables, examples, measured: Mapping[str, Los
       measured: name to function.
       name: that of the examples in a sentence.
     """
+
+    for field in ("inputs", "targets"):
+        check_range(f"{name}.{field}", getattr(examples, field))
 
     def example(array):
         return jax.ShapeDtypeStruct((2, *array.shape[1:]), jax.dtypes.canonicalize_dtype(array.dtype))
@@ -156,6 +217,7 @@ def check_fit(given: SimpleNamespace) -> None:
     """Raises ValueError if the arguments of `fit` do not fit together."""
     variables = given.state.params, given.state.model_state
     check_measures(given.model, variables, given.split, {"loss": given.loss}, "split")
+    check_augmentation(given.augment, given.split.inputs, precision(given.state.params))
     num_examples = given.split.targets.shape[0]
     padded = given.padded_batch_size
     if checks.is_traced(given.batch_size):

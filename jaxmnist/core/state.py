@@ -69,7 +69,8 @@ def init_state(
         wrongly.
     """
     key = random_key(seed)
-    variables = model.init(key, to_unit_range(jnp.zeros((1, *inputs.shape[1:]), inputs.dtype), dtype))
+    example = jnp.zeros((1, *inputs.shape[1:]), jax.dtypes.canonicalize_dtype(inputs.dtype))
+    variables = model.init(key, to_unit_range(example, dtype))
     if jnp.dtype(dtype) == jnp.float64:
         variables = jax.tree.map(lambda leaf: leaf.astype(dtype) if leaf.dtype == jnp.float32 else leaf, variables)
     params, model_state = variables

@@ -60,7 +60,8 @@ def from_arrays(
         targets = targets.astype(np.int32)
         class_names = [str(label) for label in range(int(targets.max()) + 1)] if class_names is None else class_names
         if targets.max() >= len(class_names):
-            raise DataError(f"targets hold the label {targets.max()}; class_names are {len(class_names)}")
+            given = f"class_names are {shown(list(class_names))}"
+            raise DataError(f"{given}; {targets.max() + 1} names are needed for labels from 0 to {targets.max()}")
     elif class_names is not None:
         raise DataError(f"class_names are given, and targets are {shown(targets)}; labels [N] from 0 on are needed")
     num_examples = len(targets)

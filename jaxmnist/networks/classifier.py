@@ -17,10 +17,11 @@ from jaxmnist import checks
 from jaxmnist.checks import PATH, SEED, Choice, Optional, Where, checked_by, is_sequence, raise_invalid, shown
 from jaxmnist.core import training
 from jaxmnist.core.adapters.factory import model_factory
-from jaxmnist.core.arguments import MODEL, UNCONFIGURED
+from jaxmnist.core.arguments import MODEL, UNCONFIGURED, check_range
 from jaxmnist.core.inputs import random_key, to_unit_range
 from jaxmnist.core.model import Model, ModelLike
 from jaxmnist.core.models import MODELS
+from jaxmnist.data.dataset import INPUTS
 from jaxmnist.host.files import FORMAT, check_format, check_links, check_room, read_json, stored_bytes, write_text
 from jaxmnist.limits import MAX_LAYERS
 from jaxmnist.networks.model_files import DESCRIPTION, MODEL_FOLDER, check_model, checksum, remove_model
@@ -82,7 +83,7 @@ class Classifier:
           `[N, K]` float32.
 
         Raises:
-          ValueError: the inputs have another shape or dtype.
+          ValueError: the inputs have another shape or dtype, or numbers that are not finite or beyond `input_dtype`.
         """
         return self.each(inputs).mean(axis=0)
 
@@ -100,6 +101,8 @@ class Classifier:
             raise ValueError(
                 f"inputs are {inputs.dtype} of shape {inputs.shape}; expected {self.input_dtype} [{expected}], N > 0"
             )
+        INPUTS.check("inputs", inputs)
+        check_range("inputs", inputs, self.input_dtype)
         model, inputs = MODEL.convert(self.model), inputs.astype(self.input_dtype)
         variables = zip(self.params, self.model_states or [{}] * len(self.params), strict=True)
         return np.stack([np.asarray(_probabilities(model, each, inputs)) for each in variables])

@@ -7,6 +7,7 @@ import functools
 import heapq
 import itertools
 import math
+import os
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -20,7 +21,7 @@ import optax
 
 from jaxmnist.checks import FLAG, FUNCTION, PATH, SEED, Whole, checked_by
 from jaxmnist.core import losses, optimizers, training
-from jaxmnist.core.arguments import AUGMENTATION, METRICS, MODEL, TRANSFORMATION
+from jaxmnist.core.arguments import AUGMENTATION, METRICS, MODEL, TRANSFORMATION, check_ranges
 from jaxmnist.core.losses import Loss
 from jaxmnist.core.model import ModelLike
 from jaxmnist.core.state import State, init_state
@@ -38,6 +39,7 @@ STEPS_PER_SEGMENT = 10
 
 
 @checked_by(
+    lambda given: check_ranges(given.dataset),
     model=MODEL, optimizer=TRANSFORMATION, dataset=DATASET, seed=SEED, batch_size=Whole(1), num_steps=Whole(1),
     evaluation_steps=Whole(1), folder=PATH, wait=FLAG, loss=FUNCTION, metrics=METRICS,
     augment=AUGMENTATION, evaluation_params=FUNCTION, report=FUNCTION, warn=FUNCTION,
@@ -51,7 +53,7 @@ def train_run(
     batch_size: int,
     num_steps: int,
     evaluation_steps: int,
-    folder: Path,
+    folder: str | os.PathLike,
     wait: bool = False,
     loss: Loss = losses.cross_entropy,
     metrics: Mapping[str, Loss] | None = None,
@@ -93,7 +95,7 @@ def train_run(
     Raises:
       ValueError: the folder is in use or holds the state of another run.
     """
-    mesh = spreading.mesh_for(batch_size)
+    mesh, folder = spreading.mesh_for(batch_size), Path(folder)
     validation = spreading.put(mesh, dataset.validation)
     order = functools.partial(_order, len(dataset.train.targets), seed, batch_size)
     rows: list[dict[str, float]] = []

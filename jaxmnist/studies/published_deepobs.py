@@ -34,7 +34,7 @@ def recipe(name: str) -> Recipe:
     width = float(half_width(deviation, NUM_SEEDS))
     return Recipe(
         name, theirs, NETWORK, optimizer, tuple((10.0 ** (places / 5)).tolist()), BATCH_SIZE, NUM_STEPS,
-        has_validation=True, theirs_interval=(theirs - width, theirs + width),
+        theirs_interval=(theirs - width, theirs + width), short_steps=20,
     )  # fmt: skip
 
 

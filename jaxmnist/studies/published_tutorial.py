@@ -69,7 +69,7 @@ def tutorial_table(full: bool, folder: Path | None, progress: bool) -> Table:
         seeds="test accuracy after the last step, mean over seeds",
         rows=tuple(rows),
         notes=(
-            "Theirs are single runs; ours are means over seeds after the last step, which no split has chosen.",
+            "Theirs are one run each, PyTorch's two; ours are means over seeds after the last step.",
             "The notebook, TensorFlow and Keras keep 5,000, 5,000 and 6,000 of the 60,000 training images for "
             "validation, and we 5,000; flax and PyTorch train on all of them, and so do we for these two.",
             "Each of our batches is full: where an epoch ends within one, the next epoch fills it up.",

@@ -238,6 +238,26 @@ def progress_lines(rows: Sequence[Mapping[str, float]], num_reported: int) -> It
                 )
 
 
+def milestone_lines(metrics: Sequence[Mapping[str, float]]) -> Iterator[str]:
+    """Yields a line for each milestone that a seed reaches: median, least and largest time to it over these seeds.
+
+    Args:
+      metrics: as `read_metrics` returns them.
+    """
+    num_seeds = len({row["seed"] for row in metrics})
+    for milestone in MILESTONES:
+        first: dict[float, float] = {}
+        for row in metrics:
+            if row["validation_accuracy"] >= milestone:
+                first.setdefault(row["seed"], row["seconds"])
+        if first:
+            times = sorted(first.values())
+            yield (
+                f"validation accuracy {100 * milestone:.1f} % first reached by {len(times)} of {num_seeds} seeds, "
+                f"after {np.median(times):.0f} s (median; {times[0]:.0f} to {times[-1]:.0f} s)"
+            )
+
+
 def divergence(seed: int, diverged_step: int) -> str:
     """Returns the sentence about a seed that diverged."""
     return f"seed {seed} diverged at step {diverged_step}"

@@ -11,8 +11,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend import core
 
+from jaxmnist import checks
 from jaxmnist.core import training
-from jaxmnist.core.state import init_state
+from jaxmnist.core.arguments import UnfitFunction, check_augmentation
+from jaxmnist.core.state import State, init_state
 from jaxmnist.data.dataset import SPLIT_NAMES, Batch, Dataset, Split
 from jaxmnist.host.files import NOT_COMPARED
 from jaxmnist.sweeps.configure import Configured
@@ -53,16 +55,15 @@ def trace_run(
 
     Raises:
       UnsupportedModel: the model would be trained wrongly.
-      ValueError: it would be evaluated with something else than parameters.
+      UnfitFunction: an augmentation would return something else than inputs, or `evaluation_params` than parameters.
     """
 
     def run(values, seed, batch):
         run = configure(values)
         state = init_state(run.model, run.optimizer, seed, batch.inputs, dtype)
+        check_augmentation(run.augment, batch.inputs, dtype)
         after = training.train_step(run.model, run.optimizer, state, batch, run.loss, run.augment)
-        evaluated = run.evaluated(state)
-        if _shapes(evaluated[0]) != _shapes(state.params):
-            raise ValueError("evaluation_params does not return a tree like the parameters")
+        evaluated = _evaluated(run, state)
         outputs = training.predict(run.model, *evaluated, batch.inputs)
         return outputs, [measure(outputs, batch.targets) for _, measure in run.measured], state, after
 
@@ -72,6 +73,21 @@ def trace_run(
     )
     batch = Batch(inputs, targets, jax.ShapeDtypeStruct((1,), jnp.float32))
     return jax.make_jaxpr(run)(values, jax.ShapeDtypeStruct((), jnp.int32), batch)
+
+
+def _evaluated(run: Configured, state: State) -> tuple[Any, Any]:
+    """Returns the parameters and the state to evaluate with.
+
+    Raises:
+      UnfitFunction: `evaluation_params` returns no parameters.
+    """
+    try:
+        evaluated = run.evaluated(state)
+    except Exception as error:  # whatever a person's own function raises
+        raise UnfitFunction(f"evaluation_params cannot be computed: {checks.reason(error)}") from error
+    if _shapes(evaluated[0]) != _shapes(state.params):
+        raise UnfitFunction("evaluation_params does not return a tree like the parameters")
+    return evaluated
 
 
 def _shapes(tree: Any) -> tuple:

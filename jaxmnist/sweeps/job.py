@@ -15,6 +15,8 @@ from jax.typing import DTypeLike
 
 from jaxmnist.checks import Choices, Whole, checked_by, is_number
 from jaxmnist.core import losses, optimizers
+from jaxmnist.core.adapters.flags import argument_names, parameters
+from jaxmnist.core.arguments import check_ranges
 from jaxmnist.core.losses import Loss
 from jaxmnist.core.model import ModelLike
 from jaxmnist.core.training import Augmentation
@@ -22,7 +24,15 @@ from jaxmnist.data.dataset import SPLIT_NAMES, Dataset
 from jaxmnist.host.files import FORMAT
 from jaxmnist.sweeps import fingerprint
 from jaxmnist.sweeps.arguments import TRAINED, check_evaluations
-from jaxmnist.sweeps.configure import Setup, called, make_setup, owners, precision
+from jaxmnist.sweeps.configure import (
+    Setup,
+    augment_arguments,
+    called,
+    loss_arguments,
+    make_setup,
+    owners,
+    precision,
+)
 from jaxmnist.sweeps.objects import without_objects
 from jaxmnist.sweeps.runs import Runs, check_runs, hyperparameter_names
 from jaxmnist.sweeps.trials import (
@@ -123,6 +133,7 @@ def make_job(
     """
     arrays, objects = without_objects(check_runs(runs, len(dataset.train.targets)))
     setup = setup._replace(objects=objects)
+    check_ranges(dataset)
     reserved = RESERVED_NAMES & set(arrays)
     if reserved:
         raise ValueError(f"{min(reserved)} cannot be a hyperparameter: results use that name for something else")
@@ -146,13 +157,24 @@ def _check_names(setup: Setup, names: list[str]) -> None:
         found = owners(setup, name)
         if len(found) > 1:
             raise ValueError(f"{name} is a hyperparameter of both {' and '.join(found)}; rename one of them")
+    setup.model.check_values(names)
     left = [name for name in names if owners(setup, name) == ["optimizer"]]
-    try:
-        inspect.signature(setup.optimizer).bind(**dict.fromkeys(left))
-    except TypeError as error:
-        raise ValueError(
-            f"optimizer {called(setup.optimizer)} does not take the hyperparameters {left}: {error}"
-        ) from None
+    takes, optimizer = parameters(setup.optimizer), f"optimizer {called(setup.optimizer)}"
+    takes_any = any(each.kind == inspect.Parameter.VAR_KEYWORD for each in takes.values())
+    unknown = [name for name in left if not takes_any and name not in argument_names(setup.optimizer)]
+    if unknown:
+        accepted = {
+            optimizer: argument_names(setup.optimizer),
+            f"model {setup.model.name}": setup.model.arguments,
+            f"loss {called(setup.loss)}": loss_arguments(setup.loss),
+            **({} if setup.augment is None else {"augment": augment_arguments(setup.augment)}),
+        }
+        words = "; ".join(f"{part} takes {', '.join(each) or 'none'}" for part, each in accepted.items())
+        raise ValueError(f"nothing takes the hyperparameter {' or '.join(unknown)}: {words}")
+    required = [name for name in argument_names(setup.optimizer) if takes[name].default is inspect.Parameter.empty]
+    missing = [name for name in required if name not in left]
+    if missing:
+        raise ValueError(f"{optimizer} needs a value of {missing[0]}, such as an axis of the runs")
 
 
 def describe(job: Job) -> dict:

@@ -197,14 +197,16 @@ def check_runs(runs: Runs, num_train: int) -> dict[str, np.ndarray]:
 
     Args:
       runs: name to `[R]` values, with `batch_size` and `seed` among the names. `init_seed` decides in its place the
-        initial parameters and what is dropped out, and `order_seed` the order of examples.
+        initial parameters and what is dropped out, and `order_seed` the order of examples; with both of them, `seed`
+        decides nothing and need not be given.
       num_train: number of training images.
 
     Raises:
-      ValueError: a name is missing, lengths differ, or a value is out of range.
+      ValueError: a name is missing, lengths differ, or a value is out of range; or `seed` has several values that
+        decide nothing.
     """
-    if {"init_seed", "order_seed"} <= set(runs):
-        # Nothing is left for it to decide.
+    is_decided = {"init_seed", "order_seed"} <= set(runs)
+    if is_decided:
         runs = {"seed": np.zeros(len(runs["init_seed"]), int), **runs}
     for name in ("batch_size", "seed"):
         if name not in runs:
@@ -221,6 +223,13 @@ def check_runs(runs: Runs, num_train: int) -> dict[str, np.ndarray]:
     arrays["batch_size"] = _whole("batch_size", arrays["batch_size"], 1, num_train, f"the {num_train} training images")
     for name in SEEDS & set(arrays):
         arrays[name] = _whole(name, arrays[name], 0, MAX_SEED, "2**31 - 1")
+    seeds = np.unique(arrays["seed"])
+    if is_decided and len(seeds) > 1:
+        # Runs that differ in nothing else would be counted as seeds, and their interval would be of width 0.
+        raise ValueError(
+            f"seed has {len(seeds)} values and decides nothing, since init_seed and order_seed are both given; give "
+            "it one value or none"
+        )
     return arrays
 
 

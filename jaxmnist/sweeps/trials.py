@@ -10,7 +10,7 @@ from jax.extend import core
 from jaxmnist import checks
 from jaxmnist.core import losses
 from jaxmnist.core.adapters.factory import ModelFactory
-from jaxmnist.core.arguments import check_measures
+from jaxmnist.core.arguments import UnfitFunction, check_measures
 from jaxmnist.core.influence import examples_interact, gives_numbers, rows_interact
 from jaxmnist.core.inputs import random_key, to_unit_range
 from jaxmnist.core.model import Model, UnsupportedModel
@@ -74,7 +74,7 @@ def check_static(setup: Setup, arrays: Runs, values: Static, dataset: Dataset) -
     fixed, traced = split_values(arrays, values)
     try:
         outputs, *measured = trace(setup, fixed, traced, shapes(dataset.train)).out_avals[: 1 + len(setup.measured)]
-    except UnsupportedModel:
+    except (UnsupportedModel, UnfitFunction):
         raise
     except Exception as error:  # any error here is caused by these values
         _check_measures(setup, fixed, dataset.train)

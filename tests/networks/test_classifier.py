@@ -73,6 +73,9 @@ def test_inputs_of_any_shape_and_type_are_classified(tmp_path, model, dtype, wro
         np.testing.assert_array_equal(each(inputs.astype(f"{inputs.dtype.kind}8")), each(inputs))
         with pytest.raises(ValueError, match=rf"inputs are {np.dtype(wrong)} .*expected {np.dtype(dtype)} \[N, 3\]"):
             each(inputs.astype(wrong))
+        large = np.full((7, 3), 1e300 if dtype is np.float32 else 2**40)
+        with pytest.raises(ValueError, match=f"inputs has numbers from .* beyond what {np.dtype(dtype)} holds"):
+            each(large)
 
 
 @pytest.mark.parametrize("num_images", mostly_slow((1, 7, 501, 1001), 1, 1001))

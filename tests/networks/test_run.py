@@ -51,7 +51,7 @@ def test_a_finished_run_is_not_trained_again(tiny, tmp_path):
     first, rows = run.train_run(MODEL, ADAM, tiny, 0, **NUMBERS, folder=tmp_path)
     steps = []
     second, again = run.train_run(
-        MODEL, ADAM, tiny, 0, **NUMBERS, folder=tmp_path, report=lambda step, rows, loss: steps.append(step)
+        MODEL, ADAM, tiny, 0, **NUMBERS, folder=str(tmp_path), report=lambda step, rows, loss: steps.append(step)
     )
     assert steps == [35] and again == rows
     jax.tree.map(np.testing.assert_array_equal, first.params, second.params)

@@ -73,3 +73,17 @@ def test_metrics_come_back_and_junk_is_named(tmp_path):
         (tmp_path / "metrics.csv").write_text(text)
         with pytest.raises(ValueError, match=r"metrics.csv, which the curves are drawn from, cannot be read"):
             report.read_metrics(tmp_path)
+
+
+def test_the_time_to_a_milestone_is_given_over_the_seeds_that_reach_it():
+    curves = {0: (0.98, 0.991, 0.993), 1: (0.98, 0.985, 0.99), 2: (0.97, 0.98, 0.989), 3: (0.98, 0.99, 0.985)}
+    metrics = [
+        {"seed": seed, "seconds": 10.0 * (seed + 1) * place, "validation_accuracy": accuracy}
+        for seed, curve in curves.items()
+        for place, accuracy in enumerate(curve, 1)
+    ]
+    assert list(report.milestone_lines(metrics)) == [
+        "validation accuracy 99.0 % first reached by 3 of 4 seeds, after 60 s (median; 20 to 80 s)",
+        "validation accuracy 99.2 % first reached by 1 of 4 seeds, after 30 s (median; 30 to 30 s)",
+    ]
+    assert not list(report.milestone_lines(metrics[6:9]))

@@ -47,11 +47,21 @@ def test_grid_refuses(axes, words):
         (dict(seed=[0], batch_size=[1], learning_rate=[1e39]), "learning_rate has the value 1e\\+39"),
         (dict(seed=[0], batch_size=[1], learning_rate=[1j]), "learning_rate has values of type complex128"),
         (dict(seed=[0], batch_size=["1"]), "batch_size '1' is not a whole number"),
+        (
+            dict(seed=[0, 1, 2], init_seed=[0, 0, 0], order_seed=[0, 0, 0], batch_size=[1, 1, 1]),
+            "seed has 3 values and decides nothing, since init_seed and order_seed are both given",
+        ),
     ],
 )
 def test_check_runs_refuses(runs, words):
     with pytest.raises(ValueError, match=words):
         check_runs(runs, 47)
+
+
+def test_a_seed_that_decides_nothing_may_have_one_value():
+    runs = jm.grid(init_seed=range(2), order_seed=4, batch_size=8)
+    assert check_runs(runs, 47)["seed"].tolist() == [0, 0]
+    assert check_runs({**runs, "seed": [5, 5]}, 47)["seed"].tolist() == [5, 5]
 
 
 def test_axes_take_booleans_and_strings():

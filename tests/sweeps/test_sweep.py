@@ -183,7 +183,7 @@ def test_segments_cover_the_steps_and_the_evaluations(num_steps, num_evaluations
         (dict(num_evaluations=0), "num_evaluations is 0"),
         (dict(num_evaluations=13), "from 1 to num_steps, 12"),
         (dict(runs=jm.grid(learning_rate=0.1, batch_size=48, seed=0)), "batch_size 48"),
-        (dict(runs=jm.grid(learning_rate=0.1, speed=1, batch_size=4, seed=0)), "does not take .*speed"),
+        (dict(runs=jm.grid(learning_rate=0.1, speed=1, batch_size=4, seed=0)), "nothing takes .* speed: optimizer"),
         (dict(runs=jm.grid(batch_size=4, seed=0)), "learning_rate"),
         (dict(model=jm.SoftmaxRegression()), "labels from 0 to 3 belong to 4 classes: set num_classes=4"),
         (dict(optimizer=lambda learning_rate: optax.sgd("fast")), "cannot be built with learning_rate=0.1"),

@@ -10,7 +10,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
-from jaxmnist.core.adapters.flags import argument_names, flags
+from jaxmnist.core.adapters.flags import argument_names, call_flags
 from jaxmnist.core.inputs import random_key
 from jaxmnist.core.model import Model
 
@@ -55,7 +55,7 @@ def adapt(make: Callable[..., eqx.Module], make_plain: Callable[..., eqx.Module]
         module = eqx.nn.inference_mode(eqx.combine(params, constants, static), value=not training)
         memory = jax.tree.unflatten(jax.tree.structure(like), leaves)
         takes = argument_names(module.__call__)
-        call = functools.partial(module, **flags(takes, training))
+        call = functools.partial(module, **call_flags(type(module).__name__, module.__call__, training))
 
         def one(example, memory, place):
             keywords: dict = {"key": None if key is None else jax.random.fold_in(key, place)} if "key" in takes else {}

@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import inspect
 import sys
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Collection, Hashable
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -13,7 +13,7 @@ import jax.numpy as jnp
 
 from jaxmnist import checks
 from jaxmnist.core.adapters import linen
-from jaxmnist.core.adapters.flags import FLAGS, argument_names, flags, parameters
+from jaxmnist.core.adapters.flags import FLAGS, argument_names, call_flags, parameters
 from jaxmnist.core.fast.replacement import with_fast_operations
 from jaxmnist.core.model import Model, UnsupportedModel
 from jaxmnist.values import captured, described, frozen, is_traced
@@ -43,11 +43,20 @@ class ModelFactory:
 
     def __call__(self, **values: Any) -> Model:
         """Returns the model with these hyperparameters; a fault in it is reported in one sentence that names it."""
+        self.check_values(values)
         try:
             model = self.as_written(**values)
         except Exception as error:  # whatever a person's own function raises
             raise ValueError(f"model {self.name} cannot be made: {checks.reason(error)}") from error
         return _reported(self.name, model)
+
+    def check_values(self, names: Collection[str]) -> None:
+        """Raises ValueError unless each hyperparameter that has no default is among the names."""
+        missing = [name for name in self.arguments if name not in self.defaults and name not in names]
+        if missing:
+            advice = "hk.transform of it" if "haiku" in sys.modules else "a pair (init, apply)"
+            advice = "" if isinstance(self.source, type) else f", or give {advice} if it is a function of inputs"
+            raise ValueError(f"model {self.name} needs a value of {missing[0]}, such as an axis of the runs{advice}")
 
     def as_written(self, **values: Any) -> Model:
         """Returns the same model, with its own operations in place of fast ones and its own errors."""
@@ -132,10 +141,10 @@ def _from_pair(init: Callable, apply: Callable) -> Model:
 
     `apply` is told a training flag, and `key`, if it has arguments of these names.
     """
-    arguments = argument_names(apply)
+    takes_key = "key" in argument_names(apply)
 
     def apply_pair(params, state, inputs, *, training, key=None):
-        keywords: dict = flags(arguments, training) | ({"key": key} if "key" in arguments else {})
+        keywords: dict = call_flags(_name(apply), apply, training, num_inputs=2) | ({"key": key} if takes_key else {})
         return apply(params, inputs, **keywords), state
 
     return Model(lambda key, inputs: (init(key, inputs), {}), apply_pair)
@@ -164,6 +173,12 @@ def _from_function(source: Callable, identity: Hashable) -> ModelFactory:
 
 
 def _name(source: Any) -> str:
+    """Returns what a person calls the source of a model."""
+    if isinstance(source, Model):
+        return "jm.Model"
+    if isinstance(source, tuple):
+        # The functions of a Haiku transform keep no name of a person's; those of a pair do.
+        return "hk.transform" if hasattr(source, "_fields") else _name(source[1])
     return getattr(source, "__name__", None) or type(source).__name__
 
 
@@ -229,6 +244,8 @@ def _reported(name: str, model: Model) -> Model:
 
         try:
             outputs, after = with_fast_operations(call)(params, state, inputs, key)
+        except UnsupportedModel:
+            raise
         except Exception as error:
             raise ValueError(
                 f"model {name} does not take these params for inputs of shape {inputs.shape[1:]}: "

@@ -2,17 +2,27 @@
 
 import functools
 import inspect
+import re
 from collections.abc import Callable, Iterable, Mapping
+
+from jaxmnist.core.model import UnsupportedModel
 
 # Each with its value in training.
 FLAGS = {
     "train": True,
     "training": True,
     "is_training": True,
+    "is_train": True,
+    "train_mode": True,
     "deterministic": False,
     "use_running_average": False,
     "inference": False,
+    "eval_mode": False,
+    "is_eval": False,
 }
+NAMES = ", ".join(FLAGS)
+# A switch whose name has one of these words is meant to be set in training or in evaluation.
+WORDS = re.compile(r"(^|_)(train|training|eval|evaluate|evaluation|test|testing|inference|dropout|deterministic)(_|$)")
 
 VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
@@ -20,6 +30,30 @@ VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 def flags(names: Iterable[str], training: bool) -> dict[str, bool]:
     """Returns those of the names that are such flags, each with its value in training or in evaluation."""
     return {name: FLAGS[name] == training for name in names if name in FLAGS}
+
+
+def call_flags(name: str, call: Callable, training: bool, num_inputs: int = 1) -> dict[str, bool]:
+    """Returns the training flags of a model's call, each with its value in training or in evaluation.
+
+    Args:
+      name: that of the model in a sentence.
+      call: takes inputs, and perhaps flags, `key` and `state`.
+      training: whether the model is trained or evaluated.
+      num_inputs: how many arguments come before the flags.
+
+    Raises:
+      UnsupportedModel: the call has another argument that is required, or that is meant to be a training flag.
+    """
+    names = argument_names(call)
+    for argument in names[num_inputs:]:
+        default = parameters(call)[argument].default
+        is_switch = isinstance(default, bool) and WORDS.search(argument)
+        if (default is inspect.Parameter.empty or is_switch) and argument not in ("key", "state", *FLAGS):
+            raise UnsupportedModel(
+                f"the call of model {name} takes {argument}, which nothing sets: a training flag is called one of "
+                f"{NAMES}, and any other argument needs a default"
+            )
+    return flags(names, training)
 
 
 def argument_names(function: Callable) -> tuple[str, ...]:

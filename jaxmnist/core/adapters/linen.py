@@ -12,7 +12,7 @@ import flax.linen as nn
 import jax
 
 from jaxmnist import checks
-from jaxmnist.core.adapters.flags import FLAGS, argument_names, flags
+from jaxmnist.core.adapters.flags import FLAGS, NAMES, call_flags, flags
 from jaxmnist.core.model import Model, UnsupportedModel
 from jaxmnist.core.models import CNN
 
@@ -34,13 +34,13 @@ def adapt(module: nn.Module) -> Model:
     random key named `dropout`, and streams of other names take theirs from another one.
     """
     own = [field.name for field in dataclasses.fields(module)]
-    arguments = argument_names(module) if callable(module) else ()
+    name, call = type(module).__name__, module if callable(module) else lambda inputs: inputs
 
     def run(method: str, training: bool, *given, **keywords):
         set_fields = flags(own, training)
         configured = module.clone(**set_fields) if set_fields else module  # type: ignore[arg-type]
         with nn.intercept_methods(_set_flags(training)):
-            return getattr(configured, method)(*given, **keywords, **flags(arguments, training))
+            return getattr(configured, method)(*given, **keywords, **call_flags(name, call, training))
 
     def init(key, inputs):
         if isinstance(module, CNN):
@@ -90,7 +90,7 @@ def _check_flags(module: nn.Module, apply, params, state, inputs: Shaped, key: S
         if any(map(operator.eq, values, in_evaluation.get((path, flag), []))):
             raise UnsupportedModel(
                 f"model {type(module).__name__} has the flag {flag} of {path} alike in training and in evaluation: "
-                "have the module that calls it pass its own training flag on"
+                f"have the module that calls it pass its own training flag on, which is called one of {NAMES}"
             )
 
 

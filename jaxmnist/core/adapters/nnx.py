@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from jaxmnist.core.adapters.flags import argument_names, flags
+from jaxmnist.core.adapters.flags import call_flags
 from jaxmnist.core.inputs import random_key
 from jaxmnist.core.model import Model
 
@@ -37,7 +37,7 @@ def adapt(make: Callable[..., nnx.Module]) -> Model:
         own = _filled(params_like, params), _keyed(streams, key), _filled(state_like, state)
         module = nnx.merge(graph, *own)
         (module.train if training else module.eval)()
-        outputs = module(inputs, **flags(argument_names(module.__call__), training))
+        outputs = module(inputs, **call_flags(type(module).__name__, module.__call__, training))
         parts: Any = nnx.split(module, nnx.Param, nnx.RngState, ...)
         return outputs, nnx.to_pure_dict(parts[-1])
 

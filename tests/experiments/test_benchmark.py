@@ -1,0 +1,50 @@
+"""What the benchmark concludes from rounds, and the table that it makes of the measurements of several machines."""
+
+import importlib
+import json
+
+import pytest
+from scripts_for_tests import EXPERIMENTS
+
+
+@pytest.fixture
+def benchmark(monkeypatch):
+    monkeypatch.syspath_prepend(EXPERIMENTS)
+    return lambda name: importlib.import_module(f"benchmark.{name}")
+
+
+@pytest.mark.parametrize(
+    ("theirs", "words"),
+    [([2.0, 2.2, 2.4], "2.2"), ([2.0, 2.2, 2.6], "(2.2)"), ([2.0], "(2)")],
+    ids=["rounds agree", "rounds scatter", "one round"],
+)
+def test_rounds_that_scatter_decide_nothing(benchmark, theirs, words):
+    report = benchmark("report")
+    ours, other = (report.Row("work", name, times, 1) for name, times in (("a", [1.0] * len(theirs)), ("b", theirs)))
+    assert report.times_ours(other, ours) == words
+    assert report.is_told(other, ours) == (not words.startswith("("))
+
+
+def test_rounds_are_compared_side_by_side(benchmark):
+    report = benchmark("report")
+    ours, other = (report.Row("work", name, times, 1.0) for name, times in (("a", [1, 2, 4]), ("b", [3, 6, 12])))
+    assert report.is_told(other, ours) and report.ratio(other, ours) == 3
+
+
+def test_each_machine_has_a_column(benchmark, tmp_path, monkeypatch):
+    columns, machine, report = (benchmark(name) for name in ("columns", "machine", "report"))
+    monkeypatch.setattr(columns, "RESULTS", tmp_path / "results")
+    here = machine.machine()
+    assert {"cpu", "cores", "instruction_sets", "caches", "governor", "versions"} <= set(here)
+    for cpu, flags, factor in (("Alpha(R) Processor", ["avx512f", "amx_tile"], 1), ("Beta", ["avx2"], 2)):
+        on = here | {"cpu": cpu, "instruction_sets": flags, "cores": 2, "date": "2026-01-01"}
+        work = "original grid, 20 runs x 100 steps: training"
+        rows = [report.Row(work, "ours", [0.02, 0.02], 1), report.Row(work, "slow", [0.1 * factor] * 2, 1)]
+        rows.append(report.Row(work, "fast", [0.01 * factor] * 2, 1))
+        report.save(rows, {}, on, tmp_path / "benchmark.json")
+        kept = columns.keep(tmp_path / "benchmark.json", on)
+        assert json.loads(kept.read_text())["machine"]["cpu"] == cpu
+    head, _, first, second, *_ = columns.table().splitlines()
+    assert "Alpha (AMX, AVX-512), 2 cores" in head and "Beta (neither AVX-512 nor AMX), 2 cores" in head
+    assert "**20.0 ms**; fast 0.5 x; slow 5 x | **20.0 ms**; fast 1 x; slow 10 x" in first
+    assert second.count("not measured") == 2
