@@ -14,7 +14,7 @@ from PIL import Image
 from scripts_for_tests import EXPERIMENTS, ONE_DEVICE, environment_of, run
 
 import jaxmnist as jm
-from jaxmnist.studies import boundary
+from jaxmnist.studies import boundary, fractal
 
 AXES = ("first_learning_rate", "last_learning_rate")
 SMALL = ("--dataset", "digits", "--num-steps", "40", "--output-dir", "out")
@@ -148,3 +148,17 @@ def test_options_are_saved(drawn):
     folder, _, _ = drawn
     config = json.loads((folder / "out" / "config.json").read_text())
     assert config["axes"] == list(AXES) and config["resolution"] == 8 and config["dataset"] == "digits"
+
+
+@pytest.mark.slow
+def test_a_published_condition_is_drawn_resumed_and_its_dimension_printed(tmp_path):
+    arguments = ("--paper", "single_point", "--resolution", 32, "--num-steps", 40, "--frames", 2, "--factor", 8)
+    out, _ = run("trainability_boundary", *arguments, "--estimate-dimension", "--output-dir", "out", cwd=tmp_path)
+    assert "median of the local slopes of all frames" in out and "published 1.41" in out
+    results = [jm.load_results(tmp_path / "out" / place) for place in (".", "frames/01")]
+    measures = [fractal.picture(result, "single_point") for result in results]
+    assert all((measure < 0).any() and (measure >= 0).any() for measure in measures)
+    window = boundary.zoomed(measures[0], fractal.WINDOW, 8.0)
+    assert results[1]["first_origin"].item() == window[0] and results[1]["last_origin"].item() == window[2]
+    again, err = run("trainability_boundary", "--resume", "out", cwd=tmp_path)
+    assert "sweep:" not in err and "frame 2: " in again
