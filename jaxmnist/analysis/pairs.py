@@ -5,7 +5,7 @@ Shapes: N seeds.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
@@ -14,9 +14,10 @@ import xarray as xr
 
 from jaxmnist.analysis import results
 from jaxmnist.analysis.arguments import BY, LARGEST, SETTINGS, IsResult
+from jaxmnist.analysis.intervals import Interval
 from jaxmnist.analysis.metrics import Metric, check_by, judged
 from jaxmnist.analysis.selection import SETTING, select
-from jaxmnist.analysis.ties import ROUNDING, SIGNIFICANCE
+from jaxmnist.analysis.ties import ROUNDING, SIGNIFICANCE, by_seed, ties
 from jaxmnist.checks import Number, checked_by
 
 POWER = 0.8
@@ -167,3 +168,33 @@ def telling_words(effect: float) -> str:
     needed = seeds_to_tell(effect)
     count = "no number of" if math.isinf(needed) else f"{needed:,.0f}"
     return f"{count} seeds would tell them apart with power {100 * POWER:.0f} %"
+
+
+class Lead(NamedTuple):
+    """How one of several settings compares with the best of the others on validation.
+
+    Attributes:
+      lead: by how much its mean is better, with the 95 % interval that `jm.ties` explains.
+      seeds_needed: how many seeds would tell it from the best of the others.
+    """
+
+    lead: Interval
+    seeds_needed: float
+
+
+def leads_of(result: xr.Dataset, settings: Sequence[Mapping[str, Any]], metric: Metric) -> list[Lead]:
+    """Returns how each of several settings of a result, of which no run diverged, compares with the best of the others.
+
+    All of it is nan for a single setting, and for one with fewer than 2 seeds in common with the others.
+    """
+    selected = select(result, settings)
+    ranked = ties(selected, *metric)
+    values, names = by_seed(selected, ranked, metric), list(settings[0])
+    found: dict[tuple, Lead] = {}
+    for place, row in enumerate(ranked.to_dict("records")):
+        interval = Interval(row["lead"], row["lead_low"], row["lead_high"], "interval of paired t tests")
+        # The best of the others is the first row, and the second one for the first.
+        both = values[[place, 0 if place else min(1, len(values) - 1)]]
+        needed = seeds_to_tell(effect_size(both[:, np.isfinite(both).all(axis=0)]))
+        found[tuple(row[name] for name in names)] = Lead(interval, needed if len(values) > 1 else math.nan)
+    return [found[tuple(setting[name] for name in names)] for setting in settings]

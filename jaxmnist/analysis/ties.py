@@ -81,7 +81,7 @@ def ties(
     if "pruned_step" in ranked:
         standing[ranked["pruned_step"].notna()] = "pruned"
     standing[ranked["num_diverged"] > 0] = "diverged"
-    values = _by_seed(result, ranked, metric)
+    values = by_seed(result, ranked, metric)
     p_values, leads = np.full(len(ranked), np.nan), np.full((3, len(ranked)), np.nan)
     if standing[0] == "unclear":
         common = (np.isfinite(values) & np.isfinite(values[0])).sum(axis=1)
@@ -104,13 +104,13 @@ def default_margin(ranked: pd.DataFrame, metric: Metric) -> float:
     return RELATIVE_MARGIN * abs(float(ranked[f"validation_{metric.name}"].iloc[0]))
 
 
-def _by_seed(result: xr.Dataset, ranked: pd.DataFrame, metric: Metric) -> np.ndarray:
+def by_seed(result: xr.Dataset, ranked: pd.DataFrame, metric: Metric, split: str = "validation") -> np.ndarray:
     """Returns the metric `[S, N]` of ranked settings by seed, so that more is better; nan where there is no run."""
     names = [name for name in results.hyperparameters(result) if name != "seed"]
     rows = results.table(result).merge(ranked[names].assign(_row=np.arange(len(ranked))), on=names)
     seeds, column = np.unique(rows["seed"].to_numpy(), return_inverse=True)
     values = np.full((len(ranked), len(seeds)), np.nan)
-    values[rows["_row"].to_numpy(), column] = rows[f"validation_{metric.name}"].to_numpy(float)
+    values[rows["_row"].to_numpy(), column] = rows[f"{split}_{metric.name}"].to_numpy(float)
     return values if metric.largest else -values
 
 
