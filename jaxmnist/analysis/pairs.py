@@ -121,7 +121,8 @@ def power_of(effect: float, num_seeds: int, significance: float = SIGNIFICANCE) 
         return 1.0
     freedom, shift = num_seeds - 1, abs(effect) * math.sqrt(num_seeds)
     critical = stats.t.isf(significance / 2, freedom)
-    return float(stats.nct.sf(critical, freedom, shift) + stats.nct.cdf(-critical, freedom, shift))
+    # The lower tail is the upper one of the opposite shift, in which form scipy never finds nan.
+    return float(stats.nct.sf(critical, freedom, shift) + stats.nct.sf(critical, freedom, -shift))
 
 
 @checked_by(

@@ -35,6 +35,15 @@ def test_so_many_tests_are_significant_as_the_power_says():
     assert power_of(0.9, 8) == pytest.approx(share, abs=0.01)
 
 
+def test_more_seeds_and_larger_effects_have_more_power():
+    effects = [0.01, 0.1, 0.5, 1, 2, 5, 9, 9.05, 9.15, 12, 100, 1e4, 1e8]
+    for number in (2, 3, 4, 10, 100):
+        powers = [power_of(effect, number) for effect in effects]
+        assert (np.diff(powers) >= -1e-9).all() and powers[0] >= 0.05 and powers[-1] == pytest.approx(1)
+    needed = [seeds_to_tell(effect) for effect in effects]
+    assert (np.diff(needed) <= 0).all() and needed[-1] == 2
+
+
 def test_very_small_effects_are_found_by_very_many_seeds():
     assert seeds_to_tell(0.0284) == pytest.approx(seeds_to_tell(0.0280) * (0.0280 / 0.0284) ** 2, rel=1e-3)
     assert seeds_to_tell(1e-6) == pytest.approx(7.849e12, rel=1e-3)
@@ -64,7 +73,7 @@ def test_a_comparison_says_the_lead_of_each_and_the_seeds_that_would_tell_it():
     table = jm.comparison_table(result, "momentum").set_index("momentum")
     ahead = (FIRST - SECOND).mean()
     np.testing.assert_allclose(table["lead"], [ahead, -ahead, (SECOND - 0.1 - FIRST).mean()])
-    assert table["seeds_needed"].tolist() == [6, 6, 2]
+    assert table["seeds_needed"].tolist() == [6, 6, 3]
     ranked = jm.ties(result).set_index("momentum").loc[table.index]
     np.testing.assert_allclose(table[["lead_low", "lead_high"]], ranked[["lead_low", "lead_high"]])
     text = jm.comparison(result, "momentum")
