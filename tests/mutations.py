@@ -675,8 +675,8 @@ MUTATIONS = (
     Mutation(
         "what is not told from the best counts as equally good",
         "analysis/ties.py",
-        'standing[rivals[p_as_good <= SIGNIFICANCE]] = "as good"',
-        'standing[rivals[p_worse > SIGNIFICANCE]] = "as good"',
+        'standing[rivals[found.p_as_good <= SIGNIFICANCE]] = "as good"',
+        'standing[rivals[found.p_worse > SIGNIFICANCE]] = "as good"',
         "tests/analysis/test_ties.py",
     ),
     Mutation(

@@ -128,16 +128,16 @@ def test_the_report_counts_the_settings_that_are_as_good_and_those_that_cannot_b
 
 def test_the_lead_over_the_best_of_the_others_has_the_interval_that_it_says():
     generator = np.random.default_rng(0)
-    truth = np.array([0.0, 0.0, -0.2, -1.0, -3.0])
-    lead = np.array([truth[place] - np.delete(truth, place).max() for place in range(5)])
-    held = np.zeros(5)
+    truth = np.array([0.0] * 8 + [-0.2, -3.0])
+    lead = np.array([truth[place] - np.delete(truth, place).max() for place in range(10)])
+    held = np.zeros(10)
     for _ in range(400):
-        values = truth[:, None] + generator.normal(0, 0.5, (5, 6))
+        values = truth[:, None] + generator.normal(0, 0.5, (10, 6))
         order = np.argsort(-values.mean(axis=1))
         found = compared(values[order], 0.1)
         assert found.lead[0] == pytest.approx(-found.lead[1])
         held[order] += (found.lead_low <= lead[order]) & (lead[order] <= found.lead_high)
-    assert (held >= 0.93 * 400).all() and held.sum() < 0.999 * 2000
+    assert (held >= 0.93 * 400).all() and held[-2:].min() < 0.99 * 400
     # Of two settings, it is the interval of a paired t test.
     first, second = values[:2]
     expected = stats.ttest_rel(first, second).confidence_interval(0.95)
