@@ -738,7 +738,7 @@ MUTATIONS = (
     Mutation(
         "an interval is given for the best of all settings",
         "analysis/tuning.py",
-        "best[1:, tried > LARGEST_SHARE * count] = np.nan",
+        "best[1:, tried > LARGEST_SHARES[statistic] * count] = np.nan",
         "best[1:, tried > count] = np.nan",
         "tests/analysis/test_tuning.py",
     ),

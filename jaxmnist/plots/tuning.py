@@ -107,6 +107,6 @@ def _caption(figure: Figure, found: Mapping[str, xr.Dataset], reason: str) -> No
         " and ".join(models),
         "over all choices of so many settings, of which the best is chosen on validation",
         f"each setting counts with its mean over {' or '.join(seeds)}",
-        "band: 95 % bootstrap interval over settings, given up to a quarter of them",
+        f"band: 95 % bootstrap interval over settings, given up to {'a seventh' if reason else 'a quarter'} of them",
         f"never the best: {reason}; a line begins where half of the choices hold another" * bool(reason),
     )
