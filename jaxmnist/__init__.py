@@ -53,6 +53,8 @@ if TYPE_CHECKING:
     from jaxmnist.analysis.intervals import interval as interval
     from jaxmnist.analysis.noise import estimate_noise as estimate_noise
     from jaxmnist.analysis.noise import noise_scale_along_training as noise_scale_along_training
+    from jaxmnist.analysis.optimism import optimism as optimism
+    from jaxmnist.analysis.pairs import seeds_needed as seeds_needed
     from jaxmnist.analysis.report import comparison as comparison
     from jaxmnist.analysis.report import comparison_table as comparison_table
     from jaxmnist.analysis.report import final_accuracies as final_accuracies
@@ -70,6 +72,8 @@ if TYPE_CHECKING:
     from jaxmnist.analysis.targets import steps_to_target as steps_to_target
     from jaxmnist.analysis.targets import target_table as target_table
     from jaxmnist.analysis.ties import ties as ties
+    from jaxmnist.analysis.tuning import tuning_table as tuning_table
+    from jaxmnist.analysis.variance import variance_table as variance_table
     from jaxmnist.networks.classifier import Classifier as Classifier
     from jaxmnist.networks.classifier import load_model as load_model
     from jaxmnist.networks.classifier import save_model as save_model
@@ -95,6 +99,7 @@ if TYPE_CHECKING:
     from jaxmnist.plots.scaling import noise_curve as noise_curve
     from jaxmnist.plots.scaling import target_maps as target_maps
     from jaxmnist.plots.slices import slices as slices
+    from jaxmnist.plots.tuning import tuning_curve as tuning_curve
     from jaxmnist.sweeps.halving import check_rungs as check_rungs
     from jaxmnist.sweeps.halving import halve as halve
     from jaxmnist.sweeps.hyperband import hyperband as hyperband
@@ -109,12 +114,16 @@ _LATE = {
     "analysis.importance": ("importance_table",),
     "analysis.intervals": ("interval",),
     "analysis.noise": ("estimate_noise", "noise_scale_along_training"),
+    "analysis.optimism": ("optimism",),
+    "analysis.pairs": ("seeds_needed",),
     "analysis.report": ("comparison", "comparison_table", "final_accuracies", "report"),
     "analysis.results": ("best", "best_of_each", "settings", "table"),
     "analysis.curves": ("at_budget", "curve_table"),
     "analysis.statistics": ("is_dead", "refined", "widened"),
     "analysis.targets": ("best_rates", "default_target", "fit_scaling", "steps_to_target", "target_table"),
     "analysis.ties": ("ties",),
+    "analysis.tuning": ("tuning_table",),
+    "analysis.variance": ("variance_table",),
     "networks.classifier": ("Classifier", "load_model", "save_model"),
     "networks.pictures": ("read_digit", "read_digits"),
     "networks.run": ("train_run",),
@@ -129,6 +138,7 @@ _LATE = {
     "plots.report": ("figures",),
     "plots.scaling": ("budget_maps", "noise_curve", "target_maps"),
     "plots.slices": ("slices",),
+    "plots.tuning": ("tuning_curve",),
     "sweeps.halving": ("check_rungs", "halve"),
     "sweeps.hyperband": ("hyperband",),
     "sweeps.rerun": ("rerun",),

@@ -31,9 +31,10 @@ from flax import nnx
 from hypothesis import given
 from hypothesis import strategies as st
 from results_for_tests import make_result
+from test_variance import crossed
 
 import jaxmnist as jm
-from jaxmnist.analysis import arguments, export, intervals, selection, targets
+from jaxmnist.analysis import arguments, export, intervals, pairs, selection, targets
 from jaxmnist.core import arguments as core_arguments
 from jaxmnist.networks import classifier as classifiers
 from jaxmnist.plots import networks, page
@@ -99,6 +100,7 @@ def lacking(*names, attributes=()):
 
 WORDS = ("dataset", "budget", "model", "optimizer")
 RUN_RESULTS = calls([lambda: make_result().stack(run=["learning_rate", "batch_size", "seed"]).reset_index("run")])
+RUN_WITH_PRUNING = calls([lambda: make_result().assign(pruned_step=make_result()["validation_loss"])])
 RATES_AS_WORDS = calls([lambda: make_result().assign_coords(learning_rate=["a", "b", "c"])])
 
 
@@ -167,6 +169,8 @@ def lacking_of(kind):
 
 
 register(arguments.IsResult, lacking_of)
+register(arguments.IsResults, lambda kind: lacking_of(kind.each) | one_of([{"a": 3}, {"": make_result(), "b": None}]))
+register(pairs.SHARE, NOT_A_NUMBER | one_of([0, 1, -0.5, 80]))
 register(core_arguments.IsModelLike, lambda kind: is_not() | one_of(NOT_MODELS))
 register(arguments.IsTable, lambda kind: NOT_A_TABLE)
 register(intervals.FRACTIONS, NOT_ACCURACIES)
@@ -201,7 +205,15 @@ CASES = [
         result=RATES_AS_WORDS | calls([make_result]),
     ),
     *declared(jm.curve_table, with_result(), result=lacking("recorded_test_accuracy", "diverged_step")),
-    *declared(jm.interval, lambda: dict(accuracies=[0.5, 0.6], num_images=10)),
+    *declared(jm.interval, lambda: dict(accuracies=[0.5, 0.6], num_images=10), kind=st.just("bootstrap")),
+    *declared(jm.optimism, with_result(), by=NO_METRIC),
+    *declared(
+        jm.seeds_needed, with_result(a=dict(batch_size=8), b=dict(batch_size=16)), by=NO_METRIC,
+        a=one_of([{"batch_size": 7}, {"seed": 0}]), b=one_of([{"batch_size": 7}, {"batch_size": 8}]),
+    ),
+    *declared(jm.tuning_curve, with_result(target=0.5), split=st.just("test"), by=NO_METRIC),
+    *declared(jm.tuning_table, with_result(), by=NO_METRIC, result=RUN_WITH_PRUNING),
+    *declared(jm.variance_table, lambda: dict(result=crossed([[[0.5, 0.6], [0.7, 0.8]]])), metric=NO_METRIC),
     *declared(jm.at_budget, with_result(budget="steps", amount=5), result=CURVE, metric=NO_METRIC),
     *declared(jm.steps_to_target, with_result(target=0.5), result=CURVE, metric=NO_METRIC),
     *declared(jm.default_target, with_result(), metric=NO_METRIC, result=CURVE | RUN_RESULTS),

@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,7 @@ from jaxmnist.checks import (
     Number,
     Optional,
     Where,
+    is_mapping,
     is_sequence,
     is_whole,
     raise_invalid,
@@ -166,6 +167,35 @@ class IsResult(Kind):
     def convert(self, value: Any) -> Any:
         value = as_runs(value)
         return with_one_seed(value) if self.one_seed else value
+
+
+@dataclasses.dataclass(frozen=True)
+class IsResults(Kind):
+    """A result, or several by name.
+
+    Attributes:
+      each: what each of them is.
+    """
+
+    each: IsResult
+    words = f"{NEEDED}, or a dictionary of several by name,"
+
+    def check(self, name: str, value: Any) -> None:
+        if not isinstance(value, xr.Dataset) and not (is_mapping(value) and value):
+            raise_invalid(name, value, self.words)
+        for result in by_name(value).values():
+            self.each.check(name, result)
+
+    def convert(self, value: Any) -> Any:
+        if isinstance(value, xr.Dataset):
+            return self.each.convert(value)
+        return {name: self.each.convert(result) for name, result in value.items()}
+
+
+def by_name(result: xr.Dataset | Mapping[str, xr.Dataset]) -> dict[str, xr.Dataset]:
+    """Returns results by name; the name of a single one is empty."""
+    # An `xr.Dataset` is a mapping, too.
+    return {"": result} if isinstance(result, xr.Dataset) else dict(result)
 
 
 def as_runs(result: Any) -> Any:

@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 import xarray as xr
 
-from jaxmnist.analysis import results, targets, ties
+from jaxmnist.analysis import pairs, results, targets, ties
 from jaxmnist.analysis.arguments import (
     BY,
     LARGEST,
@@ -25,6 +25,7 @@ from jaxmnist.analysis.arguments import (
 )
 from jaxmnist.analysis.intervals import Interval
 from jaxmnist.analysis.metrics import Metric, check_by, check_target, interval_of, judged, named, shown_on_test
+from jaxmnist.analysis.pairs import POWER
 from jaxmnist.analysis.words import (
     aligned,
     axis_words,
@@ -233,8 +234,11 @@ def comparison_table(result: xr.Dataset, name: str, by: str | None = None, large
     """Returns one row for each value of a hyperparameter: the best learning rate there, and its accuracies.
 
     Columns: the hyperparameter, `learning_rate`, `{validation, test}_accuracy` (or another metric) with `*_low` and
-    `*_high`, the ends of the 95 % interval, and `is_on_edge`, whether the learning rate is the smallest or largest one
-    tried. If runs of every learning rate diverged, all of these are missing.
+    `*_high`, the ends of the 95 % interval, `is_on_edge`, whether the learning rate is the smallest or largest one
+    tried, `lead` with `lead_low` and `lead_high`, by how much it is better on validation than the best of the others,
+    as in `jm.ties`, and `seeds_needed`, how many seeds would tell it from that one, as `jm.seeds_needed` counts them.
+    The intervals take the learning rates as given, although they were chosen with the same seeds.
+    If runs of every learning rate diverged, all of these are missing.
 
     Args:
       result: as `sweep` returns it.
@@ -247,7 +251,9 @@ def comparison_table(result: xr.Dataset, name: str, by: str | None = None, large
     """
     rows = []
     metric = judged(result, by, largest)
-    for value, best in results.best_of_each(result, name, *metric).items():
+    chosen = results.best_of_each(result, name, *metric)
+    leads = _leads(result, chosen, metric)
+    for value, best in chosen.items():
         row = {name: value}
         if best is not None:
             row["learning_rate"] = best.setting["learning_rate"]
@@ -255,8 +261,16 @@ def comparison_table(result: xr.Dataset, name: str, by: str | None = None, large
                 column = f"{split}_{metric.name}"
                 row |= {column: found.mean, f"{column}_low": found.low, f"{column}_high": found.high}
             row["is_on_edge"] = "learning_rate" in best.edges
+            lead, needed = leads[value]
+            row |= {"lead": lead.mean, "lead_low": lead.low, "lead_high": lead.high, "seeds_needed": needed}
         rows.append(row)
     return pd.DataFrame(rows)
+
+
+def _leads(result: xr.Dataset, chosen: Mapping[Any, results.Best | None], metric: Metric) -> dict[Any, pairs.Lead]:
+    """Returns how the best setting of each value compares with those of the other values."""
+    settings = {value: best.setting for value, best in chosen.items() if best is not None}
+    return dict(zip(settings, pairs.leads_of(result, list(settings.values()), metric), strict=True)) if settings else {}
 
 
 @checked_by(results.check_each, result=COMPARED, name=STRING, by=BY, largest=LARGEST)
@@ -279,14 +293,19 @@ def comparison(result: xr.Dataset, name: str, by: str | None = None, largest: bo
     best = results.best_of_each(result, name, *metric)
     kinds = sorted({each.test.words for each in best.values() if each is not None})
     words = metric_words(metric.name)
-    rows, warnings = [[name, "learning rate", f"validation {words}", f"test {words}"]], []
+    leads = _leads(result, best, metric)
+    heads = [name, "learning rate", f"validation {words}", f"test {words}", "lead", f"seeds to tell, power {POWER:.0%}"]
+    rows, warnings = [heads], []
     for value, each in best.items():
         shown = axis_words(result, name, value)
         if each is None:
-            rows.append([shown, "none: all diverged", "", ""])
+            rows.append([shown, "none: all diverged", "", "", "", ""])
             continue
         rate = value_words(each.setting["learning_rate"])
-        rows.append([shown, rate, *(interval_words(metric.name, found, "") for found in (each.validation, each.test))])
+        lead, needed = leads[value]
+        cells = [interval_words(metric.name, found, "") for found in (each.validation, each.test, lead)]
+        told = [cells[2], f"{needed:,.0f}"] if math.isfinite(lead.mean) else ["", ""]
+        rows.append([shown, rate, *cells[:2], *told])
         if "learning_rate" in each.edges:
             warnings.append(
                 f"warning: the best learning_rate of {shown}, {rate}, lies on the edge of its grid: widen it"
@@ -297,6 +316,7 @@ def comparison(result: xr.Dataset, name: str, by: str | None = None, largest: bo
         [
             title,
             f"mean {words}{' in %' if metric.is_share else ''} and {', '.join(kinds)}",
+            "lead: on validation, over the best of the others; its interval takes the learning rates as given",
             *aligned(rows),
             *warnings,
             f"diverged: {int(diverged.sum())} of {diverged.size} runs",

@@ -193,11 +193,7 @@ def settings(result: xr.Dataset, by: str | None = None, largest: bool | None = N
     """
     metric = judged(result, by, largest)
     names = [name for name in hyperparameters(result) if name != "seed"]
-    rows = table(result)
-    if "finished" in result:
-        rows = rows[rows["validation_loss"].notna() | rows["diverged_step"].notna()]
-        if not len(rows):
-            raise ValueError("result holds no run that has ended")
+    rows = ended(result)
     rows["diverged"] = rows["diverged_step"].notna()
     columns = [f"validation_{name}" for name in metric_names(result)]
     columns += [f"test_{name}" for name in shown_on_test(result, metric.name)]
@@ -225,6 +221,20 @@ def settings(result: xr.Dataset, by: str | None = None, largest: bool | None = N
         kind="stable",
     )
     return order.drop(columns=["_diverged", "_steps", "_loss"]).reset_index(drop=True)
+
+
+def ended(result: xr.Dataset) -> pd.DataFrame:
+    """Returns the rows of `table` that are of runs that have ended.
+
+    Raises:
+      ValueError: there is none.
+    """
+    rows = table(result)
+    if "finished" in result:
+        rows = rows[rows["validation_loss"].notna() | rows["diverged_step"].notna()]
+        if not len(rows):
+            raise ValueError("result holds no run that has ended")
+    return rows
 
 
 CHOSEN = IsResult(SETTINGS, ("num_validation", "num_test"))

@@ -5,6 +5,7 @@ Shapes: S settings, N seeds.
 """
 
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -12,6 +13,7 @@ import xarray as xr
 
 from jaxmnist.analysis import results
 from jaxmnist.analysis.arguments import BY, LARGEST, SETTINGS, IsResult
+from jaxmnist.analysis.intervals import CONFIDENCE
 from jaxmnist.analysis.metrics import Metric, check_by, judged
 from jaxmnist.checks import Number, Optional, checked_by
 
@@ -32,7 +34,8 @@ def ties(
 ) -> pd.DataFrame:
     """Returns one row per setting, best first, as `jm.settings`, and how each compares with the best.
 
-    Further columns are `standing` and `p_value`. A standing is
+    Further columns are `lead` with the ends of its interval, `lead_low` and `lead_high`, `p_value` and `standing`. A
+    standing is
 
     - `"best"`: the first row, whose mean is the best;
     - `"as good"`: at most `margin` worse than the best;
@@ -51,6 +54,10 @@ def ties(
       best;
     - it is not the best if one of the others is better, where the least p value is multiplied by S - 1, the number of
       the others (Bonferroni). This is the column `p_value`; it is nan for the first row.
+
+    The `lead` is by how much the mean of a setting is better than that of the best of the others, below 0 if it is
+    worse, in the unit of the metric. Its 95 % interval is of the same paired tests, two-sided: the lower end needs no
+    correction, and the upper one Bonferroni's. `jm.seeds_needed` says how many seeds would tell two settings apart.
 
     So the probability that the true best is called worse is at most 5 %, and so is that of calling a setting as good
     that is not, for each setting. If a setting scatters so much that it may itself be the best by more than the margin,
@@ -74,18 +81,20 @@ def ties(
     if "pruned_step" in ranked:
         standing[ranked["pruned_step"].notna()] = "pruned"
     standing[ranked["num_diverged"] > 0] = "diverged"
-    values = _by_seed(result, ranked, metric)
-    p_values = np.full(len(ranked), np.nan)
+    values = by_seed(result, ranked, metric)
+    p_values, leads = np.full(len(ranked), np.nan), np.full((3, len(ranked)), np.nan)
     if standing[0] == "unclear":
         common = (np.isfinite(values) & np.isfinite(values[0])).sum(axis=1)
         rivals = np.flatnonzero((standing == "unclear") & (common > 1))
         if len(rivals) > 1:
-            p_worse, p_as_good = compared(values[rivals], default_margin(ranked, metric) if margin is None else margin)
-            standing[rivals[p_worse <= SIGNIFICANCE]] = "worse"
-            standing[rivals[p_as_good <= SIGNIFICANCE]] = "as good"
-            p_values[rivals[1:]] = p_worse[1:]
+            found = compared(values[rivals], default_margin(ranked, metric) if margin is None else margin)
+            standing[rivals[found.p_worse <= SIGNIFICANCE]] = "worse"
+            standing[rivals[found.p_as_good <= SIGNIFICANCE]] = "as good"
+            p_values[rivals[1:]] = found.p_worse[1:]
+            leads[:, rivals] = found.lead, found.lead_low, found.lead_high
         standing[0] = "best"
-    return ranked.assign(p_value=p_values, standing=standing)
+    lead, low, high = leads
+    return ranked.assign(lead=lead, lead_low=low, lead_high=high, p_value=p_values, standing=standing)
 
 
 def default_margin(ranked: pd.DataFrame, metric: Metric) -> float:
@@ -95,18 +104,36 @@ def default_margin(ranked: pd.DataFrame, metric: Metric) -> float:
     return RELATIVE_MARGIN * abs(float(ranked[f"validation_{metric.name}"].iloc[0]))
 
 
-def _by_seed(result: xr.Dataset, ranked: pd.DataFrame, metric: Metric) -> np.ndarray:
+def by_seed(result: xr.Dataset, ranked: pd.DataFrame, metric: Metric, split: str = "validation") -> np.ndarray:
     """Returns the metric `[S, N]` of ranked settings by seed, so that more is better; nan where there is no run."""
     names = [name for name in results.hyperparameters(result) if name != "seed"]
     rows = results.table(result).merge(ranked[names].assign(_row=np.arange(len(ranked))), on=names)
     seeds, column = np.unique(rows["seed"].to_numpy(), return_inverse=True)
     values = np.full((len(ranked), len(seeds)), np.nan)
-    values[rows["_row"].to_numpy(), column] = rows[f"validation_{metric.name}"].to_numpy(float)
+    values[rows["_row"].to_numpy(), column] = rows[f"{split}_{metric.name}"].to_numpy(float)
     return values if metric.largest else -values
 
 
-def compared(values: np.ndarray, margin: float) -> tuple[np.ndarray, np.ndarray]:
-    """Returns p values `[S]`: of the setting not being worse than the best of the others, and of it not being as good.
+class Compared(NamedTuple):
+    """How each setting compares with the best of the others, `[S]` each.
+
+    Attributes:
+      p_worse: the p value of it being no worse.
+      p_as_good: that of it being worse by the margin or more.
+      lead: by how much it is better; nan if it has fewer than 2 seeds in common with one of the others.
+      lead_low: the lower end of the 95 % interval of that.
+      lead_high: the upper end.
+    """
+
+    p_worse: np.ndarray
+    p_as_good: np.ndarray
+    lead: np.ndarray
+    lead_low: np.ndarray
+    lead_high: np.ndarray
+
+
+def compared(values: np.ndarray, margin: float) -> Compared:
+    """Returns how each setting compares with the best of the others.
 
     Args:
       values: `[S, N]` by setting and seed, more being better, the best setting first; nan where there is no run.
@@ -116,21 +143,31 @@ def compared(values: np.ndarray, margin: float) -> tuple[np.ndarray, np.ndarray]
 
     num_settings = len(values)
     p_worse, p_as_good = np.ones(num_settings), np.zeros(num_settings)
+    # The lead over the best of the others is the least one over any of them.
+    leads = np.full((3, num_settings), np.inf)
+    tails = (1 - CONFIDENCE) / 2, (1 - CONFIDENCE) / 2 / max(num_settings - 1, 1)
     for rows, count, difference, error in _pairs(values):
         with np.errstate(divide="ignore", invalid="ignore"):
             lead = np.where(error > 0, -difference / error, np.where(difference < 0, np.inf, -np.inf))
             slack = difference + margin
             slack = np.where(error > 0, slack / error, np.where(slack >= 0, np.inf, -np.inf))
+        is_other = np.arange(num_settings)[rows, None] != np.arange(count.shape[1])
         for number in np.flatnonzero(np.bincount(count.ravel())):
             if number < 2:
                 # Of two settings without seeds in common, neither is known to be as good as the other.
-                p_as_good[rows] = np.where((count == number).any(axis=1), 1.0, p_as_good[rows])
+                has_few = (is_other & (count == number)).any(axis=1)
+                p_as_good[rows] = np.where(has_few, 1.0, p_as_good[rows])
+                leads[:, rows] = np.where(has_few, np.nan, leads[:, rows])
                 continue
             most = np.where(count == number, lead, -np.inf).max(axis=1)
             least = np.where(count == number, slack, np.inf).min(axis=1)
             p_worse[rows] = np.minimum(p_worse[rows], special.stdtr(number - 1, -most))
             p_as_good[rows] = np.maximum(p_as_good[rows], special.stdtr(number - 1, -least))
-    return np.minimum(p_worse * (num_settings - 1), 1.0), p_as_good
+            low, high = (special.stdtrit(number - 1, tail) for tail in tails)
+            ends = np.stack([difference, difference + low * error, difference - high * error])
+            found = np.where(is_other & (count == number), ends, np.inf).min(axis=2)
+            leads[:, rows] = np.minimum(leads[:, rows], found)
+    return Compared(np.minimum(p_worse * (num_settings - 1), 1.0), p_as_good, *leads)
 
 
 def _pairs(values: np.ndarray) -> Iterator[tuple[slice, np.ndarray, np.ndarray, np.ndarray]]:

@@ -3,18 +3,18 @@
 import textwrap
 from collections.abc import Mapping
 from types import SimpleNamespace
-from typing import Any, NamedTuple
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
 
-from jaxmnist.analysis import results
 from jaxmnist.analysis.arguments import BY, CHOOSING_SPLIT, LARGEST, SETTINGS, WORDS, IsResult, varied
 from jaxmnist.analysis.intervals import Interval, t_interval
-from jaxmnist.analysis.metrics import Metric, check_by, judged
-from jaxmnist.analysis.selection import SETTING, select
+from jaxmnist.analysis.metrics import judged
+from jaxmnist.analysis.pairs import Pairs, check_pairs, effect_size, find_pairs, telling_words
+from jaxmnist.analysis.selection import SETTING
 from jaxmnist.checks import checked_by
 from jaxmnist.plots.curves import title_words
 from jaxmnist.plots.lines import split_words
@@ -25,48 +25,8 @@ COLOR = mpl.colormaps[COLORMAP](0.3)
 MAX_LETTERS = 28  # of a line below one of the two
 
 
-class _Pairs(NamedTuple):
-    """Two settings, and the seeds that both have.
-
-    Attributes:
-      result: of the runs of both.
-      settings: their values, `a` first.
-      values: `[2, N]` of the seeds of which no run of either diverged, in the unit shown.
-      num_left_out: of the seeds that both have, those of which a run diverged.
-    """
-
-    result: xr.Dataset
-    settings: tuple[dict, dict]
-    values: np.ndarray
-    num_left_out: int
-
-
 def _check_pairs(given: SimpleNamespace) -> None:
-    check_by(given)
-    found = _pairs(given.result, (given.a, given.b), given.split, judged(given.result, given.by, given.largest))
-    if found.settings[0] == found.settings[1]:
-        raise ValueError("a and b are the same setting; two are needed")
-    if found.values.shape[1] < 2:
-        raise ValueError("a and b have fewer than 2 seeds in common of which no run diverged; 2 are needed")
-
-
-def _pairs(result: xr.Dataset, asked: tuple, split: str, metric: Metric) -> _Pairs:
-    """Returns the two settings, of several that fit the best on validation, and what their common seeds reached."""
-    settings, columns = [], []
-    for argument, setting in zip("ab", asked, strict=True):
-        part = select(result, setting, argument)
-        ranked = results.settings(part, *metric)
-        names = [name for name in results.hyperparameters(part) if name != "seed"]
-        # Column by column: a row as a whole would turn whole numbers into floats.
-        settings.append({name: ranked[name].iloc[:1].tolist()[0] for name in names})
-        rows = results.rows_of(part, settings[-1]).set_index("seed")
-        values = rows[f"{split}_{metric.name}"].where(rows["diverged_step"].isna())
-        columns.append(values.astype(float))
-    common = columns[0].index.intersection(columns[1].index).sort_values()
-    both = in_unit(metric.name, np.stack([column[common].to_numpy() for column in columns]))
-    known = np.isfinite(both).all(axis=0)
-    first, second = settings
-    return _Pairs(select(result, [first, second]), (first, second), both[:, known], int((~known).sum()))
+    check_pairs(given, given.split)
 
 
 @checked_by(
@@ -99,7 +59,8 @@ def contrast(
       ValueError: an argument is not as described above, or fewer than 2 seeds can be compared.
     """
     metric = judged(result, by, largest)
-    found = _pairs(result, (a, b), split, metric)
+    found = find_pairs(result, (a, b), split, metric)
+    found = found._replace(values=in_unit(metric.name, found.values))
     difference = found.values[0] - found.values[1]
     mean = t_interval(difference)
     unit = " (points)" if metric.is_share else ""
@@ -115,6 +76,7 @@ def contrast(
         words = "{:.2f} points [{:.2f}, {:.2f}]" if metric.is_share else "{:.3g} [{:.3g}, {:.3g}]"
         notes = (
             f"mean of a - b: {words.format(*mean[:3])}, {mean.words}",
+            f"{effect_size(found.values):.2g} standard deviations: {telling_words(effect_size(found.values))}",
             "large: means with intervals",
             f"seeds left out since a run diverged: {found.num_left_out}" * bool(found.num_left_out),
         )
@@ -122,7 +84,7 @@ def contrast(
     return figure
 
 
-def _draw_both(axes: Axes, found: _Pairs) -> None:
+def _draw_both(axes: Axes, found: Pairs) -> None:
     """Draws the seeds of both settings, joined, and their means."""
     axes.plot([0, 1], found.values, "o-", color="0.6", markersize=3.5, linewidth=0.8)
     for place, values in enumerate(found.values):

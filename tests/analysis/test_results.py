@@ -8,7 +8,7 @@ import xarray as xr
 from scipy import stats
 
 import jaxmnist as jm
-from jaxmnist.analysis import results
+from jaxmnist.analysis import intervals, results
 
 
 def make_result(validation, test, diverged=None, **axes):
@@ -142,6 +142,41 @@ def test_interval_over_seeds_is_students():
     values = [0.90, 0.92, 0.91, 0.95]
     low, high = stats.t.interval(0.95, 3, np.mean(values), stats.sem(values))
     assert jm.interval(values, 1000)[:3] == pytest.approx((np.mean(values), low, high))
+
+
+def test_a_bootstrap_interval_is_studentized():
+    values = np.random.default_rng(0).beta(30, 2, 12)
+    mean, low, high, kind = jm.interval(values, 1000, kind="bootstrap")
+    assert mean == values.mean() and kind == "studentized bootstrap interval over 12 seeds"
+
+    def t_values(sample):
+        return (sample.mean() - mean) / sample.std(ddof=1)
+
+    drawn = stats.bootstrap((values,), t_values, vectorized=False, n_resamples=2000, rng=1).bootstrap_distribution
+    expected = mean - np.percentile(drawn, [97.5, 2.5]) * values.std(ddof=1)
+    np.testing.assert_allclose([low, high], expected, atol=0.2 * (high - low))
+    # A long tail downwards reaches further from the mean.
+    assert mean - low > high - mean
+    same = jm.interval([0.9] * 10, 1000, kind="bootstrap")
+    assert same[:3] == pytest.approx((0.9, 0.9, 0.9))
+    # Nine in ten resample to nothing else too often for a lower end.
+    assert jm.interval([0.9] * 9 + [0.5], 1000, kind="bootstrap").low == 0
+    with pytest.raises(ValueError, match="kind is 'bootstrap', but there are 9 accuracies; 10 or more are needed"):
+        jm.interval(values[:9], 1000, kind="bootstrap")
+
+
+@pytest.mark.slow
+def test_a_bootstrap_interval_holds_the_mean_of_skewed_values_more_often_than_students():
+    generator = np.random.default_rng(0)
+    for count, least in ((10, 0.9), (30, 0.92)):
+        drawn = generator.lognormal(size=(500, count))
+        held = [
+            np.mean([found.low <= np.exp(0.5) <= found.high for found in map(interval, drawn)])
+            for interval in (intervals.t_interval, intervals.bootstrap_interval)
+        ]
+        assert held[0] < 0.9 and held[1] >= least
+    normal = map(intervals.bootstrap_interval, generator.normal(size=(500, 10)))
+    assert np.mean([found.low <= 0 <= found.high for found in normal]) >= 0.93
 
 
 def test_interval_of_one_seed_is_wilsons():

@@ -48,7 +48,7 @@ def test_a_lead_that_is_luck_makes_no_other_setting_worse():
     for _ in range(300):
         values = generator.normal(0, 1, (10, 6))
         values = values[np.argsort(-values.mean(axis=1))]
-        p_worse, _ = compared(values, 0.5)
+        p_worse, *_ = compared(values, 0.5)
         naive += stats.ttest_rel(values[0], values[-1], alternative="greater").pvalue <= 0.05
         # Any of the ten equals is the best, as much as the others.
         names_the_best += p_worse[generator.integers(10)] <= 0.05
@@ -63,7 +63,7 @@ def test_what_lies_just_beyond_the_margin_is_rarely_called_as_good(behind):
         values = generator.normal(0, 0.3, (10, 6))
         values[0] -= behind
         order = np.argsort(-values.mean(axis=1))
-        _, p_as_good = compared(values[order], 0.5)
+        _, p_as_good, *_ = compared(values[order], 0.5)
         called += p_as_good[np.flatnonzero(order == 0)[0]] <= 0.05
     assert called <= 0.07 * 300 if behind else called > 0.25 * 300
 
@@ -72,7 +72,7 @@ def test_p_values_are_those_of_paired_tests_with_each_of_the_others():
     values = np.random.default_rng(0).normal(0.9, 0.01, (5, 6))
     values[2, 1] = np.nan
     values = values[np.argsort(-np.nanmean(values, axis=1))]
-    p_worse, p_as_good = compared(values, 0.01)
+    p_worse, p_as_good, *_ = compared(values, 0.01)
     for row in range(5):
         worse, as_good = [], []
         for other in {*range(5)} - {row}:
@@ -124,3 +124,37 @@ def test_the_report_counts_the_settings_that_are_as_good_and_those_that_cannot_b
     counts = jm.ties(make_result())["standing"].value_counts()
     assert counts["unclear"] == 8 and math.isnan(counts.get("as good", math.nan))
     assert "cannot be told with these seeds: 8 other settings" in text and "as good as the best, within" not in text
+
+
+def test_the_lead_over_the_best_of_the_others_has_the_interval_that_it_says():
+    generator = np.random.default_rng(0)
+    truth = np.array([0.0] * 8 + [-0.2, -3.0])
+    lead = np.array([truth[place] - np.delete(truth, place).max() for place in range(10)])
+    held = np.zeros(10)
+    for _ in range(400):
+        values = truth[:, None] + generator.normal(0, 0.5, (10, 6))
+        order = np.argsort(-values.mean(axis=1))
+        found = compared(values[order], 0.1)
+        assert found.lead[0] == pytest.approx(-found.lead[1])
+        held[order] += (found.lead_low <= lead[order]) & (lead[order] <= found.lead_high)
+    assert (held >= 0.93 * 400).all() and held[-2:].min() < 0.99 * 400
+    # Of two settings, it is the interval of a paired t test.
+    first, second = values[:2]
+    expected = stats.ttest_rel(first, second).confidence_interval(0.95)
+    found = compared(values[:2], 0.1)
+    np.testing.assert_allclose([found.lead_low[0], found.lead_high[0]], expected)
+    assert found.lead[0] == pytest.approx((first - second).mean())
+
+
+def test_leads_stand_beside_the_settings_they_are_of():
+    wild = [0.91, 0.89, 0.76, 0.8, 0.85, 0.79]
+    accuracy = np.stack([wild, GOOD, GOOD - 0.05])
+    table = jm.ties(result_of(*[accuracy.ravel()] * 2, learning_rate=[0.1, 0.2, 0.3], batch_size=8, seed=range(6)))
+    assert table["learning_rate"].tolist() == [0.2, 0.3, 0.1]
+    ahead = GOOD.mean() - (GOOD - 0.05).mean()
+    np.testing.assert_allclose(table["lead"], [ahead, -ahead, np.mean(wild) - GOOD.mean()])
+    np.testing.assert_allclose(table[["lead_low", "lead_high"]].iloc[1], [-ahead, -ahead])
+    loss = jm.ties(
+        result_of(*[1 - accuracy.ravel()] * 2, learning_rate=[1, 2, 3], batch_size=8, seed=range(6)), by="loss"
+    )
+    assert (loss["lead"] < 0).sum() == 2 and loss["lead"].iloc[0] > 0
