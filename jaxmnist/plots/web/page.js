@@ -160,6 +160,7 @@ async function start() {
   const [chosen, ...others] = contents.tables;
   document.getElementById("chosen").replaceChildren(...factTable(chosen));
   document.getElementById("about").replaceChildren(...others.map((table) => { const card = element("section", "", { className: "card" }); card.append(...factTable(table)); return card; }));
+  drawImportance();
   recall();
   options(document.getElementById("quantity"), contents.quantities.map(({ label }) => label), state.quantity);
   indexCells();
