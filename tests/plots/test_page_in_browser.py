@@ -185,20 +185,6 @@ def test_sliders_select_as_a_brush_does(page):
 
 
 @pytest.mark.slow
-def test_keys_move_a_cursor_and_choose(page):
-    from selenium.webdriver.common.keys import Keys
-
-    page.set("fixed-2", 0)
-    setting_at(page, 0, 0)
-    page.driver.find_element("id", "map").send_keys(Keys.ARROW_RIGHT, Keys.ARROW_UP)
-    assert page.text("cell").startswith("learning rate 0.2, batch size 16, momentum 0: ")
-    assert page.text("setting").startswith("learning rate 0.1, batch size 8")
-    page.driver.find_element("id", "map").send_keys(Keys.ENTER)
-    assert page.text("setting").startswith("learning rate 0.2, batch size 16, momentum 0: ")
-    assert page.run("return document.getElementById('cell').getAttribute('aria-live')") == "polite"
-
-
-@pytest.mark.slow
 def test_the_call_that_trains_a_run_again_is_copied_by_a_click(page):
     best = jm.best(make_three_axes()).setting
     page.run("window.copied = ''; navigator.clipboard.writeText = async (text) => { window.copied = text; }")

@@ -33,10 +33,7 @@ function drawTable() {
   const found = tableColumns(), head = element("tr"), count = listing.order.length;
   for (const column of found) {
     const cell = element("th", "", { scope: "col" }), button = element("button", column.title, { type: "button" });
-    if (listing.by === column.name) {
-      cell.setAttribute("aria-sort", listing.isDown ? "descending" : "ascending");
-      button.textContent += listing.isDown ? " ▾" : " ▴";
-    }
+    if (listing.by === column.name) cell.setAttribute("aria-sort", listing.isDown ? "descending" : "ascending");
     button.addEventListener("click", () => {
       Object.assign(listing, { by: column.name, isDown: listing.by === column.name && !listing.isDown });
       orderTable();
@@ -68,7 +65,7 @@ function turnTable(by) {
 }
 
 function factTable([title, rows]) {
-  const table = element("table", "", { className: "facts" });
+  const table = element("table", "", { className: "facts", ariaLabel: title });
   for (const [name, words] of rows) {
     const row = element("tr");
     row.append(element("th", name, { scope: "row" }), element("td", words));
