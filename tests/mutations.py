@@ -759,7 +759,7 @@ MUTATIONS = (
     Mutation(
         "settings are never drawn log-uniformly",
         "studies/command_line.py",
-        """(loguniform if "log:" in text else uniform)""",
+        """(loguniform if kind == "log" else uniform)""",
         "uniform",
         "tests/studies/test_command_line.py::test_what_settings_are_drawn_from",
     ),
