@@ -813,13 +813,6 @@ MUTATIONS = (
         "tests/networks/test_paper.py",
     ),
     Mutation(
-        "two digits that touch are read as one",
-        "networks/digits.py",
-        "(strokes >= NUM_STROKES).mean() > MANY_STROKES",
-        "(strokes >= 9).mean() > MANY_STROKES",
-        "tests/networks/test_paper.py::test_what_is_no_row_of_digits_is_refused",
-    ),
-    Mutation(
         "digits of a row are in the order of their heights",
         "networks/digits.py",
         "return sorted(digits, key=lambda digit: digit.left + digit.right)",
