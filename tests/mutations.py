@@ -820,6 +820,20 @@ MUTATIONS = (
         "tests/plots/test_importance.py",
     ),
     Mutation(
+        "a range of whole numbers lacks its end",
+        "studies/command_line.py",
+        "range(int(low), int(high) + 1)",
+        "range(int(low), int(high))",
+        "tests/studies/test_command_line.py::test_what_settings_are_drawn_from",
+    ),
+    Mutation(
+        "the page shows the importance of two hyperparameters",
+        "analysis/importance.py",
+        "len(names) < MIN_VARIED",
+        "len(names) < 2",
+        "tests/plots/test_page.py",
+    ),
+    Mutation(
         "false on the command line is a word",
         "studies/command_line.py",
         """if text.lower() in CONSTANTS""",
@@ -829,7 +843,7 @@ MUTATIONS = (
     Mutation(
         "settings are never drawn log-uniformly",
         "studies/command_line.py",
-        """(loguniform if "log:" in text else uniform)""",
+        """(loguniform if kind == "log" else uniform)""",
         "uniform",
         "tests/studies/test_command_line.py::test_what_settings_are_drawn_from",
     ),
