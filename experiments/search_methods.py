@@ -1,11 +1,11 @@
-"""Compares methods of search on softmax regression and a perceptron, by the loss they find and the time that they take.
+"""Compares methods of search on softmax regression and a perceptron, by the loss they find and the time they take.
 
-Grid, random, Sobol, TPE, GP (needs torch), halving and Hyperband of this package, and Optuna by itself, which trains one
-setting after another, search the same five hyperparameters with the same seeds and steps (needs the extra search). What
-each has found is the least mean validation loss over seeds; test data are not looked at. Seconds are those of this
+Grid, random, Sobol, TPE, GP (needs torch), halving and Hyperband of this package, and Optuna by itself, which trains
+one setting after another, search the same five hyperparameters with the same seeds and steps (needs the extra search).
+What each has found is the least mean validation loss over seeds; test data are not looked at. Seconds are those of this
 process on this machine, and include all compilations. Writes search_methods.csv (what each has found after how many
-seconds, in each repetition), table.csv (what they have found at their ends) and search_methods.png, as SVG too. About two
-minutes, and with --full, five repetitions of larger budgets, 20 minutes on two cores.
+seconds, in each repetition), table.csv (what they have found at their ends) and search_methods.png, as SVG too. Run it
+alone on the machine, and read docs/search.md.
 """
 
 import dataclasses
@@ -30,7 +30,7 @@ QUICK_REPETITIONS, FULL_REPETITIONS = 2, 5
 @dataclasses.dataclass(frozen=True)
 class Options(common.DataOptions):
     full: bool = False
-    """Five repetitions, with larger budgets."""
+    """The perceptron too, five repetitions instead of two, and larger budgets."""
     output_dir: Annotated[Path, tyro.conf.arg(metavar="DIR")] = Path("results/search_methods")
     """Output folder."""
     overwrite: bool = False
@@ -52,7 +52,9 @@ def work(options: Options, dataset: jm.Dataset) -> None:
     # Each method begins without compiled programs.
     jax.config.update("jax_compilation_cache_dir", None)
     num_classes = len(dataset.class_names)
-    models = {"softmax": jm.SoftmaxRegression(num_classes), "MLP": jm.MLP(HIDDEN_SIZE, num_classes)}
+    models: dict = {"softmax": jm.SoftmaxRegression(num_classes)}
+    if options.full:
+        models["MLP"] = jm.MLP(HIDDEN_SIZE, num_classes)
     budget = search_methods.FULL if options.full else search_methods.QUICK
     num_repetitions = FULL_REPETITIONS if options.full else QUICK_REPETITIONS
     if "GP" not in search_methods.methods():
@@ -76,9 +78,9 @@ def draw(folder: Path, dataset: jm.Dataset, budget: search_methods.Budget) -> No
     ended = search_methods.table(found)
     output.write_table(ended, folder / TABLE, "%.6g")
     caption = (
-        f"{dataset.name}, {budget.num_steps} steps, means over {budget.num_seeds} seeds; bands and bars: 95 % t interval "
-        f"over {found['repetition'].nunique()} repetitions; {measured_on['cpu']}, {measured_on['cores']} cores, "
-        f"{measured_on['date']}"
+        f"{dataset.name}, {budget.num_steps} steps, means over {budget.num_seeds} seeds; bands and bars: 95 % t "
+        f"interval over {found['repetition'].nunique()} repetitions; {measured_on['cpu']}, {measured_on['cores']} "
+        f"cores, {measured_on['date']}"
     )
     common.save_figure(search_methods.figure(found, caption), folder / PICTURE)
     print(f"\n{ended.round(4).to_string(index=False, na_rep='-')}\n\nwrote {', '.join(f'{folder}/{n}' for n in FILES)}")

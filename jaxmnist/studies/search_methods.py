@@ -36,7 +36,7 @@ from jaxmnist.sweeps.samplers import distribution_of, parse
 from jaxmnist.sweeps.search import search
 from jaxmnist.sweeps.sweep import sweep
 
-BATCH_SIZES = (16, 32, 64, 128)
+BATCH_SIZES = (32, 64, 128)
 SPACE: dict[str, Any] = {
     "learning_rate": loguniform(1e-3, 3.0),
     "momentum": uniform(0.0, 0.99),
@@ -74,8 +74,8 @@ class Budget(NamedTuple):
     seconds: float
 
 
-QUICK = Budget(100, 2, (4, 2, 1, 1), 16, 2, 2, 64, 4.0)
-FULL = Budget(200, 2, (4, 4, 2, 2), 64, 4, 2, 1024, 15.0)
+QUICK = Budget(100, 2, (4, 2, 1, 1), 12, 2, 2, 96, 5.0)
+FULL = Budget(150, 2, (4, 4, 2, 2), 48, 4, 2, 768, 10.0)
 
 
 class Problem(NamedTuple):
@@ -122,8 +122,8 @@ def compare(
 ) -> Iterator[pd.DataFrame]:
     """Yields what each method has found in each repetition, as rows of `COLUMNS`.
 
-    Methods take turns within a repetition. Each begins without compiled programs, so that its seconds include all of its
-    compilations.
+    Methods take turns within a repetition. Each begins without compiled programs, so that its seconds include all of
+    its compilations.
     """
     for repetition in range(num_repetitions):
         for name, model in models.items():
@@ -137,7 +137,7 @@ def compare(
 
 
 def methods() -> dict[str, Callable[[Problem], list[Found]]]:
-    """Returns the methods by name; the Gaussian process is left out where torch, which its sampler needs, is missing."""
+    """Returns the methods by name; without torch, which the sampler of the Gaussian process needs, GP is left out."""
     found: dict[str, Callable[[Problem], list[Found]]] = {
         "grid": _grid,
         "random": functools.partial(_in_rounds, sampler="random"),
@@ -327,7 +327,7 @@ def _draw(axes: Axes, found: pd.DataFrame, style: dict[str, Any]) -> None:
     is_whole = by_count.size() == num_repetitions
     rows, width = rows[is_whole], width[is_whole]
     seconds, losses = rows["seconds"], rows["validation_loss"]
-    if len(rows) == 1:
+    if len(found) == num_repetitions:
         axes.errorbar(seconds, losses, width, capsize=3, **style | dict(linestyle=""))
         return
     is_long = len(rows) > MANY_POINTS
