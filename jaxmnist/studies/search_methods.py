@@ -235,8 +235,9 @@ def _alone(problem: Problem) -> list[Found]:
     distributions = {name: distribution_of(axis) for name, axis in parse(SPACE).items()}
     study = new_study(largest=False)
     study.sampler = optuna.samplers.TPESampler(seed=problem.repetition)
-    start, found, best = time.time(), [], np.inf
-    while time.time() < start + budget.seconds:
+    found: list[Found] = []
+    stop, best = time.time() + budget.seconds, np.inf
+    while time.time() < stop:
         trial = study.ask(distributions)
         values = dict(trial.params)
         batch_size = values.pop("batch_size")

@@ -17,6 +17,7 @@ import jax
 import kill_at_random
 import matplotlib.figure
 import numpy as np
+import pandas as pd
 import pytest
 import xarray as xr
 from conftest import mostly_slow
