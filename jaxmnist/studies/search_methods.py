@@ -58,8 +58,8 @@ class Budget(NamedTuple):
       num_seeds: S.
       points: the numbers of grid points of each hyperparameter except the batch size, in the order of the space.
       batch: the settings of a round.
-      num_rounds: of random search, Sobol and TPE.
-      num_gp_rounds: of the Gaussian process, which takes longer to ask than to train.
+      gp_batch: the settings of a round of the Gaussian process, which takes longer to ask than to train.
+      num_rounds: of each search.
       num_halved: the settings that halving and Hyperband begin with.
       seconds: after which Optuna alone begins no other trial.
     """
@@ -68,14 +68,14 @@ class Budget(NamedTuple):
     num_seeds: int
     points: tuple[int, int, int, int]
     batch: int
+    gp_batch: int
     num_rounds: int
-    num_gp_rounds: int
     num_halved: int
     seconds: float
 
 
-QUICK = Budget(100, 2, (4, 2, 1, 1), 12, 2, 2, 96, 5.0)
-FULL = Budget(150, 2, (4, 4, 2, 2), 48, 4, 2, 768, 10.0)
+QUICK = Budget(100, 2, (4, 2, 1, 1), 12, 4, 2, 96, 5.0)
+FULL = Budget(150, 2, (4, 4, 2, 2), 48, 8, 4, 768, 10.0)
 
 
 class Problem(NamedTuple):
@@ -184,17 +184,17 @@ def _gaussian_process(problem: Problem) -> list[Found]:
 
     study = new_study(largest=False)
     study.sampler = optuna.samplers.GPSampler(seed=problem.repetition)
-    return _in_rounds(problem, "optuna", study, problem.budget.num_gp_rounds)
+    return _in_rounds(problem, "optuna", study, problem.budget.gp_batch)
 
 
-def _in_rounds(problem: Problem, sampler: str, study: Any = None, num_rounds: int | None = None) -> list[Found]:
+def _in_rounds(problem: Problem, sampler: str, study: Any = None, batch: int | None = None) -> list[Found]:
     """Returns what a search in rounds has found after each; the files of its folder say when that was."""
     budget = problem.budget
     with tempfile.TemporaryDirectory() as folder:
         result = search(
-            problem.model, problem.optimizer, SPACE, problem.dataset, num_rounds=num_rounds or budget.num_rounds,
-            batch=budget.batch, seeds=problem.seeds, sampler=sampler, sampler_seed=problem.repetition, study=study,
-            folder=folder, **_shared(problem),
+            problem.model, problem.optimizer, SPACE, problem.dataset, num_rounds=budget.num_rounds,
+            batch=batch or budget.batch, seeds=problem.seeds, sampler=sampler, sampler_seed=problem.repetition,
+            study=study, folder=folder, **_shared(problem),
         )  # fmt: skip
         ends = [path.stat().st_mtime for path in sorted(Path(folder).glob("round_*/results.nc"))]
     rounds, diverged_steps = result["round"].values, result["diverged_step"].values
@@ -310,7 +310,11 @@ def figure(found: pd.DataFrame, caption: str) -> Figure:
             own = found[found["model"] == model]
             for place, name in enumerate(names):
                 _draw(axes, own[own["method"] == name], line_style(place, len(names)) | dict(label=name))
-            axes.set(xscale="log", yscale="log", xlabel="seconds, with compilations", title=model)
+            axes.set(xscale="log", yscale="log", xlabel="seconds, with compilations")
+            axes.set_title(model, loc="left")
+            # The first trials of Optuna alone lie far above everything else.
+            others = own[(own["method"] != ALONE) & np.isfinite(own["validation_loss"])]
+            axes.set_ylim(top=1.1 * others.groupby(["method", "settings"])["validation_loss"].mean().max())
             log_ticks(axes, "x", own["seconds"].min(), own["seconds"].max())
             log_ticks(axes, "y", *axes.get_ylim())
         all_axes[0].set_ylabel("best validation loss so far (nats)")

@@ -345,7 +345,7 @@ def test_benchmark_works_to_its_end(tmp_path, mnist_dir):
 def test_methods_of_search_are_compared(tmp_path, monkeypatch):
     _, script = load("search_methods")
     monkeypatch.setattr(
-        script.search_methods, "QUICK", script.search_methods.Budget(16, 2, (2, 1, 1, 1), 6, 2, 1, 12, 0.5)
+        script.search_methods, "QUICK", script.search_methods.Budget(16, 2, (2, 1, 1, 1), 6, 3, 2, 12, 0.5)
     )
     out, _ = run("search_methods", "--dataset", "digits", cwd=tmp_path)
     folder = tmp_path / "results" / "search_methods"

@@ -19,7 +19,7 @@ ROWS = [
     ("softmax", ALONE, 1, 1, 1.0, 0.9), ("softmax", ALONE, 1, 2, 12.0, 0.3),
 ]  # fmt: skip
 FOUND = pd.DataFrame(ROWS, columns=list(COLUMNS))
-TINY = Budget(16, 2, (2, 1, 1, 1), 6, 2, 1, 12, 0.5)
+TINY = Budget(16, 2, (2, 1, 1, 1), 6, 3, 2, 12, 0.5)
 
 
 def test_the_table_compares_with_optuna_alone():
