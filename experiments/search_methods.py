@@ -16,7 +16,7 @@ import common
 import jax
 import pandas as pd
 import tyro
-from benchmark.report import machine
+from benchmark.machine import machine
 
 import jaxmnist as jm
 from jaxmnist.studies import output, search_methods
