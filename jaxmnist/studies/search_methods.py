@@ -74,8 +74,8 @@ class Budget(NamedTuple):
     seconds: float
 
 
-QUICK = Budget(100, 2, (4, 2, 1, 1), 12, 4, 2, 96, 5.0)
-FULL = Budget(150, 2, (4, 4, 2, 2), 48, 8, 4, 768, 10.0)
+QUICK = Budget(100, 2, (4, 2, 1, 1), 12, 4, 2, 96, 8.0)
+FULL = Budget(150, 2, (4, 4, 2, 2), 48, 8, 4, 768, 20.0)
 
 
 class Problem(NamedTuple):
