@@ -314,7 +314,8 @@ def figure(found: pd.DataFrame, caption: str) -> Figure:
             axes.set_title(model, loc="left")
             # The first trials of Optuna alone lie far above everything else.
             others = own[(own["method"] != ALONE) & np.isfinite(own["validation_loss"])]
-            axes.set_ylim(top=1.1 * others.groupby(["method", "settings"])["validation_loss"].mean().max())
+            means = others.groupby(["method", "settings"])["validation_loss"].mean()
+            axes.set_ylim(0.95 * own["validation_loss"].min(), 1.1 * means.max())
             log_ticks(axes, "x", own["seconds"].min(), own["seconds"].max())
             log_ticks(axes, "y", *axes.get_ylim())
         all_axes[0].set_ylabel("best validation loss so far (nats)")
