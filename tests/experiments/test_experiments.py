@@ -17,7 +17,6 @@ import jax
 import kill_at_random
 import matplotlib.figure
 import numpy as np
-import pandas as pd
 import pytest
 import xarray as xr
 from conftest import mostly_slow
@@ -339,21 +338,6 @@ def test_benchmark_works_to_its_end(tmp_path, mnist_dir):
     for library, peer in (("torch", "PyTorch, eager loop"), ("tf", "TensorFlow 1, sessions")):
         left_out = f"left out: the peers in peers_{library}.py" in out
         assert (peer in {name for _, name in rows}) != left_out
-
-
-@pytest.mark.slow
-def test_methods_of_search_are_compared(tmp_path, monkeypatch):
-    _, script = load("search_methods")
-    monkeypatch.setattr(
-        script.search_methods, "QUICK", script.search_methods.Budget(16, 2, (2, 1, 1, 1), 6, 3, 2, 12, 0.5)
-    )
-    out, _ = run("search_methods", "--dataset", "digits", cwd=tmp_path)
-    folder = tmp_path / "results" / "search_methods"
-    found, table = (pd.read_csv(folder / name) for name in ("search_methods.csv", "table.csv"))
-    assert set(found["repetition"]) == {0, 1} and set(found["method"]) == set(table["method"]) > {"grid", "TPE"}
-    assert "softmax TPE" in out and picture_size(folder / "search_methods.png")[0] > 700
-    _, error = run("search_methods", "--dataset", "digits", cwd=tmp_path, status=2)
-    assert "search_methods.csv" in error and "--overwrite" in error
 
 
 BACKENDS = ("module://matplotlib_inline.backend_inline_that_is_missing", "nonsense")
