@@ -622,6 +622,13 @@ MUTATIONS = (
         "tests/sweeps/test_search.py::test_another_metric_and_its_direction",
     ),
     Mutation(
+        "some rounds of a search have no room in the shape of the others",
+        "sweeps/layout.py",
+        "// length + len(sizes), num_settings)",
+        "// length + len(sizes) - 1, num_settings)",
+        "tests/sweeps/test_layout.py::test_every_round_has_the_same_shape",
+    ),
+    Mutation(
         "every round of a search draws with the same seed",
         "sweeps/samplers.py",
         "np.random.SeedSequence([self._seed, round_number])",
