@@ -128,4 +128,4 @@ def test_the_table_of_wings_names_every_module():
         wing, modules = re.sub(r"\([^)]*\)", "", row).split("|")[1:3]
         folder = ROOT / "jaxmnist" / wing.strip(" `/")
         existing = {path.stem for path in folder.glob("*.py")} - {"__init__"}
-        assert set(re.findall(r"`([a-z_]+)`", modules)) == existing, folder.name
+        assert set(re.findall(r"`([a-z0-9_]+)`", modules)) == existing, folder.name
