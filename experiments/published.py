@@ -4,7 +4,7 @@ Prints each table, and writes published.csv (every row of every table), and of e
 NAME.svg, and a file NAME.json from which it is drawn again. The sweeps of a table are in the folder NAME; an
 interrupted table continues with --resume and ends with the same numbers. A table whose data cannot be had is left out.
 
-fractal takes about 5 minutes on 2 cores, and 100 with --full; mnist1d 5 and 25; noise 3 and 10; tutorial 3 and 150;
+fractal takes about 5 minutes on 2 cores, and 150 with --full; mnist1d 5 and 25; noise 3 and 10; tutorial 3 and 150;
 kmnist 2 and 50; deepobs 5, and a week with --full, which is for a GPU.
 """
 
