@@ -622,6 +622,13 @@ MUTATIONS = (
         "tests/sweeps/test_search.py::test_another_metric_and_its_direction",
     ),
     Mutation(
+        "some rounds of a search have no room in the shape of the others",
+        "sweeps/layout.py",
+        "// length + len(sizes), num_settings)",
+        "// length + len(sizes) - 1, num_settings)",
+        "tests/sweeps/test_layout.py::test_every_round_has_the_same_shape",
+    ),
+    Mutation(
         "every round of a search draws with the same seed",
         "sweeps/samplers.py",
         "np.random.SeedSequence([self._seed, round_number])",
@@ -848,6 +855,20 @@ MUTATIONS = (
         "tests/plots/test_importance.py",
     ),
     Mutation(
+        "a range of whole numbers lacks its end",
+        "studies/command_line.py",
+        "range(int(low), int(high) + 1)",
+        "range(int(low), int(high))",
+        "tests/studies/test_command_line.py::test_what_settings_are_drawn_from",
+    ),
+    Mutation(
+        "the page shows the importance of two hyperparameters",
+        "analysis/importance.py",
+        "len(names) < MIN_VARIED",
+        "len(names) < 2",
+        "tests/plots/test_page.py",
+    ),
+    Mutation(
         "false on the command line is a word",
         "studies/command_line.py",
         """if text.lower() in CONSTANTS""",
@@ -857,7 +878,7 @@ MUTATIONS = (
     Mutation(
         "settings are never drawn log-uniformly",
         "studies/command_line.py",
-        """(loguniform if "log:" in text else uniform)""",
+        """(loguniform if kind == "log" else uniform)""",
         "uniform",
         "tests/studies/test_command_line.py::test_what_settings_are_drawn_from",
     ),

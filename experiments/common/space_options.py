@@ -28,8 +28,8 @@ class SpaceOptions(TrainingOptions):
     such as (64,32), which a shell wants in quotes."""
     sample: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME=RANGE...")] = ()
     """Random search instead of the grid: what settings are drawn from, such as learning_rate=log:1e-4:1 (log-uniform)
-    momentum=0:0.99 (uniform) hidden_size=64,128 (choices). What is not named here is drawn from the values of the
-    grid."""
+    momentum=0:0.99 (uniform) hidden_size=int:16:512 (whole numbers) batch_size=16,64 (choices). What is not named here
+    is drawn from the values of the grid."""
     num_samples: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None
     """For --sample: the number of settings, by default 100. With more of them, only those that are new are trained."""
     loss: Annotated[str, tyro.conf.arg(metavar="NAME")] = "cross_entropy"

@@ -7,13 +7,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import xarray as xr
 
 from jaxmnist.analysis import results
 from jaxmnist.analysis.arguments import BY, LARGEST, SETTINGS, IsResult, metric_names
 from jaxmnist.analysis.curves import curves_by_run
-from jaxmnist.analysis.metrics import check_by, judged
+from jaxmnist.analysis.metrics import Metric, check_by, judged
 from jaxmnist.checks import PATH, Where, checked_by
 from jaxmnist.host.files import check_folder, check_ours, remove_temporary_files, write_atomically
 
@@ -22,9 +23,14 @@ WIDE = 10
 CSV = Where("a path that ends in .csv", lambda value: PATH.accepts(value) and Path(value).suffix == ".csv")
 
 
+def is_installed() -> bool:
+    """Returns whether Optuna is installed."""
+    return importlib.util.find_spec("optuna") is not None
+
+
 def check_installed() -> None:
     """Raises ValueError if Optuna is not installed."""
-    if importlib.util.find_spec("optuna") is None:
+    if not is_installed():
         raise ValueError("optuna is not installed; install it by pip install 'jaxmnist[search]'")
 
 
@@ -75,13 +81,23 @@ def to_optuna(result: xr.Dataset, by: str | None = None, largest: bool | None = 
     Raises:
       ValueError: as `settings`, or Optuna is not installed.
     """
+    return study_of(result, judged(result, by, largest))
+
+
+def study_of(result: xr.Dataset, metric: Metric, most: int | None = None) -> Any:
+    """Returns the study of `to_optuna`, or, of its trials that have a value, as many as asked for, drawn at random."""
     import optuna
 
-    metric = judged(result, by, largest)
     names = [name for name in results.hyperparameters(result) if name != "seed"]
     ranked = results.settings(result, *metric)
     rows = results.table(result)[names].drop_duplicates().merge(ranked, on=names)
     distributions = {name: _distribution(rows[name].tolist()) for name in names}
+    if most is not None:
+        is_complete = rows["num_diverged"] == 0
+        if "pruned_step" in rows:
+            is_complete &= rows["pruned_step"].isna()
+        rows = rows[is_complete]
+        rows = rows.iloc[np.sort(np.random.default_rng(0).permutation(len(rows))[:most])]
     states = optuna.trial.TrialState
     study = new_study(metric.largest)
     means = [f"validation_{name}" for name in metric_names(result)]

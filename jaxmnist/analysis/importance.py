@@ -8,44 +8,20 @@ import pandas as pd
 import xarray as xr
 
 from jaxmnist.analysis.arguments import BY, LARGEST, SETTINGS, IsResult, varied
-from jaxmnist.analysis.export import check_installed, new_study, quiet, to_optuna
+from jaxmnist.analysis.export import check_installed, is_installed, new_study, quiet, study_of
 from jaxmnist.analysis.metrics import Metric, check_varied, judged
 from jaxmnist.checks import checked_by
 
-MIN_SETTINGS, MAX_SETTINGS = 8, 500
+MIN_VARIED, MIN_SETTINGS, MAX_SETTINGS = 3, 8, 500
 NUM_RESAMPLES = 30
 NUM_TREES, NUM_RESAMPLED_TREES = 64, 8
 ENDS = (2.5, 97.5)  # per cent
 
 
 def check_importance(given: SimpleNamespace) -> None:
-    """Raises ValueError if Optuna is not installed, or `result` has too few settings to be analysed."""
+    """Raises ValueError if Optuna is not installed, or hyperparameters of `result` do not differ."""
     check_installed()
     check_varied(given)
-    values = [trial.value for trial in _trials(given.result, given.by, given.largest)]
-    if len(values) < MIN_SETTINGS or len(set(values)) == 1:
-        raise ValueError(
-            f"result holds {len(values)} settings, of {len(set(values))} different values, of which no run diverged or "
-            f"was pruned; {MIN_SETTINGS} or more are needed, not all of one value"
-        )
-
-
-def can_be_analysed(result: xr.Dataset, metric: Metric) -> bool:
-    """Returns whether Optuna is installed, and a result has enough settings."""
-    try:
-        check_importance(SimpleNamespace(result=result, by=metric.name, largest=metric.largest))
-    except ValueError:
-        return False
-    return True
-
-
-def _trials(result: xr.Dataset, by: str | None, largest: bool | None) -> list:
-    """Returns the trials of a study of Optuna that have a value, of very many some at random."""
-    from optuna.trial import TrialState
-
-    trials = to_optuna(result, by, largest).get_trials(deepcopy=False, states=[TrialState.COMPLETE])
-    chosen = np.random.default_rng(0).permutation(len(trials))[:MAX_SETTINGS]
-    return [trials[place] for place in np.sort(chosen)]
 
 
 @checked_by(check_importance, result=IsResult(SETTINGS), by=BY, largest=LARGEST)
@@ -71,9 +47,51 @@ def importance_table(result: xr.Dataset, by: str | None = None, largest: bool | 
       ValueError: as `jm.settings`, Optuna is not installed, or there are fewer than 8 settings.
     """
     metric = judged(result, by, largest)
-    trials, names = _trials(result, *metric), varied(result)
+    trials = _trials(result, metric, MAX_SETTINGS)
+    values = [trial.value for trial in trials]
+    if not _can_be_analysed(trials):
+        raise ValueError(
+            f"result holds {len(values)} settings, of {len(set(values))} different values, of which no run diverged or "
+            f"was pruned; {MIN_SETTINGS} or more are needed, not all of one value"
+        )
+    return _table(trials, varied(result), metric, NUM_RESAMPLES)
+
+
+def table_if_any(
+    result: xr.Dataset, metric: Metric, max_settings: int = MAX_SETTINGS, num_resamples: int = NUM_RESAMPLES
+) -> pd.DataFrame | None:
+    """Returns what `importance_table` does, or None if it says nothing that other figures do not say, or is impossible.
+
+    That is so if fewer than 3 hyperparameters differ, if there are fewer than 8 settings or all have one value, or if
+    Optuna is not installed.
+
+    Args:
+      result: of a sweep, a halving or a search.
+      metric: that is analysed.
+      max_settings: of more settings, so many are drawn at random.
+      num_resamples: of the bootstrap.
+    """
+    names = varied(result)
+    if len(names) < MIN_VARIED or not is_installed():
+        return None
+    trials = _trials(result, metric, max_settings)
+    return _table(trials, names, metric, num_resamples) if _can_be_analysed(trials) else None
+
+
+def _trials(result: xr.Dataset, metric: Metric, most: int) -> list:
+    """Returns the trials of a study of Optuna that have a value, of very many some at random."""
+    from optuna.trial import TrialState
+
+    return study_of(result, metric, most).get_trials(deepcopy=False, states=[TrialState.COMPLETE])
+
+
+def _can_be_analysed(trials: list) -> bool:
+    return len(trials) >= MIN_SETTINGS and len({trial.value for trial in trials}) > 1
+
+
+def _table(trials: list, names: list[str], metric: Metric, num_resamples: int) -> pd.DataFrame:
     generator = np.random.default_rng(0)
-    samples = [generator.integers(len(trials), size=len(trials)) for _ in range(NUM_RESAMPLES)]
+    samples = [generator.integers(len(trials), size=len(trials)) for _ in range(num_resamples)]
     columns: dict[str, Any] = {"hyperparameter": names, "num_settings": len(trials)}
     for method in ("fanova", "ped_anova"):
         whole = _importances(method, trials, names, metric.largest)

@@ -1,6 +1,7 @@
 """Confidence intervals."""
 
 import math
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
@@ -17,11 +18,13 @@ LEAST_RESAMPLED = 10  # seeds: of fewer, there are too few resamples
 NO_INTERVAL = "1 seed, no interval"
 
 
+def _four_digits(value: float) -> str:
+    return f"{value:.4g}"
+
+
 def _rows(interval: "Interval") -> dict[str, str]:
-    mean = {"mean": f"{interval.mean:.4g}"}
-    if math.isnan(interval.low):
-        return mean | {"kind": interval.words}
-    return mean | {"interval": f"[{interval.low:.4g}, {interval.high:.4g}]", "kind": interval.words}
+    mean, _, ends = interval.text().partition(" ")
+    return {"mean": mean, **({"interval": ends} if ends else {}), "kind": interval.words}
 
 
 @shown_by(_rows)
@@ -44,6 +47,11 @@ class Interval(NamedTuple):
     def words(self) -> str:
         """The kind of interval with its level, if there is an interval."""
         return self.kind if math.isnan(self.low) else f"95 % {self.kind}"
+
+    def text(self, number: Callable[[float], str] = _four_digits, unit: str = "") -> str:
+        """Returns the mean, with a unit, and the interval, if there is one; `number` puts each into words."""
+        ends = "" if math.isnan(self.low) else f" [{number(self.low)}, {number(self.high)}]"
+        return f"{number(self.mean)}{unit}{ends}"
 
 
 FRACTIONS = Numbers("a sequence of fractions in [0, 1], or nan,", lambda x: np.isnan(x) | ((x >= 0) & (x <= 1)))

@@ -25,8 +25,9 @@ from jaxmnist.analysis.arguments import (
 )
 from jaxmnist.analysis.intervals import Interval, half_width
 from jaxmnist.analysis.metrics import check_by, interval_of, judged, shown_on_test
+from jaxmnist.analysis.words import value_words
 from jaxmnist.checks import STRING, Choice, checked_by
-from jaxmnist.host.display import in_words, shown_by
+from jaxmnist.host.display import shown_by
 
 FINALS = ("validation_*", "test_*", "test_loss", "diverged_step", "pruned_step", "bracket")
 STEPS = ("diverged_step", "pruned_step")
@@ -34,16 +35,11 @@ STEPS = ("diverged_step", "pruned_step")
 
 def _rows(best: "Best") -> dict[str, str]:
     return {
-        "setting": ", ".join(f"{name} {in_words(value)}" for name, value in best.setting.items()),
-        "validation": _interval_words(best.validation),
-        "test": _interval_words(best.test),
+        "setting": ", ".join(f"{name} {value_words(value)}" for name, value in best.setting.items()),
+        "validation": f"{best.validation.text()} ({best.validation.words})",
+        "test": f"{best.test.text()} ({best.test.words})",
         "on an edge": ", ".join(best.edges) or "none",
     }
-
-
-def _interval_words(found: Interval) -> str:
-    ends = "" if math.isnan(found.low) else f" [{found.low:.4g}, {found.high:.4g}]"
-    return f"{found.mean:.4g}{ends} ({found.words})"
 
 
 @shown_by(_rows)

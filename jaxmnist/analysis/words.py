@@ -1,16 +1,15 @@
 """Values, settings and metrics in words, and tables as text."""
 
-import math
 import re
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import xarray as xr
 
 from jaxmnist.analysis.arguments import axis_values
 from jaxmnist.analysis.intervals import Interval
 from jaxmnist.analysis.metrics import is_share
+from jaxmnist.host.display import in_words
 
 # `module.submodule.` before a name, as results write functions and classes.
 _MODULES = re.compile(r"(?<![\w.])(?:[A-Za-z_]\w*\.|<locals>\.)+(?=[A-Za-z_<])")
@@ -23,10 +22,8 @@ def value_words(value: Any, among: Sequence[Any] = ()) -> str:
       value: a number, a boolean or a string.
       among: the values of the hyperparameter.
     """
-    if isinstance(value, bool | np.bool_):
-        return str(value)
     if not isinstance(value, str):
-        return f"{value:g}"
+        return in_words(value)
     short = _MODULES.sub("", value)
     same = {each for each in among if isinstance(each, str) and _MODULES.sub("", each) == short}
     return value if same - {value} else short
@@ -60,10 +57,7 @@ def interval_words(name: str, found: Interval, unit: str = " %") -> str:
       found: its mean and interval.
       unit: what follows an accuracy.
     """
-    mean, low, high = (number_words(name, value) for value in found[:3])
-    if is_share(name):
-        return f"{mean}{unit} [{low}, {high}]"
-    return mean if math.isnan(found.low) else f"{mean} [{low}, {high}]"
+    return found.text(lambda value: number_words(name, value), unit if is_share(name) else "")
 
 
 def margin_words(name: str, margin: float) -> str:

@@ -2,11 +2,12 @@
 
 import matplotlib as mpl
 import numpy as np
+import pandas as pd
 import xarray as xr
 
 from jaxmnist.analysis.arguments import BY, LARGEST, SETTINGS, WORDS, IsResult
 from jaxmnist.analysis.importance import check_importance, importance_table
-from jaxmnist.analysis.metrics import judged
+from jaxmnist.analysis.metrics import Metric, judged
 from jaxmnist.analysis.words import metric_words
 from jaxmnist.checks import checked_by
 from jaxmnist.plots.curves import title_words
@@ -31,7 +32,12 @@ def importance(result: xr.Dataset, *, by: str | None = None, largest: bool | Non
       ValueError: as `jm.importance_table`.
     """
     metric = judged(result, by, largest)
-    table = importance_table(result, *metric)[::-1]
+    return figure_of(result, metric, importance_table(result, *metric))
+
+
+def figure_of(result: xr.Dataset, metric: Metric, table: pd.DataFrame) -> Figure:
+    """Returns the figure of a table, as `importance_table` returns it."""
+    table = table[::-1]
     with house_style():
         figure = Figure(figsize=(7.2, 1.9 + 0.32 * len(table)), layout="constrained")
         for axes, (method, words) in zip(figure.subplots(1, 2, sharey=True), METHODS.items(), strict=True):

@@ -55,8 +55,10 @@ def interactive(
     """Writes a page on which a result can be explored, as one HTML file that needs no network, atomically.
 
     The page has the map over any two hyperparameters, with a slider for each other one and for the budget; the curves
-    of the runs of a setting; parallel coordinates, in which settings are selected; a table of the settings; and the
-    chosen setting with its intervals. All numbers are those of `jm.settings`, `jm.ties`, `jm.best` and `jm.at_budget`.
+    of the runs of a setting; parallel coordinates, in which settings are selected; a table of the settings; the chosen
+    setting with its intervals; and, if 3 hyperparameters or more differ in 8 settings or more and Optuna is installed
+    (extra `search`), their importance. All numbers are those of `jm.settings`, `jm.ties`, `jm.best` and `jm.at_budget`.
+    Importance is that of `jm.importance_table`, of at most 100 settings drawn at random, with fewer bootstrap samples.
 
     Args:
       result: of a sweep, a halving or a search.
@@ -126,6 +128,7 @@ def page_of(result: xr.Dataset, metric: Metric) -> tuple[dict[str, Any], dict[st
         "steps": result["step"].values.tolist() if frames else [],
         "num_recorded": num_recorded if frames else 0,
         "colors": [to_hex(color) for color in mpl.colormaps[COLORMAP](np.linspace(0, 1, 256))],
+        "importance": page_words.importance_of(result, metric),
         # Each is a title and rows of two cells, the first one above the figures and the others below.
         "tables": [["Chosen setting", chosen], ["Data, model and versions", page_words.about_rows(result)]],
     }

@@ -12,14 +12,18 @@ import xarray as xr
 
 from jaxmnist.analysis import results
 from jaxmnist.analysis.arguments import varied
+from jaxmnist.analysis.importance import table_if_any
 from jaxmnist.analysis.metrics import Metric
-from jaxmnist.analysis.words import interval_words, setting_words, value_words
+from jaxmnist.analysis.words import interval_words, metric_words, setting_words, value_words
 from jaxmnist.data.order import SEEDS
-from jaxmnist.plots.style import LABELS, MIN_LOG_RANGE, PLANE
+from jaxmnist.plots.importance import METHODS
+from jaxmnist.plots.style import MIN_LOG_RANGE, PLANE, axis_label
 
 # An axis with more values than this is divided by value, and not evenly; a map with more cells for each setting than
 # this, and not only a few, is drawn as points.
 MAX_EVEN, MAX_SHARE_EMPTY, MIN_CELLS = 512, 4, 4096
+# What takes a second or two. The intervals of `jm.importance` are over more samples, and it takes more settings.
+MAX_ANALYSED, NUM_RESAMPLES = 100, 15
 ABOUT = {
     "dataset": "data set", "num_train": "training examples", "num_validation": "validation examples",
     "num_test": "test examples", "num_classes": "classes", "model": "model", "optimizer": "optimizer", "loss": "loss",
@@ -60,7 +64,7 @@ def axes_of(result: xr.Dataset, settings: pd.DataFrame) -> tuple[list[dict[str, 
         axes.append(
             {
                 "name": name,
-                "label": LABELS.get(name, name.replace("_", " ")),
+                "label": axis_label(name),
                 "words": [value_words(value, typed) for value in typed],
                 "code": [f"{name}={value!r}" for value in typed],
                 "positions": _positions(values),
@@ -114,6 +118,31 @@ def chosen_rows(result: xr.Dataset, metric: Metric, settings: pd.DataFrame) -> l
             f"{standings} (jm.ties)" if is_tested else "not compared: no two seeds in common",
         ],
     ]
+
+
+def importance_of(result: xr.Dataset, metric: Metric) -> dict[str, Any] | None:
+    """Returns what is said of the importance of hyperparameters, as `table_if_any` finds it; None if that is nothing.
+
+    Returns:
+      `methods`, a `note`, and `rows`, each with its `label` and a share by each method: in `words`, and as `value`,
+      `low` and `high`, from 0 to 1.
+    """
+    table = table_if_any(result, metric, MAX_ANALYSED, NUM_RESAMPLES)
+    if table is None:
+        return None
+    rows = []
+    for row in table.to_dict("records"):
+        shares = [(row[method], row[f"{method}_low"], row[f"{method}_high"]) for method in METHODS]
+        words = ["{:.0f} % [{:.0f}, {:.0f}]".format(*(100 * number for number in share)) for share in shares]
+        numbers = [dict(zip(("value", "low", "high"), map(float, share), strict=True)) for share in shares]
+        said = [{"words": text} | found for text, found in zip(words, numbers, strict=True)]
+        rows.append({"label": axis_label(row["hyperparameter"]).split(" (")[0], "shares": said})
+    note = (
+        f"Of validation {metric_words(metric.name)}, over {table['num_settings'].iloc[0]} settings without runs that "
+        f"diverged or were pruned; of more than {MAX_ANALYSED}, {MAX_ANALYSED} are drawn at random. In brackets and as "
+        f"a line: the 95 % interval over {NUM_RESAMPLES} bootstrap samples of them. jm.importance draws more of both."
+    )
+    return {"methods": list(METHODS.values()), "note": note, "rows": rows}
 
 
 def about_rows(result: xr.Dataset) -> list[list[str]]:

@@ -55,7 +55,8 @@ def write_values(axes: Axes, at: Cells, scale: Colors, metric: Metric, where: tu
         text = f"{100 * at.share[i, j]:.0f} %" if diverged else cell_words(metric.name, value)
         text += "\ndead" if at.dead[i, j] else ""
         color = "black" if diverged or scale.is_bright(value) else "white"
-        box = dict(facecolor=DIVERGED_COLOR, edgecolor="none", pad=1) if diverged else None
+        # The numbers hide the lines of scaling that pass behind them.
+        box = dict(facecolor=DIVERGED_COLOR if diverged else scale.cmap(scale.norm(value)), edgecolor="none", pad=1)
         axes.text(x[j], y[i], text, ha="center", va="center", fontsize=font_size, color=color, bbox=box)
     for i, j in np.argwhere(at.dead if not font_size else np.zeros_like(at.dead)):
         axes.plot(x[j], y[i], "x", color="white", markersize=4)

@@ -16,7 +16,7 @@ from jaxmnist.checks import STRING, Choice, Where, checked_by
 from jaxmnist.plots.curves import diverged_words, seed_words, title_words
 from jaxmnist.plots.lines import split_words
 from jaxmnist.plots.metrics import in_unit, is_wide, label, metric_ticks
-from jaxmnist.plots.style import Figure, house_style, line_style, write_result_caption
+from jaxmnist.plots.style import Figure, axis_label, house_style, line_style, write_result_caption
 
 
 def _are_settings(value: object) -> bool:
@@ -125,7 +125,10 @@ def rate_curve(
             axes.set_yscale("log")
             metric_ticks(axes, shown.min(), shown.max())
         axes.grid(alpha=0.3)
-        axes.legend(frameon=False, handlelength=3.2)
+        figure.legend(
+            title=axis_label(by), loc="outside right upper", alignment="left", frameon=False, fontsize=9,
+            handlelength=3.2,
+        )  # fmt: skip
         axes.set_title(title_words(result, split), loc="left")
         notes = ["mean and 95 % t interval over " + seed_words(table), "ring: chosen on validation"]
         if table["num_diverged"].any():

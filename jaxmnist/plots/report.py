@@ -5,13 +5,13 @@ import xarray as xr
 
 from jaxmnist.analysis import results, targets
 from jaxmnist.analysis.arguments import BY, LARGEST, varied
-from jaxmnist.analysis.importance import can_be_analysed
+from jaxmnist.analysis.importance import table_if_any
 from jaxmnist.analysis.metrics import Metric, judged
 from jaxmnist.analysis.report import NOISE_TABLE, REACHED, RESULT, check_report, has_maps, has_steps_to_target
 from jaxmnist.analysis.words import axis_words
 from jaxmnist.checks import checked_by
 from jaxmnist.plots.curves import MAX_CURVES, accuracy_curve, curves
-from jaxmnist.plots.importance import importance
+from jaxmnist.plots.importance import figure_of
 from jaxmnist.plots.maps import heatmap, scatter
 from jaxmnist.plots.parallel import parallel
 from jaxmnist.plots.scaling import budget_maps, noise_curve, target_maps
@@ -82,8 +82,9 @@ def _of_any_axes(result: xr.Dataset, metric: Metric) -> dict[str, Figure]:
         found["heatmap"] = heatmap(result, **asked)
     if len(names) > 1:
         found["parallel"] = parallel(result, **asked)
-    if len(names) > 2 and can_be_analysed(result, metric):
-        found["importance"] = importance(result, **asked)
+    table = table_if_any(result, metric)
+    if table is not None:
+        found["importance"] = figure_of(result, metric, table)
     return found
 
 

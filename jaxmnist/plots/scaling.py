@@ -25,12 +25,14 @@ from jaxmnist.plots.style import (
     PLANE,
     Figure,
     house_style,
+    log_ticks,
     seeds_words,
     set_scale,
     write_result_caption,
 )
 
 LINE_COLOR = mpl.colormaps[COLORMAP](0.3)
+MAX_SIZES = 8  # that have a label, but for the first
 BUDGET_WORDS = {
     "steps": "equal steps: {:g}",
     "examples": "equal examples: {:g}",
@@ -143,8 +145,7 @@ def target_maps(result: xr.Dataset, target: float, *, by: str | None = None, lar
         )  # fmt: skip
         every = np.diff(result["step"].values).max()
         notes = f"mean and 95 % t interval over {seeds_words(result)}, recorded every {every} steps"
-        more = "empty: not reached by every seed", "labels: the retuned learning rate"
-        write_result_caption(figure, result, notes, *more, on_axes=PLANE)
+        write_result_caption(figure, result, notes, "empty: not reached by every seed", on_axes=PLANE)
     return figure
 
 
@@ -176,9 +177,12 @@ def noise_curve(table: pd.DataFrame, critical_batch_size: float | None, result: 
             label = f"observed critical batch size, {critical_batch_size:.0f}"
             axes.axhline(critical_batch_size, color="0.2", linestyle="--", label=label)
         axes.set(xlabel="training steps", ylabel="batch size (examples)", yscale="log")
-        axes.grid(alpha=0.3, which="both")
-        axes.legend()
-        axes.set_title(f"{result.attrs['dataset']}, training split, {setting}", loc="left")
+        log_ticks(axes, "y", *axes.get_ylim())
+        axes.grid(alpha=0.3)
+        figure.legend(
+            title=f"{result.attrs['dataset']}, training split, {setting}", title_fontsize=11, alignment="left",
+            loc="outside upper left", ncols=2, frameon=False, fontsize=9,
+        )  # fmt: skip
         source = "simple noise scale, McCandlish et al. 2018, equations A.2 and A.3"
         write_result_caption(figure, result, source, "1 seed", on_axes=PLANE)
     return figure
@@ -197,11 +201,14 @@ def _steps_map(figure: Figure, axes: Axes, result: xr.Dataset, table: pd.DataFra
     _, x_edges = set_scale(axes, "x", "learning_rate", result["learning_rate"].values, max_ticks=5)
     _, y_edges = set_scale(axes, "y", "batch_size", result["batch_size"].values)
     masked = np.ma.masked_invalid(steps)
-    norm = LogNorm(max(masked.min(), 1), max(masked.max(), 2)) if masked.count() else None
+    ends = (max(masked.min(), 1), max(masked.max(), 2)) if masked.count() else None
+    norm = None if ends is None else LogNorm(*ends)
     mesh = axes.pcolormesh(x_edges, y_edges, masked, cmap=f"{COLORMAP}_r", norm=norm)
     others = [name for name in result["diverged_step"].dims if name not in ("batch_size", "learning_rate")]
     _hatch(axes, x_edges, y_edges, result["diverged_step"].notnull().any(others).transpose("batch_size", ...).values)
-    figure.colorbar(mesh, ax=axes, label="steps to the target")
+    bar = figure.colorbar(mesh, ax=axes, label="steps to the target")
+    if ends is not None:
+        log_ticks(bar.ax, "y", *ends)
 
 
 def _against_batch_size(axes: Axes, best: pd.DataFrame, column: str) -> None:
@@ -212,12 +219,24 @@ def _against_batch_size(axes: Axes, best: pd.DataFrame, column: str) -> None:
     axes.errorbar(sizes, values, errors, fmt="o-", color=LINE_COLOR, markersize=4, capsize=2, linewidth=1.2)
     perfect = values[0] * sizes[0] / sizes if column == "steps" else np.full(len(sizes), values[0])
     axes.plot(sizes, perfect, "--", color="0.5", linewidth=1.2, label="perfect scaling")
-    if column == "steps":
-        for size, value, rate in zip(sizes, values, best["learning_rate"], strict=True):
-            axes.annotate(
-                f"{rate:.2g}", (size, value), xytext=(0, 7), textcoords="offset points", fontsize=7, ha="center"
-            )
     axes.set(xscale="log", yscale="log", xlabel="batch size (examples)", ylabel=f"{column} to the target")
-    axes.set_xticks(sizes, [f"{size:.0f}" for size in sizes], fontsize=8)
+    log_ticks(axes, "y", *axes.get_ylim())
+    shown = _far_apart(sizes)
+    axes.set_xticks(sizes[shown], [f"{size:.0f}" for size in sizes[shown]], fontsize=8)
     axes.set_xticks([], minor=True)
     axes.grid(alpha=0.3, which="both")
+    if column == "steps":
+        # Beside the points, they would lie on lines and error bars.
+        top = axes.secondary_xaxis("top")
+        top.set_xticks(sizes[shown], [f"{rate:.2g}" for rate in best["learning_rate"].iloc[shown]], fontsize=8)
+        top.set_xticks([], minor=True)
+        top.set_xlabel("retuned learning rate", fontsize=8)
+
+
+def _far_apart(sizes: np.ndarray) -> list[int]:
+    """Returns the places of some ascending sizes, the last among them, whose labels do not touch on a logarithm."""
+    kept = [len(sizes) - 1]
+    for place in range(len(sizes) - 2, -1, -1):
+        if MAX_SIZES * math.log(sizes[kept[0]] / sizes[place]) >= math.log(sizes[-1] / sizes[0]):
+            kept.insert(0, place)
+    return kept

@@ -21,7 +21,7 @@ from jaxmnist.sweeps.runs import Distribution, checked_axis, loguniform, uniform
 CONSTANTS = {"true": True, "false": False, "none": None}
 BRACKETS = {"(": 1, "[": 1, ")": -1, "]": -1}
 VALUES = "numbers, true, false, none, words, or tuples such as (64,32) or (64,)"
-SHAPES = "LOW:HIGH, log:LOW:HIGH, or values to choose from such as 64,128"
+SHAPES = "LOW:HIGH, log:LOW:HIGH, int:LOW:HIGH of whole numbers, or values to choose from such as 64,128"
 
 
 def axes(option: str, texts: Iterable[str]) -> dict[str, list]:
@@ -37,13 +37,14 @@ def axes(option: str, texts: Iterable[str]) -> dict[str, list]:
     return {name: _values(option, name, text) for name, text in _pairs(option, texts)}
 
 
-def space(option: str, texts: Iterable[str]) -> dict[str, Distribution | list]:
+def space(option: str, texts: Iterable[str]) -> dict[str, Distribution | range | list]:
     """Returns what settings are drawn from, as `sample` and `search` take it.
 
     Args:
       option: what sentences call these texts.
       texts: `"momentum=0:0.99"` for a uniform distribution, `"learning_rate=log:1e-4:1"` for one whose logarithm is
-        uniform, and values to choose from as for `axes`.
+        uniform, `"hidden_size=int:16:512"` for whole numbers from the first to the second, and values to choose from
+        as for `axes`.
 
     Raises:
       ValueError: as for `axes`, or the bounds are not two numbers that the distribution can have.
@@ -113,20 +114,26 @@ def _value(text: str) -> Any:
     return tuple(found) if isinstance(found, list) else found
 
 
-def _drawn_from(option: str, name: str, text: str) -> Distribution | list:
-    """Returns a distribution, or values to choose from."""
+def _drawn_from(option: str, name: str, text: str) -> Distribution | range | list:
+    """Returns a distribution, a range of whole numbers, or values to choose from."""
     first = text.lstrip()[:1]
     if ":" not in text or first in {"(", "[", "'", '"'}:
         return _values(option, name, text)
-    kind, _, bounds = text.rpartition("log:")
+    kind, _, bounds = text.partition(":")
+    if kind not in ("log", "int"):
+        bounds = text
     try:
-        low, high = map(float, bounds.split(":"))
-        if kind or not is_number(low) or not is_number(high):
+        low, high = map(int if kind == "int" else float, bounds.split(":"))
+        if not is_number(low) or not is_number(high):
             raise ValueError
     except ValueError:
         raise ValueError(f"{option} has {shown(f'{name}={text}')}; {SHAPES}, is needed") from None
     try:
-        return (loguniform if "log:" in text else uniform)(low, high)
+        if kind == "int":
+            whole = range(int(low), int(high) + 1)
+            checked_axis(name, whole)
+            return whole
+        return (loguniform if kind == "log" else uniform)(low, high)
     except ValueError as error:
         raise ValueError(f"{option} has {name}={text}: {error}") from None
 

@@ -24,7 +24,7 @@ IGNORED = re.compile(r"name|.*debug_info|.*source_info|.*_thunk|.*_fun|fwd|bwd|.
 
 # What sweeps of one problem may differ in, what tells their programs, and what a longer one may differ in besides.
 RUNS = frozenset({"runs", "num_runs"})
-PLAN = frozenset({"memory", "programs_crc32"})
+PLAN = frozenset({"memory", "programs_crc32", "layout"})
 LENGTH = frozenset({"budget", "num_steps", "num_evaluations"})
 COMPUTATION = "computation_sha256"
 # These are recorded as numbers that mean nothing to a reader; messages use these words instead.

@@ -8,7 +8,7 @@ import itertools
 import math
 import zlib
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from types import SimpleNamespace
 from typing import NamedTuple
 
@@ -96,7 +96,7 @@ def plan(
     return programs
 
 
-class _Group(NamedTuple):
+class Group(NamedTuple):
     """Runs that share batch size and seed, some perhaps repeated."""
 
     batch_size: int
@@ -104,23 +104,32 @@ class _Group(NamedTuple):
     rows: list[int]
 
 
-def _groups(runs, rows, longest: int, num_devices: int, max_padding: float) -> list[_Group]:
+def _groups(runs, rows, longest: int, num_devices: int, max_padding: float) -> list[Group]:
     """Returns groups of equal length, ascending by batch size."""
+    found = streams(runs, rows)
+    counts = [(batch_size, len(members)) for (batch_size, _), members in found]
+    return cut(found, _group_length(counts, longest, num_devices, max_padding))
+
+
+def streams(runs: Runs, rows: Iterable[int]) -> list[tuple[tuple[int, int], list[int]]]:
+    """Returns the rows that share batch size and seed, ascending by these."""
     by_stream, seeds = defaultdict(list), runs.get("order_seed", runs["seed"])
     for row in rows:
         by_stream[int(runs["batch_size"][row]), int(seeds[row])].append(row)
-    streams = sorted(by_stream.items())
-    counts = [(batch_size, len(members)) for (batch_size, _), members in streams]
-    length = _group_length(counts, longest, num_devices, max_padding)
+    return sorted(by_stream.items())
+
+
+def cut(found: Sequence[tuple[tuple[int, int], list[int]]], length: int) -> list[Group]:
+    """Returns streams in groups of a length, the last of each filled."""
     return [
-        _Group(*stream, _filled(members[start : start + length], length))
-        for stream, members in streams
+        Group(*stream, _filled(members[start : start + length], length))
+        for stream, members in found
         for start in range(0, len(members), length)
     ]
 
 
 def _deal(
-    groups: list[_Group],
+    groups: list[Group],
     sizes: tuple[int, ...],
     room: int,
     num_devices: int,
@@ -146,27 +155,33 @@ def _deal(
         members = groups[first::num_programs]
         wanted = size if repeats else math.ceil(len(members) / num_devices) * num_devices
         shares.append(_shares(members[:1] * (wanted - len(members)) + members, num_devices))
-    by_length: dict[int, list[list[_Group]]] = defaultdict(list)
+    by_length: dict[int, list[list[Group]]] = defaultdict(list)
     for program_groups in shares:
         by_length[len(program_groups[0])] += program_groups
     at_once = {length: _at_once(alike, sizes, max_padding) for length, alike in by_length.items()}
-    programs = []
-    for program_groups in shares:
-        batch_sizes, seeds, rows = (np.array(column) for column in zip(*itertools.chain(*program_groups), strict=True))
-        programs.append(Program(sizes, at_once[len(program_groups[0])], batch_sizes, seeds, rows, static))
-    return programs
+    return [_program(each, sizes, at_once[len(each[0])], static) for each in shares]
 
 
-def _shares(groups: list[_Group], num_devices: int) -> list[list[_Group]]:
+def _program(shares: list[list[Group]], sizes: tuple[int, ...], at_once: int, static: Static = ()) -> Program:
+    batch_sizes, seeds, rows = (np.array(column) for column in zip(*itertools.chain(*shares), strict=True))
+    return Program(sizes, at_once, batch_sizes, seeds, rows, static)
+
+
+def program_of(groups: list[Group], sizes: tuple[int, ...], num_devices: int) -> Program:
+    """Returns the program of groups, ascending by batch size, each of which trains by itself."""
+    return _program(_shares(groups, num_devices), sizes, 1)
+
+
+def _shares(groups: list[Group], num_devices: int) -> list[list[Group]]:
     """Returns each device's groups, equal in number and about equal in work: dealt back and forth, ascending."""
-    shares: list[list[_Group]] = [[] for _ in range(num_devices)]
+    shares: list[list[Group]] = [[] for _ in range(num_devices)]
     for index, group in enumerate(groups):
         lap, place = divmod(index, num_devices)
         shares[place if lap % 2 == 0 else num_devices - 1 - place].append(group)
     return shares
 
 
-def _at_once(shares: list[list[_Group]], sizes: tuple[int, ...], max_padding: float) -> int:
+def _at_once(shares: list[list[Group]], sizes: tuple[int, ...], max_padding: float) -> int:
     """Returns how many neighbours in shares of one length can be padded alike within the padding allowed."""
     batch_sizes = [[group.batch_size for group in share] for share in shares]
     useful = sum(map(sum, batch_sizes))

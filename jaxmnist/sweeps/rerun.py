@@ -23,6 +23,7 @@ from jaxmnist.core.training import Augmentation
 from jaxmnist.data import loading
 from jaxmnist.data.dataset import DATASET, DataError, Dataset
 from jaxmnist.host.display import in_words, shown_by
+from jaxmnist.sweeps import layout as layouts
 from jaxmnist.sweeps import planning, programs
 from jaxmnist.sweeps.arguments import OPTIMIZER
 from jaxmnist.sweeps.configure import Setup, make_setup, precision
@@ -156,7 +157,8 @@ def _check_same(job: Job, attrs: Mapping) -> None:
 
 def _in_its_program(job: Job, attrs: Mapping, setting: dict[str, Any]) -> Run:
     """Returns a run of a sweep, after training the program that held it."""
-    planned = plan(job, float(attrs["memory"]))
+    layout = layouts.read(attrs["layout"]) if "layout" in attrs else None
+    planned = plan(job, float(attrs["memory"]), layout)
     if planning.fingerprint(planned) != attrs["programs_crc32"]:
         raise ValueError(
             f"the run cannot be trained exactly as in the sweep, which had other programs ({attrs['num_devices']} "

@@ -29,13 +29,14 @@ from jaxmnist.sweeps import planning, samplers
 from jaxmnist.sweeps.arguments import TRAINED, check_evaluations, recorded_splits
 from jaxmnist.sweeps.configure import make_setup, precision
 from jaxmnist.sweeps.job import describe
+from jaxmnist.sweeps.layout import Layout, layout_of
 from jaxmnist.sweeps.options import check_options, folder_of, means_of
 from jaxmnist.sweeps.rounds import Found, Rounds, Setting, Task, settings_of
 from jaxmnist.sweeps.runs import Distribution, checked_axis, with_seeds
 from jaxmnist.sweeps.samplers import Axis, Sampler
 from jaxmnist.sweeps.search_folder import SearchFolder
 from jaxmnist.sweeps.sweep import train
-from jaxmnist.values import described
+from jaxmnist.values import described, is_whole
 
 SPACE = Where(
     "a mapping of names to distributions or values, such as dict(learning_rate=jm.loguniform(1e-4, 1), batch_size=64),",
@@ -105,8 +106,8 @@ def search(
         one value. A `range` is an axis of whole numbers in their order. `batch_size` must be among the names.
       dataset: as `sweep`.
       num_rounds: how many rounds there are.
-      batch: N, the settings that each round asks for. Rounds share their compiled programs if each batch size, and each
-        value that decides a shape or a branch, occurs in them equally often, as a single value does.
+      batch: N, the settings that each round asks for. Rounds share their compiled programs on CPU, as long as no value
+        that decides a shape or a branch differs, and their work is small beside compiling it.
       num_steps: as `sweep`.
       seeds: S distinct whole numbers, the same for all settings.
       sampler: `"optuna"` (TPE; Bergstra et al. 2011), `"sobol"` (a scrambled Sobol sequence; Owen 1998), or `"random"`,
@@ -155,7 +156,7 @@ def search(
     num_evaluations = options.get("num_evaluations", 1)
     record = recorded_splits(options.get("record"), num_evaluations)
     task = Task(setup, dataset, num_steps, num_evaluations, record, each_seed)
-    means, place = means_of(options), folder_of(options)
+    means, place = means_of(options)._replace(layout=_layout(axes, batch, len(each_seed))), folder_of(options)
     folder = SearchFolder(place) if place is not None else None
     with precision(setup), hold(place, options.get("wait", False)):
         source = _sampler(sampler, axes, sampler_seed, study, metric.largest)
@@ -171,6 +172,12 @@ def search(
                 found.add(number, new, results.by_run(train(job, own), job.arrays))
             source.tell(asked.draws, found.told(asked.settings))
         return _united(task, found, {"search": json.dumps(description), "num_rounds": num_rounds}, folder)
+
+
+def _layout(axes: Mapping[str, Axis], batch: int, num_seeds: int) -> Layout | None:
+    """Returns the layout of all rounds, if the space says which batch sizes they may have."""
+    values = axes["batch_size"].values if "batch_size" in axes else ()
+    return layout_of(values, batch, num_seeds) if values and all(map(is_whole, values)) else None
 
 
 def _sampler(name: str, axes: Mapping[str, Axis], seed: int, study: Any, largest: bool) -> Sampler:

@@ -25,6 +25,7 @@ from jaxmnist.host.devices import DEFAULT_BYTES, MAX_CPU_DEVICES, available
 from jaxmnist.host.interrupts import defer_interrupt
 from jaxmnist.host.lock import hold
 from jaxmnist.host.progress import progress_bar
+from jaxmnist.sweeps import layout as layouts
 from jaxmnist.sweeps import planning, programs
 from jaxmnist.sweeps.arguments import (
     CLUSTER,
@@ -45,6 +46,7 @@ from jaxmnist.sweeps.fingerprint import raise_if_different
 from jaxmnist.sweeps.folder import Held, Outcome, SweepFolder
 from jaxmnist.sweeps.growth import Begun, begin, grow
 from jaxmnist.sweeps.job import Job, describe, make_job
+from jaxmnist.sweeps.layout import Layout
 from jaxmnist.sweeps.running import Watch, put, run_program
 from jaxmnist.sweeps.runs import Runs
 
@@ -174,6 +176,7 @@ class Means(NamedTuple):
     """By what means a sweep is trained: some of the arguments of `sweep`, and what else changes none of its numbers.
 
     Attributes:
+      layout: that of the search whose round this is; None plans the sweep by itself.
       origin: the states that its runs go on from; None begins them.
       reached: takes the states that its runs reach, whose programs are then gone through even if they have ended.
     """
@@ -186,6 +189,7 @@ class Means(NamedTuple):
     ray_resources: Mapping[str, float] | None = None
     shard: tuple[int, int] | None = None
     progress: bool = True
+    layout: Layout | None = None
     origin: Carried | None = None
     reached: Carried | None = None
 
@@ -193,6 +197,8 @@ class Means(NamedTuple):
 def train(job: Job, means: Means) -> "xr.Dataset":
     """Returns the results of a sweep, trained or read from its folder."""
     description, place = describe(job) | {"memory": float(means.memory)}, means.folder
+    if means.layout is not None:
+        description["layout"] = layouts.written(means.layout)
     part = None
     if means.shard is not None:
         from jaxmnist.sweeps import shards
@@ -220,7 +226,7 @@ def _result(
     what = f"the sweep in {place}"
     # The runs of a shard, and of a rung, are those that they are.
     if held is not None and part is None and means.origin is None and means.reached is None:
-        begun = grow(job, held, description, what, lambda job: plan(job, means.memory))
+        begun = grow(job, held, description, what, lambda job: plan(job, means.memory, means.layout))
     else:
         if held is not None:
             raise_if_different(what, held.description, description)
@@ -236,7 +242,7 @@ def _begin(job: Job, means: Means, description: dict, held: Held | None, part: l
     """Returns a sweep, or the shard with these programs, that is begun or goes on with the plan of its folder."""
     if held is not None and held.programs:
         return begin(job, held.programs, held.description)
-    programs = plan(job, means.memory) if part is None else part
+    programs = plan(job, means.memory, means.layout) if part is None else part
     # From these, `rerun` finds the program of a run again.
     return begin(job, programs, description | {"programs_crc32": planning.fingerprint(programs)})
 
@@ -303,13 +309,13 @@ def _report_step(report: Callable[[Mapping[int, int]], None], index: int, step: 
     report({index: step})
 
 
-def plan(job: Job, memory: float, portable: bool = False) -> list[planning.Program]:
+def plan(job: Job, memory: float, layout: Layout | None = None, portable: bool = False) -> list[planning.Program]:
     """Returns the programs of a sweep in the order they are trained in: shuffled, so that a part shows the whole.
 
     Batches of a model whose examples influence each other are not padded. Otherwise the programs are the fewest whose
     padded work is at most a quarter more than the useful work, or, where that takes further
     programs to compile and the work is small, twice the useful work. A portable plan is the same on machines with other
-    numbers of CPU cores.
+    numbers of CPU cores. On CPU, little work with a layout is one program of that shape if it fits.
 
     Raises:
       ValueError: there is no room for a single run.
@@ -319,6 +325,10 @@ def plan(job: Job, memory: float, portable: bool = False) -> list[planning.Progr
     most = capacity(job, memory, num_devices)
     # A matrix product forward and one backward: a lower bound, since convolutions use their weights many times.
     flops = 4.0 * most.num_params * job.num_steps * float(job.arrays["batch_size"].sum(dtype=np.float64))
+    if layout is not None and on_cpu and flops <= LARGE_FLOPS and not job.static and not job.rows_interact:
+        program = layouts.plan(job.arrays, layout, most.runs, most.group, num_devices)
+        if program is not None:
+            return [program]
     padding = LITTLE_PADDING if on_cpu or flops > LARGE_FLOPS else planning.MAX_PADDING
     planned = planning.plan(
         job.arrays, static=job.static, max_runs=most.runs, max_group=most.group, num_devices=num_devices,

@@ -31,7 +31,7 @@ def test_values_are_shown_in_a_few_words():
     interval = "0.88 [0.7529, 1.007]"
     assert repr(INTERVAL) == f"Interval(mean: 0.88; interval: [0.7529, 1.007]; kind: {over})"
     assert repr(BEST) == (
-        f"Best(setting: learning_rate 0.1, optimizer '<script>'; validation: {interval} ({over}); "
+        f"Best(setting: learning_rate 0.1, optimizer <script>; validation: {interval} ({over}); "
         f"test: {interval} ({over}); on an edge: learning_rate)"
     )
     assert repr(t_interval([0.5])) == "Interval(mean: 0.5; kind: 1 seed, no interval)"

@@ -154,7 +154,7 @@ def test_functions_are_shown_by_their_last_name():
     del axes["batch_size"]
     result = result.assign_attrs(axes=json.dumps(axes | {"activation": names}))
     figure = jm.rate_curve(result, "activation", jm.best_of_each(result, "activation"))
-    assert [text.get_text() for text in figure.axes[0].get_legend().get_texts()] == ["relu", "tanh", "None"]
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["relu", "tanh", "None"]
     curves = jm.curves(result.sel(learning_rate=0.1))
     assert "activation relu" in words_of(curves) and "a.b." not in words_of(curves)
     assert "activation tanh" in words_of(jm.accuracy_curve(result.sel(activation="a.b.tanh")))

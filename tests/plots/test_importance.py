@@ -9,6 +9,8 @@ from test_any_axes import ticks, words
 from test_results import make_result
 
 import jaxmnist as jm
+from jaxmnist.analysis import importance
+from jaxmnist.analysis.metrics import judged
 
 
 def planted(**more):
@@ -62,3 +64,23 @@ def test_few_settings_or_equal_ones_are_refused():
         jm.importance_table(equal)
     with pytest.raises(ValueError, match="result holds 7 settings"):
         jm.importance(planted(diverged=[1] * 25 + [np.nan] * 7))
+
+
+def test_some_settings_are_drawn_from_those_that_have_a_value():
+    result = planted(diverged=[1] * 8 + [np.nan] * 24)
+    ended, some = (importance._trials(result, judged(result), most) for most in (500, 10))
+    assert len(ended) == 24 and len(some) == 10
+    assert {str(trial.params) for trial in some} < {str(trial.params) for trial in ended}
+    assert some[0].distributions == ended[0].distributions
+
+
+def test_a_table_is_made_only_where_it_says_something(monkeypatch):
+    monkeypatch.setattr(importance, "_table", lambda trials, *rest: len(trials))
+    result = planted()
+    metric = judged(result)
+    assert importance.table_if_any(result, metric) == 32
+    assert importance.table_if_any(result, metric, max_settings=9) == 9
+    assert importance.table_if_any(result.isel(activation=0), metric) is None
+    assert importance.table_if_any(planted(diverged=[1] * 25 + [np.nan] * 7), metric) is None
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    assert importance.table_if_any(result, metric) is None

@@ -8,11 +8,13 @@ import json
 import re
 
 import numpy as np
+import pandas as pd
 import pytest
 from results_for_tests import make_regression, make_result
+from test_importance import planted
 
 import jaxmnist as jm
-from jaxmnist.analysis import results
+from jaxmnist.analysis import importance, results
 from jaxmnist.analysis.arguments import with_one_seed
 from jaxmnist.analysis.metrics import judged
 from jaxmnist.plots import page, page_data, page_words
@@ -197,3 +199,15 @@ def test_a_single_setting_has_a_page():
     contents, arrays = written(make_result().isel(learning_rate=0, batch_size=1))
     assert [axis["name"] for axis in contents["axes"]] == ["learning_rate", "batch_size"]
     assert arrays["first_run"].tolist() == [0, 3] and with_one_seed(make_result()) is make_result()
+
+
+def test_importance_is_that_of_the_table_and_only_where_three_hyperparameters_differ(monkeypatch):
+    columns = dict(hyperparameter=["batch_size", "init"], num_settings=32)
+    shares = dict(fanova=[0.75, 0.125], fanova_low=[0.5, 0.1], fanova_high=[0.9, 0.2])
+    shares |= {name.replace("fanova", "ped_anova"): values for name, values in shares.items()}
+    monkeypatch.setattr(importance, "_table", lambda *given: pd.DataFrame(columns | shares))
+    assert page_words.importance_of(make_result(), judged(make_result())) is None
+    found = page_words.importance_of(planted(), judged(planted()))
+    assert [row["label"] for row in found["rows"]] == ["batch size", "init"] and len(found["methods"]) == 2
+    expected = {"words": "75 % [50, 90]", "value": 0.75, "low": 0.5, "high": 0.9}
+    assert found["rows"][0]["shares"] == [expected] * 2 and "over 32 settings" in found["note"]

@@ -9,6 +9,8 @@ from results_for_tests import RATES, SIZES, STEPS, make_result
 
 import jaxmnist as jm
 from jaxmnist.analysis import results
+from jaxmnist.analysis.metrics import judged
+from jaxmnist.plots import page_words
 
 MOMENTA = [0.0, 0.5, 0.9]
 EVIL = "<script>document.title = 'evil'</script><img src=x onerror=\"document.title = 'evil'\">$$x$$"
@@ -183,20 +185,6 @@ def test_sliders_select_as_a_brush_does(page):
 
 
 @pytest.mark.slow
-def test_keys_move_a_cursor_and_choose(page):
-    from selenium.webdriver.common.keys import Keys
-
-    page.set("fixed-2", 0)
-    setting_at(page, 0, 0)
-    page.driver.find_element("id", "map").send_keys(Keys.ARROW_RIGHT, Keys.ARROW_UP)
-    assert page.text("cell").startswith("learning rate 0.2, batch size 16, momentum 0: ")
-    assert page.text("setting").startswith("learning rate 0.1, batch size 8")
-    page.driver.find_element("id", "map").send_keys(Keys.ENTER)
-    assert page.text("setting").startswith("learning rate 0.2, batch size 16, momentum 0: ")
-    assert page.run("return document.getElementById('cell').getAttribute('aria-live')") == "polite"
-
-
-@pytest.mark.slow
 def test_the_call_that_trains_a_run_again_is_copied_by_a_click(page):
     best = jm.best(make_three_axes()).setting
     page.run("window.copied = ''; navigator.clipboard.writeText = async (text) => { window.copied = text; }")
@@ -214,6 +202,17 @@ def test_the_table_is_sorted_and_turned(page):
     assert [float(words) for words in page.run(column)] == [round(value, 2) for value in ascending[:15]]
     page.run("document.getElementById('next').click()")
     assert page.run(column)[-3:] == ["\u2013"] * 3  # what diverged comes last
+
+
+@pytest.mark.slow
+def test_importance_is_a_table_whose_bars_show_what_its_words_say(page):
+    found = page_words.importance_of(make_three_axes(), judged(make_three_axes()))
+    cells = page.run("return [...document.querySelectorAll('#shares td')].map((cell) => cell.textContent)")
+    assert cells == [share["words"] for row in found["rows"] for share in row["shares"]] and len(cells) == 6
+    widths = page.run(
+        "return [...document.querySelectorAll('.share .value')].map((bar) => parseFloat(bar.style.width))"
+    )
+    np.testing.assert_allclose(widths, [100 * share["value"] for row in found["rows"] for share in row["shares"]], 1e-4)
 
 
 @pytest.mark.slow

@@ -47,7 +47,8 @@ def test_rate_curve_never_draws_an_accuracy_where_runs_diverged(tmp_path):
     assert np.isnan(b.lines[0].get_ydata()).all()
     crosses = [line.get_xdata().tolist() for line in axes.lines if line.get_marker() == "x"]
     assert crosses == [[4], [10, 20, 40]]
-    labels = [text.get_text() for text in axes.get_legend().get_texts()]
+    assert figure.legends[0].get_title().get_text() == "optimizer"
+    labels = [text.get_text() for text in figure.legends[0].get_texts()]
     assert labels == ["a (1 of 6 runs diverged)", "b (6 of 6 runs diverged)"] and "cross" in caption(figure)
     figure.savefig(tmp_path / "figure.png")
 

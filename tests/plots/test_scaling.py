@@ -1,8 +1,13 @@
+import itertools
+
 import numpy as np
+import pandas as pd
 import pytest
+from matplotlib.figure import Figure
 from test_statistics import make_curves
 
 import jaxmnist as jm
+from jaxmnist.plots import scaling
 
 
 def curved(num_steps=8):
@@ -47,7 +52,9 @@ def test_steps_to_target_names_what_was_not_reached_and_the_retuned_rates():
     np.testing.assert_array_equal(shown.filled(np.nan), table.to_numpy())
     assert np.isnan(table.to_numpy()).any()
     middle = figure.axes[1]
-    assert [text.get_text() for text in middle.texts] == ["0.1"] * 3
+    (top,) = middle.child_axes
+    assert [text.get_text() for text in top.get_xticklabels()] == ["0.1"] * 3 and not middle.texts
+    assert top.get_xlabel() == "retuned learning rate"
     perfect = next(line for line in middle.lines if line.get_label() == "perfect scaling")
     np.testing.assert_allclose(perfect.get_ydata() * perfect.get_xdata(), table.to_numpy()[0, 0] * 8)
     unreachable = jm.target_maps(result, 0.99)
@@ -61,3 +68,23 @@ def test_no_mean_is_drawn_over_a_hyperparameter_that_is_not_shown(draw):
     draw(make_curves(accuracy[:8], steps=list(range(6)), momentum=0.9, **axes))
     with pytest.raises(ValueError, match="several values of momentum, but the figure shows only learning_rate and"):
         draw(make_curves(accuracy, steps=list(range(6)), momentum=[0.0, 0.9], **axes))
+
+
+def overlapping(texts):
+    """Returns which neighbours among texts overlap on the canvas."""
+    boxes = [text.get_window_extent() for text in texts if text.get_text()]
+    return [places for places in itertools.pairwise(range(len(boxes))) if boxes[places[0]].overlaps(boxes[places[1]])]
+
+
+@pytest.mark.parametrize("sizes", [[8], [8, 512], range(1, 61), np.geomspace(8, 512, 15).astype(int).tolist()])
+def test_labels_of_batch_sizes_and_rates_do_not_touch(sizes):
+    best = pd.DataFrame({"batch_size": sizes, "learning_rate": 0.0125, "half_width": 1.0})
+    best = best.assign(steps=2000 / best["batch_size"], examples=2000.0)
+    figure = Figure(figsize=(10.5, 3.9), layout="constrained")
+    for axes, column in zip(figure.subplots(1, 3)[1:], ("steps", "examples"), strict=True):
+        scaling._against_batch_size(axes, best, column)
+    figure.draw_without_rendering()
+    for axes in (*figure.axes[1:], *figure.axes[1].child_axes):
+        texts = axes.get_xticklabels()
+        assert texts and overlapping(texts) == []
+        assert texts[-1].get_text() in (str(sizes[-1]), "0.013")

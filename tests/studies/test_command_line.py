@@ -55,6 +55,9 @@ def test_values_of_an_axis(text, values):
         ("a=0:0.99", jm.uniform(0, 0.99)), ("a=-1:1", jm.uniform(-1, 1)), ("a=log:1e-4:1", jm.loguniform(1e-4, 1)),
         ("a=64,128", [64, 128]), ("a=('x:y',)", [("x:y",)]), ("a=1:0", None), ("a=log:0:1", None), ("a=1:2:3", None),
         ("a=log:1", None), ("a=ln:1:2", None), ("a=0:inf", None), ("a=:1", None), ("a=log:log:1:2", None),
+        ("a=int:16:512", range(16, 513)), ("a=int:-1:1", range(-1, 2)), ("a=int:3:3", range(3, 4)),
+        ("a=int:4:3", None), ("a=int:1:2.5", None), ("a=int:1", None), ("a=log:int:1:2", None),
+        ("a=int:0:99999999999", None),
     ],
 )  # fmt: skip
 def test_what_settings_are_drawn_from(text, found):

@@ -3,6 +3,7 @@
 import json
 from typing import Any
 
+import jax
 import numpy as np
 import optax
 import optuna
@@ -11,7 +12,7 @@ from conftest import mostly_slow
 
 import jaxmnist as jm
 from jaxmnist.analysis import results
-from jaxmnist.sweeps import samplers, search
+from jaxmnist.sweeps import programs, samplers, search
 from jaxmnist.sweeps.search_folder import SearchFolder
 
 MODEL = jm.SoftmaxRegression(4)
@@ -304,3 +305,19 @@ def test_without_optuna_a_sentence_says_so(ask, monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(ValueError, match=r"optuna is not installed; install it by pip install 'jaxmnist\[search\]'"):
         ask()
+
+
+def test_rounds_of_several_batch_sizes_are_compiled_once(ask, tiny, tmp_path, caplog):
+    space = SPACE | dict(batch_size=[2, 4, 8])
+    programs.advance.clear_cache()
+    with jax.log_compiles():
+        result = ask(space, batch=12, folder=tmp_path)
+    messages = [record.getMessage() for record in caplog.records]
+    assert sum(message.startswith("Compiling jit(advance)") for message in messages) == 1
+    counts = [np.unique(each["batch_size"], return_counts=True) for _, each in result.groupby("round")]
+    assert len({str(each) for each in counts}) > 1
+    # From the result of a round, a run is trained again bit for bit.
+    one = jm.load_results(tmp_path / "round_0002")
+    run = {name: column[5].item() for name, column in results.runs(one).items()}
+    again = jm.rerun(one, dataset=tiny, model=MODEL, **run)
+    assert again.is_exact and again.validation.loss == one["validation_loss"].values[5]

@@ -139,5 +139,5 @@ function moveCursor(dx, dy) {
   if (next < 0 || next >= numSettings) return;
   state.cursor = next;
   markMap();
-  document.getElementById("cell").textContent = `${settingWords(next)}: ${cellWords(next)}`;
+  sayCell();
 }

@@ -1,5 +1,7 @@
 // What a click, a slider and a brush change, and the start of the page.
 
+// What is said beside a slider, whose own value a screen reader reads aloud.
+const SILENT = { ariaLive: "off" };
 const plain = (text) => new Bokeh.PlainText({ text: String(text) });
 const source = (data) => new Bokeh.ColumnDataSource({ data });
 const matrix = (pixels, height, width) => Bokeh.require("core/util/ndarray").ndarray(pixels, { dtype: "uint32", shape: [height, width] });
@@ -33,7 +35,7 @@ function paintAll() {
 
 function choose(s) {
   state.chosen = state.cursor = s;
-  document.getElementById("cell").textContent = `${settingWords(s)}: ${cellWords(s)}`;
+  sayCell();
   markMap();
   drawRuns();
   drawTable();
@@ -68,6 +70,11 @@ function reframe() {
   drawRuns();
   drawTable();
   showRanges();
+  sayCell();
+}
+
+// A screen reader reads it aloud whenever it changes.
+function sayCell() {
   document.getElementById("cell").textContent = `${settingWords(state.cursor)}: ${cellWords(state.cursor)}`;
 }
 
@@ -100,7 +107,7 @@ function setAxes() {
   options(document.getElementById("y"), names, state.y);
   const sliders = contents.axes.map((axis, k) => {
     if (!contents.has_cells || k === state.x || k === state.y || axis.words.length < 2) return null;
-    const label = element("label", axis.label), said = element("output", axis.words[state.fixed[k]]);
+    const label = element("label", axis.label), said = element("output", axis.words[state.fixed[k]], SILENT);
     const slider = element("input", "", { type: "range", min: 0, max: axis.words.length - 1, value: state.fixed[k], id: `fixed-${k}` });
     slider.setAttribute("aria-valuetext", axis.words[state.fixed[k]]);
     slider.addEventListener("input", () => {
@@ -134,6 +141,7 @@ function listen() {
   on("clear", "click", () => { state.brushes.clear(); brushed(); });
   on("previous", "click", () => turnTable(-1));
   on("next", "click", () => turnTable(1));
+  on("map", "focus", sayCell);
   const moves = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1] };
   on("map", "keydown", (event) => {
     if (event.key === "Enter") choose(state.cursor);
@@ -160,6 +168,7 @@ async function start() {
   const [chosen, ...others] = contents.tables;
   document.getElementById("chosen").replaceChildren(...factTable(chosen));
   document.getElementById("about").replaceChildren(...others.map((table) => { const card = element("section", "", { className: "card" }); card.append(...factTable(table)); return card; }));
+  drawImportance();
   recall();
   options(document.getElementById("quantity"), contents.quantities.map(({ label }) => label), state.quantity);
   indexCells();
@@ -180,6 +189,8 @@ async function start() {
   drawRuns();
   listen();
   await Promise.all([map, curves, parallel].map((made, i) => made && Bokeh.Plotting.show(made.figure, targets[i])));
+  // Bokeh lets the keyboard reach its canvases, where it finds nothing.
+  for (const { figure } of [map, curves, parallel].filter(Boolean)) Bokeh.index.get_by_id(figure.id).canvas.events_el.removeAttribute("tabindex");
   requestAnimationFrame(() => requestAnimationFrame(() => { document.documentElement.dataset.ready = Math.round(performance.now()); }));
 }
 

@@ -156,7 +156,7 @@ function makeRanges() {
     field.append(element("legend", isValue(column) ? quantity().label : contents.axes[column].label));
     ends.forEach((input, which) => {
       const label = element("label", which ? "to" : "from");
-      label.append(input, element("output"));
+      label.append(input, element("output", "", SILENT));
       field.append(label);
     });
     return field;

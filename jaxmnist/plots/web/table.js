@@ -1,4 +1,4 @@
-// The table of the settings that are selected, and tables of facts.
+// The table of the settings that are selected, and tables of facts and of importances.
 
 const PAGE_ROWS = 15;
 const listing = { order: [], first: 0, by: "rank", isDown: false };
@@ -33,10 +33,7 @@ function drawTable() {
   const found = tableColumns(), head = element("tr"), count = listing.order.length;
   for (const column of found) {
     const cell = element("th", "", { scope: "col" }), button = element("button", column.title, { type: "button" });
-    if (listing.by === column.name) {
-      cell.setAttribute("aria-sort", listing.isDown ? "descending" : "ascending");
-      button.textContent += listing.isDown ? " ▾" : " ▴";
-    }
+    if (listing.by === column.name) cell.setAttribute("aria-sort", listing.isDown ? "descending" : "ascending");
     button.addEventListener("click", () => {
       Object.assign(listing, { by: column.name, isDown: listing.by === column.name && !listing.isDown });
       orderTable();
@@ -68,11 +65,38 @@ function turnTable(by) {
 }
 
 function factTable([title, rows]) {
-  const table = element("table", "", { className: "facts" });
+  const table = element("table", "", { className: "facts", ariaLabel: title });
   for (const [name, words] of rows) {
     const row = element("tr");
     row.append(element("th", name, { scope: "row" }), element("td", words));
     table.append(row);
   }
   return [element("h2", title), table];
+}
+
+// Each share in words, and as a bar with its interval, which says the same.
+function drawImportance() {
+  const found = contents.importance;
+  document.getElementById("importance").hidden = !found;
+  if (!found) return;
+  const head = element("tr");
+  head.append(...["hyperparameter", ...found.methods].map((title) => element("th", title, { scope: "col" })));
+  const rows = found.rows.map(({ label, shares }) => {
+    const row = element("tr");
+    row.append(element("th", label, { scope: "row" }), ...shares.map(shareCell));
+    return row;
+  });
+  document.getElementById("shares").replaceChildren(head, ...rows);
+  document.getElementById("importance-note").textContent = found.note;
+}
+
+function shareCell({ words, value, low, high }) {
+  const cell = element("td", words), bar = element("div", "", { className: "share" });
+  bar.setAttribute("aria-hidden", "true");
+  const [length, ends] = ["value", "ends"].map((className) => element("span", "", { className }));
+  length.style.width = `${100 * value}%`;
+  Object.assign(ends.style, { left: `${100 * low}%`, width: `${100 * (high - low)}%` });
+  bar.append(length, ends);
+  cell.append(bar);
+  return cell;
 }
