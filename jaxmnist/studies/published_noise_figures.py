@@ -38,6 +38,6 @@ def figure(table: Table) -> Figure:
             "MNIST, softmax regression",
             table.source,
             table.seeds,
-            "geometric mean, 95 % t interval of the log",
+            "geometric means with 95 % t intervals",
         )
     return drawn
