@@ -48,6 +48,20 @@ MUTATIONS = (
         "tests/core/test_losses.py",
     ),
     Mutation(
+        "a data set seeds the random numbers of a person",
+        "data/loading.py",
+        "np.random.set_state(states[1])",
+        "pass",
+        "tests/data/test_data.py::test_mnist1d_leaves_the_random_numbers_of_a_person_alone",
+    ),
+    Mutation(
+        "a function that was given again is read back from its name",
+        "sweeps/rerun.py",
+        "restored_values(*column)) for",
+        "restored_values(column[0])) for",
+        "tests/sweeps/test_rerun.py::test_functions_that_cannot_be_imported_are_given_again",
+    ),
+    Mutation(
         "every epoch has the same order",
         "data/order.py",
         "default_rng([seed, epoch])",

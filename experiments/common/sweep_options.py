@@ -132,6 +132,11 @@ class Options(SearchOptions):
         jm.check_cluster(self.ray, self.resources())
         memory_bytes(self.memory)
         self.check_space()
+        if {"init_seed", "order_seed"} <= {*self.space()} and self.num_seeds > 1:
+            raise ValueError(
+                f"num_seeds is {self.num_seeds}, but init_seed and order_seed leave it nothing to decide; "
+                "give --num-seeds 1"
+            )
         self.check_search()
         for name in ("num_samples", "halving", "hyperband", "shard", "keep_states"):
             if self.search is not None and getattr(self, name):

@@ -32,7 +32,12 @@ class Affine:
         Args:
           key: what the amounts are drawn from.
           images: `[B, H, W, C]` float32.
+
+        Raises:
+          ValueError: the images have another number of dimensions.
         """
+        if images.ndim != 4:
+            raise ValueError(f"jm.Affine moves images [B, H, W, C], and these have the shape {list(images.shape)}")
         # The examples lead: what is drawn for one then depends on its place, and not on how many follow it.
         drawn = jax.random.uniform(key, (images.shape[0], 5), jnp.float32, minval=-1.0, maxval=1.0)
         amounts = drawn.T[..., None, None]

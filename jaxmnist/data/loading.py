@@ -8,6 +8,7 @@ import contextlib
 import hashlib
 import json
 import os
+import random
 import re
 from pathlib import Path
 from typing import Any
@@ -128,7 +129,10 @@ def _mnist1d() -> Dataset:
         from mnist1d.data import get_dataset_args, make_dataset
     except ImportError:
         raise DataError("dataset 'mnist1d' needs the package mnist1d: pip install mnist1d") from None
-    made = make_dataset(get_dataset_args())
+    states = random.getstate(), np.random.get_state()
+    made = make_dataset(get_dataset_args())  # which seeds the random numbers that a person may be drawing
+    random.setstate(states[0])
+    np.random.set_state(states[1])
     train, validation = split_train(made["x"].astype(np.float32), made["y"].astype(np.int32))
     test = Split(made["x_test"].astype(np.float32), made["y_test"].astype(np.int32))
     return Dataset("mnist1d", tuple(str(digit) for digit in range(10)), train, validation, test)

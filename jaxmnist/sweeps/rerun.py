@@ -109,10 +109,11 @@ def rerun(
       **values: which run: a value for each hyperparameter that has several in the sweep, the seed among them.
 
     Raises:
-      ValueError: no run, or more than one, has these values; or what the sweep used cannot be rebuilt from its name.
+      ValueError: no run, or more than one, has these values; what the sweep used cannot be rebuilt from its name; or
+        an axis has several functions that cannot be imported by name, and `exact` needs all of them.
     """
-    setting, num_steps = _find(result, {name: _as_shown(result, name, value) for name, value in values.items()})
-    attrs = result.attrs
+    shown = {name: _as_shown(result, name, value) for name, value in values.items()}
+    (setting, num_steps), attrs = _find(result, shown), result.attrs
     if dataset is None:
         loading.NAME.check("dataset", attrs["dataset"])
         try:
@@ -128,21 +129,33 @@ def rerun(
         evaluation_params,
         attrs.get("dtype", "float32"),
     )
+    objects = {name: {shown[name]: value} for name, value in values.items() if shown[name] is not value}
     with precision(setup):
-        return _rerun(result, setup, dataset, setting, num_steps, exact)
+        return _rerun(result, setup, dataset, setting, num_steps, objects, exact)
 
 
-def _rerun(result: xr.Dataset, setup: Setup, dataset: Dataset, setting: dict, num_steps: int, exact: bool) -> Run:
+def _rerun(
+    result: xr.Dataset, setup: Setup, dataset: Dataset, setting: dict, num_steps: int, objects: dict, exact: bool
+) -> Run:
     """Returns a run, trained in its program if that is wanted and the result says which it was."""
     attrs, typed = result.attrs, results.hyperparameters(result)
     is_whole = "memory" in attrs and "shard" not in attrs and "rungs" not in attrs
+    columns = {name: (column, objects.get(name, {})) for name, column in results.runs(result).items()}
+    unread = {name: _unread(*columns[name]) for name in objects}
+    for name in filter(unread.get, unread):
+        if exact and is_whole:
+            raise ValueError(
+                f"{name} has the value {unread[name]} in this result, which cannot be imported by that name, and the "
+                "programs of the sweep need it; give exact=False to train the run by itself"
+            )
+        is_whole = False
     if is_whole:
-        runs = {name: column_of(restored_values(column)) for name, column in results.runs(result).items()}
+        runs = {name: column_of(restored_values(*column)) for name, column in columns.items()}
         job = make_job(setup, runs, dataset, num_steps, int(attrs["num_evaluations"]), attrs["record"].split())
         _check_same(job, attrs)
     if exact and is_whole:
         return _in_its_program(job, attrs, setting)
-    alone = {name: column_of(restored_values(np.array([setting[name]]))) for name in typed}
+    alone = {name: column_of(restored_values(np.array([setting[name]]), objects.get(name, {}))) for name in typed}
     return _alone(make_job(setup, alone, dataset, num_steps))
 
 
@@ -219,6 +232,12 @@ def _as_shown(result: xr.Dataset, name: str, value: Any) -> Any:
     """Returns a value as results show it, which have strings for functions, tuples and None."""
     is_object = name in result.coords and result[name].dtype.kind in "UO" and not isinstance(value, str)
     return described(value) if is_object else value
+
+
+def _unread(column: np.ndarray, known: Mapping[str, Any]) -> str | None:
+    """Returns the first string of a column of objects that is neither known nor can be read back; None without one."""
+    pairs = zip(column.tolist(), restored_values(column, known), strict=True)
+    return next((text for text, value in pairs if isinstance(value, str) and value == text), None)
 
 
 def _find(result: xr.Dataset, values: dict[str, Any]) -> tuple[dict[str, Any], int]:

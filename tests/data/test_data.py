@@ -1,6 +1,8 @@
+import random
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -47,6 +49,38 @@ def test_digits_are_the_embedded_ones():
     assert dataset.train.inputs.max() == 255 and not dataset.train.inputs[:, :2].any()
     whole = np.concatenate([dataset.train.targets, dataset.validation.targets, dataset.test.targets])
     assert np.bincount(whole).tolist() == [178, 182, 177, 183, 181, 182, 181, 179, 174, 180]
+
+
+def test_mnist1d_leaves_the_random_numbers_of_a_person_alone(monkeypatch):
+    def make_dataset(args):  # as the package does it
+        random.seed(args.seed)
+        np.random.seed(args.seed)
+        inputs, targets = np.random.normal(size=(36, 40)), np.arange(36) % 10
+        return {"x": inputs[:24], "y": targets[:24], "x_test": inputs[24:], "y_test": targets[24:]}
+
+    def drawn():
+        return random.random(), np.random.random()
+
+    package = SimpleNamespace(get_dataset_args=lambda: SimpleNamespace(seed=42), make_dataset=make_dataset)
+    monkeypatch.setitem(sys.modules, "mnist1d.data", package)
+    states = random.getstate(), np.random.get_state()
+    expected = drawn()
+    random.setstate(states[0])
+    np.random.set_state(states[1])
+    dataset = jm.load("mnist1d")
+    assert drawn() == expected
+    assert [len(split.targets) for split in (dataset.train, dataset.validation, dataset.test)] == [22, 2, 12]
+    assert dataset.train.inputs.dtype == np.float32 and dataset.train.targets.dtype == np.int32
+
+
+@pytest.mark.slow
+def test_mnist1d_is_what_its_package_makes():
+    pytest.importorskip("mnist1d")
+    dataset = jm.load("mnist1d")
+    assert dataset.train.inputs.shape == (3667, 40) and len(dataset.validation.targets) == 333
+    assert len(dataset.test.targets) == 1000 and len(dataset.class_names) == 10
+    assert (np.bincount(dataset.train.targets, minlength=10) > 300).all()
+    assert dataset.train.inputs.std() == pytest.approx(1, abs=0.01)
 
 
 def test_a_data_set_is_shown_in_a_line_without_its_pixels(tiny):

@@ -62,6 +62,7 @@ DEEP = ("--features", *"22222", "--kernel-sizes", *"11111", "--pool-after", *"12
         ("sweep_grid", (*SMALL, "--sample", "nesterov=true", "--axes", "nesterov=true"), "and so has --axes"),
         ("sweep_grid", (*SMALL, "--axes", "size=64,128"), "SoftmaxRegression has num_classes, init_std; "),
         ("sweep_grid", (*SMALL, "--axes", "learning_rate=1,2"), "whose values --learning-rates gives"),
+        ("sweep_grid", (*SMALL, "--axes", "init_seed=0,1", "order_seed=0,1"), "nothing to decide; give --num-seeds 1"),
         ("sweep_grid", (*SMALL, "--axes", "momentum=0,0"), "axes: momentum has a value twice in [0, 0]"),
         (
             "sweep_grid",

@@ -1,3 +1,6 @@
+import functools
+import operator
+
 import numpy as np
 import optax
 import pytest
@@ -70,3 +73,25 @@ def test_a_run_of_an_axis_of_strings_is_trained_again_exactly(tiny):
     run = jm.rerun(result, dataset=tiny, model=jm.SoftmaxRegression(4), optimizer=by_kind, learning_rate=0.2, kind="b")
     assert run.is_exact
     assert run.validation.loss == result["validation_loss"].sel(learning_rate=0.2, kind="b").item()
+
+
+def scaled(learning_rate, by=None):
+    return optax.sgd(learning_rate if by is None else by(learning_rate))
+
+
+def test_functions_that_cannot_be_imported_are_given_again(tiny):
+    double, triple = (functools.partial(operator.mul, factor) for factor in (2.0, 3.0))
+    given = dict(dataset=tiny, optimizer=scaled, seed=1)
+    model, few = jm.SoftmaxRegression(4), dict(num_steps=3, progress=False)
+    runs = jm.grid(learning_rate=0.1, batch_size=3, seed=range(2), by=[None, double])
+    result = jm.sweep(model, scaled, runs, tiny, **few)
+    run = jm.rerun(result, by=double, **given)
+    doubled = result["test_loss"].sel(seed=1, by=result["by"][1]).item()
+    assert run.is_exact and run.test.loss == doubled != result["test_loss"].sel(seed=1, by="None").item()
+
+    result = jm.sweep(model, scaled, jm.grid(learning_rate=0.1, batch_size=3, seed=range(2), by=[double, triple]),
+                      tiny, **few)  # fmt: skip
+    with pytest.raises(ValueError, match=r"by has the value _operator.mul\(3.0\) .*; give exact=False"):
+        jm.rerun(result, by=double, **given)
+    run = jm.rerun(result, by=double, exact=False, **given)
+    assert not run.is_exact and run.test.loss == pytest.approx(doubled, rel=1e-5)

@@ -65,6 +65,7 @@ def of_inputs(inputs):
         (dict(augment=lambda key, inputs: inputs[:, :3]), r"augment returns .* shape \(2, 3\) for inputs"),
         (dict(augment=lambda key, inputs: None), r"augment returns None for inputs"),
         (dict(augment=lambda inputs: inputs), r"augment cannot change inputs .* takes 1 positional"),
+        (dict(augment=jm.Affine()), r"augment cannot change .*: jm.Affine moves images \[B, H, W, C\].* \[2, 7\]"),
         (dict(augment=lambda key, inputs, by: by * inputs, by=2.0, dtype="float64"), None),
         (dict(evaluation_params=lambda opt_state, params: opt_state.average), "evaluation_params cannot .*'average'"),
         (dict(evaluation_params=lambda _, params: params["kernel"]), "evaluation_params does not return a tree"),
