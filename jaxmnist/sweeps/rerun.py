@@ -104,8 +104,9 @@ def rerun(
       evaluation_params: that of the sweep.
       exact: whether to train the whole program that the run was part of. On the same machine, with the same number of
         devices, it then has the very numbers of the sweep; `Run.is_exact` says so. By itself a run takes less
-        time, and equals the sweep's to float32 rounding, which unstable learning rates amplify. The runs of `halve`,
-        of `merge` and of a folder that has grown are trained by themselves.
+        time, and equals the sweep's to float32 rounding, which unstable learning rates amplify. So does Adam where a
+        gradient is nothing but rounding, as that of a bias before a batch normalisation. The runs of `halve`, of
+        `merge` and of a folder that has grown are trained by themselves.
       **values: which run: a value for each hyperparameter that has several in the sweep, the seed among them.
 
     Raises:

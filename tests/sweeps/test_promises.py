@@ -143,8 +143,8 @@ print(json.dumps(sweep(sys.argv[1])["test_loss"].values.ravel().tolist()))
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", FEW)
-def test_two_devices_give_the_numbers_of_one(kind):
-    found = json.loads(run_on_devices(2, PROGRAM, kind).splitlines()[-1])
+def test_four_devices_give_the_numbers_of_one(kind):
+    found = json.loads(run_on_devices(4, PROGRAM, kind).splitlines()[-1])
     np.testing.assert_allclose(found, swept(kind)["test_loss"].values.ravel(), rtol=2e-5)
 
 
