@@ -53,10 +53,10 @@ FEW = ("linen", "regression", "64 bits")
 PADDED = ("regression", "64 bits", "augmented", "bfloat16")
 
 
-def sweep(kind, runs=None, optimizer=optax.sgd, **more):
+def sweep(kind, runs=None, optimizer=optax.sgd, num_steps=6, **more):
     model, dataset, given = KINDS[kind]
     runs = jm.grid(learning_rate=[0.05, 0.1], batch_size=[5, 8], seed=range(2)) if runs is None else runs
-    return jm.sweep(model, optimizer, runs, dataset(), num_steps=6, progress=False, **given, **more)
+    return jm.sweep(model, optimizer, runs, dataset(), num_steps=num_steps, progress=False, **given, **more)
 
 
 @functools.cache
@@ -132,6 +132,18 @@ def test_shards_unite_to_the_whole(tmp_path, kind, monkeypatch):
     merged = jm.load_results(tmp_path)
     for name in ("validation_loss", "test_loss"):
         np.testing.assert_allclose(merged[name], whole[name], rtol=2e-5)
+
+
+@pytest.mark.parametrize("kind", mostly_slow((*FEW, "bfloat16"), "regression"))
+def test_a_folder_grows_by_steps_and_values(tmp_path, kind):
+    few = jm.grid(learning_rate=0.05, batch_size=[5, 8], seed=range(2))
+    shorter, longer = (sweep(kind, few, num_steps=steps, folder=tmp_path, keep_states=True) for steps in (3, 6))
+    grown, whole = sweep(kind, folder=tmp_path, keep_states=True), swept(kind)
+    assert (shorter["test_loss"].values != longer["test_loss"].values).all()
+    for name in ("validation_loss", "test_loss"):
+        assert grown[name].dtype == whole[name].dtype
+        np.testing.assert_array_equal(grown[name].sel(learning_rate=[0.05]), longer[name])
+        np.testing.assert_allclose(grown[name], whole[name], rtol=1e-13 if kind == "64 bits" else 2e-5)
 
 
 PROGRAM = """
