@@ -36,6 +36,14 @@ class Integers(nn.Module):
         return nn.Dense(4)(jnp.where(is_seen, flat(images)[:, order], 0.0))
 
 
+class Narrow(nn.Module):
+    """Softmax regression with parameters in bfloat16."""
+
+    @nn.compact
+    def __call__(self, images):
+        return nn.Dense(4, param_dtype=jnp.bfloat16)(flat(images)).astype(jnp.float32)
+
+
 class Nnx(nnx.Module):
     """The same of NNX, which `train()` and `eval()` switch."""
 

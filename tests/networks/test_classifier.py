@@ -9,7 +9,7 @@ import optax
 import pytest
 from conftest import mostly_slow
 from flax import nnx
-from models import MODELS
+from models import MODELS, Narrow
 
 import jaxmnist as jm
 from jaxmnist.core.adapters.factory import model_factory
@@ -211,14 +211,18 @@ def test_fields_that_an_earlier_version_did_not_have_are_those_by_default(tiny, 
     assert jm.load_model(tmp_path).model == jm.load_model(tmp_path, jm.MLP(5, 4)).model == jm.MLP(5, 4)
 
 
-@pytest.mark.parametrize("name", mostly_slow(MODELS, "nnx", "equinox", "equinox with state", "pair"))
+KINDS = {name: model for name, (model, _) in MODELS.items()} | {"bfloat16": Narrow()}
+
+
+@pytest.mark.parametrize("name", mostly_slow(KINDS, "nnx", "equinox", "equinox with state", "pair", "bfloat16"))
 def test_a_model_of_any_library_is_saved_and_read_again(tiny, tmp_path, name):
-    model, _ = MODELS[name]
+    model = KINDS[name]
     members = [jm.init_state(model, optax.sgd(0.1), seed, tiny.train.inputs) for seed in (0, 1)]
     params, states = (tuple(getattr(each, field) for each in members) for field in ("params", "model_state"))
     classifier = jm.Classifier(model, params, (6, 5, 1), ("a", "b", "c", "d"), states)
     jm.save_model(tmp_path, classifier, [0, 1])
     read = jm.load_model(tmp_path, model)
     np.testing.assert_array_equal(read.each(tiny.test.inputs), classifier.each(tiny.test.inputs))
+    assert [leaf.dtype for leaf in jax.tree.leaves(read.params)] == [leaf.dtype for leaf in jax.tree.leaves(params)]
     with pytest.raises(ValueError, match=r"names the model .*give model="):
         jm.load_model(tmp_path)

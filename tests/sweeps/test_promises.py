@@ -11,18 +11,10 @@ import numpy as np
 import optax
 import pytest
 from conftest import make_tiny, mostly_slow, run_on_devices
-from models import Equinox, Linen, Nnx, flat, haiku_with_state
+from models import Equinox, Linen, Narrow, Nnx, haiku_with_state
 
 import jaxmnist as jm
 from jaxmnist.host import checkpoints
-
-
-class Narrow(nn.Module):
-    """Softmax regression with parameters in bfloat16."""
-
-    @nn.compact
-    def __call__(self, images):
-        return nn.Dense(4, param_dtype=jnp.bfloat16)(flat(images)).astype(jnp.float32)
 
 
 def numbers():
