@@ -643,6 +643,13 @@ MUTATIONS = (
         "tests/sweeps/test_layout.py::test_every_round_has_the_same_shape",
     ),
     Mutation(
+        "what a group computes from a batch need not stay in the cache",
+        "sweeps/capacity.py",
+        'largest = max(state_bytes, activations * int(np.max(job.arrays["batch_size"])))',
+        "largest = state_bytes",
+        "tests/sweeps/test_capacity.py",
+    ),
+    Mutation(
         "every round of a search draws with the same seed",
         "sweeps/samplers.py",
         "np.random.SeedSequence([self._seed, round_number])",

@@ -9,7 +9,7 @@ import numpy as np
 from jaxmnist.data.dataset import SPLIT_NAMES
 from jaxmnist.sweeps.job import Job
 from jaxmnist.sweeps.runs import hyperparameter_names
-from jaxmnist.sweeps.sizes import CACHE_BYTES, activation_room, sizes
+from jaxmnist.sweeps.sizes import CACHE_BYTES, activation_bytes, activation_room, sizes
 from jaxmnist.sweeps.trials import static_values
 
 # States before and after a segment, with gradients and updates in between; measured on CPU.
@@ -19,6 +19,8 @@ MAX_STATE_BYTES = 2**24
 # This holds for runs with small states too. On a busy machine with 2 cores, 65,536 runs of 416 parameters took 109 to
 # 132 s with 4,096 at a time, and 217 s with 32,768 at a time, 47 s of it in the kernel, to get and free memory.
 MAX_RUNS = 2**12
+# Runs of a group share their batches, and what is computed from these alone.
+MIN_GROUP = 16
 
 
 class Capacity(NamedTuple):
@@ -66,4 +68,15 @@ def capacity(job: Job, memory: float, num_devices: int) -> Capacity:
     if not on_cpu:
         return Capacity(fitting, math.inf, num_params)
     runs = min(fitting, max(MAX_STATE_BYTES // per_run // sharing, 1), MAX_RUNS // sharing)
-    return Capacity(runs, max(CACHE_BYTES // per_run, 1), num_params)
+    return Capacity(runs, _group(job, per_run), num_params)
+
+
+def _group(job: Job, state_bytes: int) -> int:
+    """Returns how many runs of a group stay in a CPU's cache: their states, or what they compute from a batch."""
+    names = hyperparameter_names(job.arrays)
+    activations = max(
+        activation_bytes(job.setup, values, tuple(name for name in names if name not in dict(values)), job.example)
+        for values in static_values(job.arrays, job.static)
+    )
+    largest = max(state_bytes, activations * int(np.max(job.arrays["batch_size"])))
+    return max(int(CACHE_BYTES // largest), min(CACHE_BYTES // state_bytes, MIN_GROUP), 1)

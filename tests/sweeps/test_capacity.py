@@ -1,0 +1,45 @@
+"""How many runs train together: as many as stay in a CPU's cache, with their states and with what they compute."""
+
+import flax.linen as nn
+import numpy as np
+import optax
+import pytest
+
+import jaxmnist as jm
+from jaxmnist.host.devices import DEFAULT_BYTES
+from jaxmnist.sweeps import capacity
+from jaxmnist.sweeps.configure import make_setup
+from jaxmnist.sweeps.job import make_job
+
+HIDDEN = 64
+STATE_BYTES = 4 * (2 * HIDDEN + HIDDEN)
+
+
+class Wide(nn.Module):
+    """A network that computes more from a batch than it has parameters."""
+
+    @nn.compact
+    def __call__(self, inputs):
+        return nn.Dense(1, use_bias=False)(nn.tanh(nn.Dense(HIDDEN, use_bias=False)(inputs)))
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "per_run"),
+    [(1, STATE_BYTES), (256, 256 * 4 * (2 * HIDDEN + 1))],
+    ids=["states are larger", "activations are larger"],
+)
+def test_a_group_stays_in_the_cache(batch_size, per_run):
+    generator = np.random.default_rng(0)
+    inputs, targets = (generator.normal(size=(512, size)).astype(np.float32) for size in (2, 1))
+    runs = jm.grid(learning_rate=np.geomspace(1e-3, 1, 8), batch_size=[batch_size], seed=0)
+    setup = make_setup(Wide(), optax.sgd, loss=jm.losses.squared_error, metrics={})
+    job = make_job(setup, runs, jm.from_arrays(inputs, targets), 1)
+    assert capacity.capacity(job, DEFAULT_BYTES, 1).group == capacity.CACHE_BYTES // per_run
+
+
+def test_a_batch_is_shared_by_several_runs_however_large_it_is():
+    inputs = np.zeros((50_000, 2), np.float32)
+    dataset = jm.from_arrays(inputs, inputs[:, :1])
+    runs = jm.grid(learning_rate=np.geomspace(1e-3, 1, 8), batch_size=[30_000], seed=0)
+    job = make_job(make_setup(Wide(), optax.sgd, loss=jm.losses.squared_error, metrics={}), runs, dataset, 1)
+    assert capacity.capacity(job, DEFAULT_BYTES, 1).group == capacity.MIN_GROUP
