@@ -48,3 +48,18 @@ def test_each_machine_has_a_column(benchmark, tmp_path, monkeypatch):
     assert "Alpha (AMX, AVX-512), 2 cores" in head and "Beta (neither AVX-512 nor AMX), 2 cores" in head
     assert "**20.0 ms**; fast 0.5 x; slow 5 x | **20.0 ms**; fast 1 x; slow 10 x" in first
     assert second.count("not measured") == 2
+
+
+def test_the_readme_shows_what_is_kept(benchmark):
+    readme = (EXPERIMENTS.parent / "README.md").read_text().splitlines()
+    head, _, *lines = benchmark("columns").table().splitlines()
+    machines = [cell.strip() for cell in head.split("|")[2:-1]]
+    shown = [line for line in readme if line.startswith("| ours; the others")]
+    assert machines and all(machine in shown[0] for machine in machines)
+    found = 0
+    for line in lines:
+        name, *cells = (cell.strip() for cell in line.strip("|").split(" | "))
+        rows = [row for row in readme if row.startswith(f"| {name} |")]
+        assert all(cell in row for row in rows for cell in cells)
+        found += len(rows)
+    assert found >= 6
