@@ -223,7 +223,7 @@ def ended(result: xr.Dataset) -> pd.DataFrame:
     """Returns the rows of `table` that are of runs that have ended.
 
     Raises:
-      ValueError: there is none.
+      ValueError: no run has ended.
     """
     rows = table(result)
     if "finished" in result:

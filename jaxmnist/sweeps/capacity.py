@@ -73,7 +73,8 @@ def capacity(job: Job, memory: float, num_devices: int) -> Capacity:
 
 def _group(job: Job, state_bytes: int) -> int:
     """Returns how many runs of a group stay in a CPU's cache: their states, or what they compute from a batch."""
-    names = hyperparameter_names(job.arrays)
+    # In the order that jax gives them, so that programs find the number known.
+    names = sorted(hyperparameter_names(job.arrays))
     activations = max(
         activation_bytes(job.setup, values, tuple(name for name in names if name not in dict(values)), job.example)
         for values in static_values(job.arrays, job.static)

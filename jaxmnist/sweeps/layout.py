@@ -82,7 +82,7 @@ def read(text: Any) -> Layout:
     """Returns the layout that a result holds.
 
     Raises:
-      ValueError: the text is none that `written` returns.
+      ValueError: `written` did not write the text.
     """
     try:
         sizes, length, count = json.loads(text)
