@@ -201,6 +201,7 @@ def describe(job: Job) -> dict:
         "record": " ".join(job.record),
         "divergence": "first step whose batch loss is not finite, or above the bound that the loss declares "
         "(cross-entropy: 100 log(classes))",
+        "objects": " ".join(name for name, _ in setup.objects),
         **of_runs(arrays, digests(job)),
         "backend": jax.default_backend(),
         "num_devices": len(jax.local_devices()),

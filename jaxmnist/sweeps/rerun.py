@@ -27,7 +27,7 @@ from jaxmnist.sweeps import layout as layouts
 from jaxmnist.sweeps import planning, programs
 from jaxmnist.sweeps.arguments import OPTIMIZER
 from jaxmnist.sweeps.configure import Setup, make_setup, precision
-from jaxmnist.sweeps.fingerprint import raise_if_different
+from jaxmnist.sweeps.fingerprint import COMPUTATION, raise_if_different
 from jaxmnist.sweeps.job import Job, describe, make_job
 from jaxmnist.sweeps.objects import column_of, restored_values
 from jaxmnist.sweeps.running import put, train
@@ -139,10 +139,10 @@ def _rerun(
     result: xr.Dataset, setup: Setup, dataset: Dataset, setting: dict, num_steps: int, objects: dict, exact: bool
 ) -> Run:
     """Returns a run, trained in its program if that is wanted and the result says which it was."""
-    attrs, typed = result.attrs, results.hyperparameters(result)
+    attrs = result.attrs
     is_whole = "memory" in attrs and "shard" not in attrs and "rungs" not in attrs
-    columns = {name: (column, objects.get(name, {})) for name, column in results.runs(result).items()}
-    unread = {name: _unread(*columns[name]) for name in objects}
+    columns = results.runs(result)
+    unread = {name: _unread(columns[name], known) for name, known in objects.items()}
     for name in filter(unread.get, unread):
         if exact and is_whole:
             raise ValueError(
@@ -151,22 +151,27 @@ def _rerun(
             )
         is_whole = False
     if is_whole:
-        runs = {name: column_of(restored_values(*column)) for name, column in columns.items()}
+        runs = {name: _restored(result, name, column, objects) for name, column in columns.items()}
         job = make_job(setup, runs, dataset, num_steps, int(attrs["num_evaluations"]), attrs["record"].split())
         _check_same(job, attrs)
     if exact and is_whole:
         return _in_its_program(job, attrs, setting)
-    alone = {name: column_of(restored_values(np.array([setting[name]]), objects.get(name, {}))) for name in typed}
-    return _alone(make_job(setup, alone, dataset, num_steps))
+    alone = {name: _restored(result, name, np.array([setting[name]]), objects) for name in columns}
+    job = make_job(setup, alone, dataset, num_steps)
+    _check_same(job, attrs)
+    return _alone(job)
 
 
 def _check_same(job: Job, attrs: Mapping) -> None:
     """Raises ValueError if model, loss, optimizer or data are not those of the sweep, as far as can be known here."""
-    given = describe(job)
+    given, what = describe(job), "the sweep of this result"
+    saved = {name: attrs[name] for name in CHECKSUMS_OF_DATA if name in attrs}
+    raise_if_different(what, saved, {name: given[name] for name in saved})
     # Another version or machine may trace the same thing in other operations.
-    names = [*(["computation_sha256"] if given["versions"] == attrs.get("versions") else []), *CHECKSUMS_OF_DATA]
-    saved = {name: attrs[name] for name in names if name in attrs}
-    raise_if_different("the sweep of this result", saved, {name: given[name] for name in saved})
+    if given["versions"] == attrs.get("versions"):
+        before, now = (json.loads(each.get("computations", "{}")) for each in (attrs, given))
+        for values in set(before) & set(now):
+            raise_if_different(what, {COMPUTATION: before[values]}, {COMPUTATION: now[values]})
 
 
 def _in_its_program(job: Job, attrs: Mapping, setting: dict[str, Any]) -> Run:
@@ -231,8 +236,28 @@ def _named(kind: str, attrs: Mapping, known: Mapping[str, Any]) -> Any:
 
 def _as_shown(result: xr.Dataset, name: str, value: Any) -> Any:
     """Returns a value as results show it, which have strings for functions, tuples and None."""
-    is_object = name in result.coords and result[name].dtype.kind in "UO" and not isinstance(value, str)
-    return described(value) if is_object else value
+    return described(value) if _has_objects(result, name) and not isinstance(value, str) else value
+
+
+def _restored(result: xr.Dataset, name: str, column: np.ndarray, objects: Mapping[str, Mapping]) -> np.ndarray:
+    """Returns a column of runs, with objects in place of the strings that stand for them.
+
+    Args:
+      result: whose column it is.
+      name: of the hyperparameter.
+      column: `[R]` values.
+      objects: for some names, objects by their strings; others are read from their strings if that is possible.
+    """
+    return column_of(restored_values(column, objects.get(name, {}))) if _has_objects(result, name) else column
+
+
+def _has_objects(result: xr.Dataset, name: str) -> bool:
+    """Returns whether strings stand for objects on an axis; results of earlier versions do not say so."""
+    return (
+        name in result.coords
+        and result[name].dtype.kind in "UO"
+        and ("objects" not in result.attrs or name in result.attrs["objects"].split())
+    )
 
 
 def _unread(column: np.ndarray, known: Mapping[str, Any]) -> str | None:

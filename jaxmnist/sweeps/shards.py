@@ -103,6 +103,7 @@ def _of_sweeps(paths: list[Path], parts: list[xr.Dataset]) -> xr.Dataset:
     static = tuple(json.loads(next(iter(computations))))
     settings = [json.dumps(dict(each)) for each in static_values(whole, static)]
     own = of_runs(whole, {setting: computations.get(setting, "") for setting in settings})
+    own["objects"] = " ".join(dict.fromkeys(" ".join(part.attrs.get("objects", "") for part in parts).split()))
     first = parts[0]
     attrs = without(PLAN | {"axes"}, first.attrs) | own
     columns = {name: np.concatenate([each[name] for each in values])[rows] for name in values[0]}

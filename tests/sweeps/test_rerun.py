@@ -1,3 +1,4 @@
+import dataclasses
 import functools
 import operator
 
@@ -95,3 +96,36 @@ def test_functions_that_cannot_be_imported_are_given_again(tiny):
         jm.rerun(result, by=double, **given)
     run = jm.rerun(result, by=double, exact=False, **given)
     assert not run.is_exact and run.test.loss == pytest.approx(doubled, rel=1e-5)
+
+
+def named(learning_rate, kind="None"):
+    return optax.sgd(learning_rate * {"1": 1.0, "None": 2.0, "True": 3.0, None: 4.0}[kind])
+
+
+@pytest.mark.parametrize("pruned", [False, True])
+def test_a_string_that_reads_like_a_number_stays_a_string(tiny, pruned):
+    train, pruning = (jm.halve, dict(factor=2, rungs=[1])) if pruned else (jm.sweep, {})
+    runs = jm.grid(learning_rate=0.1, batch_size=3, seed=0, kind=["1", "None", "True"])
+    result = train(jm.SoftmaxRegression(4), named, runs, tiny, num_steps=4, progress=False, **pruning)
+    assert result.attrs["objects"] == ""
+    for kind in ("1", "None", "True"):
+        run = jm.rerun(result, dataset=tiny, optimizer=named, kind=kind)
+        np.testing.assert_allclose(run.test.loss, result["test_loss"].sel(kind=kind).item(), rtol=1e-5)
+
+
+def test_none_is_told_from_its_name(tiny):
+    runs = jm.grid(learning_rate=0.1, batch_size=3, seed=0, kind=[None, "1"])
+    result = jm.sweep(jm.SoftmaxRegression(4), named, runs, tiny, num_steps=3, progress=False)
+    assert result.attrs["objects"] == "kind"
+    run = jm.rerun(result, dataset=tiny, optimizer=named, kind=None)
+    assert run.is_exact and run.test.loss == result["test_loss"].sel(kind="None").item()
+
+
+def test_a_pruned_sweep_on_other_data_or_by_another_optimizer_is_not_run_again(tiny):
+    runs = jm.grid(learning_rate=[0.1, 0.5], batch_size=3, seed=0)
+    result = jm.halve(jm.SoftmaxRegression(4), optax.sgd, runs, tiny, num_steps=4, factor=2, rungs=[1], progress=False)
+    other = dataclasses.replace(tiny, train=tiny.train._replace(targets=tiny.train.targets[::-1].copy()))
+    with pytest.raises(ValueError, match="sweep of this result is another one: its targets differ"):
+        jm.rerun(result, dataset=other, learning_rate=0.5)
+    with pytest.raises(ValueError, match="is another one: its computation"):
+        jm.rerun(result, dataset=tiny, optimizer=optax.adam, learning_rate=0.5)
