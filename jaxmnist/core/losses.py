@@ -86,11 +86,18 @@ def squared_error(outputs: jax.Array, targets: jax.Array) -> jax.Array:
 def accuracy(outputs: jax.Array, targets: jax.Array) -> jax.Array:
     """Returns 1 for each example whose target is the largest output, and 0 for the others: `[B]` float32.
 
+    Of several outputs that are the largest, the first counts, as for `argmax`; with nan among them, none does.
+
     Args:
       outputs: `[B, K]` float32.
       targets: `[B]` int32 in `[0, K)`.
     """
-    return (jnp.argmax(outputs, axis=-1) == targets).astype(jnp.float32)
+    # Comparisons are vectorised on CPU, which argmax is not.
+    by_class, targets = outputs.T, targets[None, :]
+    classes = jnp.arange(by_class.shape[0])[:, None]
+    of_target = jnp.sum(by_class, axis=0, where=classes == targets, keepdims=True)
+    is_behind = jnp.where(classes < targets, by_class < of_target, by_class <= of_target)
+    return jnp.all(is_behind, axis=0).astype(jnp.float32)
 
 
 def measures(loss: Loss, metrics: Mapping[str, Loss] | None = None) -> tuple[tuple[str, Loss], ...]:

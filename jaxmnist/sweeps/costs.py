@@ -154,7 +154,7 @@ def _try(job: Job, program: planning.Program, data: Data, mesh: Mesh) -> tuple[f
     state_bytes = sum(leaf.nbytes for leaf in jax.tree.leaves((states.params, states.model_state, states.opt_state)))
 
     begin = time.perf_counter()
-    states, _ = advance(*arguments)
+    states, *_ = advance(*arguments)
     jax.block_until_ready(states.step)
     each_s = (time.perf_counter() - begin) * job.num_steps / length
     for name in evaluate:

@@ -25,12 +25,12 @@ MAX_REPEATED = 2.0
 
 
 class Layout(NamedTuple):
-    """A program that has room for the settings of a round, however their batch sizes are spread.
+    """Room for the settings of a round, however their batch sizes are spread.
 
     Attributes:
       padded_batch_sizes: ascending; each is compiled.
-      group_length: P.
-      num_groups: G.
+      group_length: P, or less if that many runs do not stay in a cache.
+      num_groups: how many such groups a round has at most; where they do not fit into one program, it has several.
     """
 
     padded_batch_sizes: tuple[int, ...]
@@ -50,8 +50,8 @@ def layout_of(batch_sizes: Sequence[int], num_settings: int, num_seeds: int) -> 
     return Layout(tuple(sizes[stop - 1] for _, stop in slices), length, num_seeds * most)
 
 
-def plan(runs: Runs, layout: Layout, max_runs: float, max_group: float, num_devices: int) -> Program | None:
-    """Returns the program of a round, or None if its runs do not fit the layout, or it would repeat too many of them.
+def plan(runs: Runs, layout: Layout, max_runs: float, max_group: float, num_devices: int) -> list[Program] | None:
+    """Returns the programs of a round, all of one shape; None if it does not fit the layout, or would repeat too much.
 
     Args:
       runs: name to `[R]` values, with `batch_size` and `seed`.
@@ -60,17 +60,19 @@ def plan(runs: Runs, layout: Layout, max_runs: float, max_group: float, num_devi
       max_group: as in `planning.plan`.
       num_devices: as in `planning.plan`.
     """
-    per_device = math.ceil(layout.num_groups / num_devices)
-    room = per_device * layout.group_length
-    is_large = layout.group_length > max_group or room > max_runs
-    repeats = room * num_devices > MAX_REPEATED * len(runs["seed"])
-    if is_large or repeats or np.max(runs["batch_size"]) > layout.padded_batch_sizes[-1]:
+    length = max(int(min(layout.group_length, max_group, max_runs)), 1)
+    # As many programs of one shape as a round needs at most; each round has those that it needs.
+    most = math.ceil(layout.num_groups * math.ceil(layout.group_length / length) / num_devices)
+    per_device = math.ceil(most / math.ceil(most / max(int(min(max_runs, MAX_RUNS)) // length, 1)))
+    groups = planning.cut(planning.streams(runs, range(len(runs["seed"]))), length)
+    size = per_device * num_devices
+    num_programs = math.ceil(len(groups) / size)
+    repeats = num_programs * size * length > MAX_REPEATED * len(runs["seed"])
+    if repeats or len(groups) > most * num_devices or np.max(runs["batch_size"]) > layout.padded_batch_sizes[-1]:
         return None
-    groups = planning.cut(planning.streams(runs, range(len(runs["seed"]))), layout.group_length)
-    missing = per_device * num_devices - len(groups)
-    if missing < 0:
-        return None
-    return planning.program_of(groups[:1] * missing + groups, layout.padded_batch_sizes, num_devices)
+    filled = groups[:1] * (num_programs * size - len(groups)) + groups
+    parts = (filled[start : start + size] for start in range(0, len(filled), size))
+    return [planning.program_of(part, layout.padded_batch_sizes, num_devices) for part in parts]
 
 
 def written(layout: Layout) -> str:

@@ -7,6 +7,7 @@ Shapes: G groups of a program, P runs of a group, N images, L steps of the longe
 """
 
 import functools
+import math
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -72,17 +73,20 @@ class ProgramInputs(NamedTuple):
       traced: hyperparameter name to `[G, P]` float32.
       row: `[G, P]` int32, which runs these are; it gives `vmap` its size if nothing is traced.
       seed: `[G, P]` int32, of initial parameters and of what is drawn in training.
+      ended: `[G, P]` bool, whether a parameter and the last batch loss have become nan, and so would be all losses to
+        come.
       batch_size: `[G]` int32.
     """
 
     traced: Any
     row: Any
     seed: Any
+    ended: Any
     batch_size: Any
 
 
 # Which of a group's numbers differ between its runs.
-IN_AXES = ProgramInputs(traced=0, row=0, seed=0, batch_size=None)
+IN_AXES = ProgramInputs(traced=0, row=0, seed=0, ended=0, batch_size=None)
 
 
 class Segment(NamedTuple):
@@ -119,8 +123,8 @@ def make_inputs(spec: ProgramSpec, arrays: Runs, program: planning.Program) -> P
         if name not in fixed
     }
     seeds = arrays.get("init_seed", arrays["seed"])[program.rows]
-    columns = (np.asarray(column, np.int32) for column in (program.rows, seeds, program.batch_size))
-    return per_group(spec.mesh, ProgramInputs(traced, *columns))
+    rows, seeds, batch_sizes = (np.asarray(column, np.int32) for column in (program.rows, seeds, program.batch_size))
+    return per_group(spec.mesh, ProgramInputs(traced, rows, seeds, np.zeros(rows.shape, bool), batch_sizes))
 
 
 def order_window(program: planning.Program, num_train: int, start: int, stop: int, max_steps: int) -> np.ndarray:
@@ -196,8 +200,10 @@ def advance(
     num_steps: jax.typing.ArrayLike | None,
     *,
     segment: Segment,
-) -> tuple[State, jax.Array]:
+) -> tuple[State, jax.Array, jax.Array]:
     """Takes the steps of one segment with all runs; segments of any length share a compilation.
+
+    Groups that train at once take no steps, which saves their time, if all of their runs have ended.
 
     Args:
       spec: what the program is built from.
@@ -209,8 +215,8 @@ def advance(
       segment: L and padded batch sizes.
 
     Returns:
-      The states after the segment, `[G, P, ...]`, and the batch losses before each step, `[G, P, L]` float32, 0 beyond
-      the last one.
+      The states after the segment, `[G, P, ...]`, the batch losses before each step, `[G, P, L]` float32, which mean
+      nothing beyond the last one, and which runs have ended now.
     """
 
     def on_device(inputs, states, orders, train, num_steps):
@@ -243,18 +249,48 @@ def evaluate(spec: ProgramSpec, inputs: ProgramInputs, states: State, split: Spl
     return _spread(spec, functools.partial(_evaluate_groups, spec), 2, 1)(inputs, states, split)
 
 
+@functools.partial(jax.jit, static_argnames=("spec",))
+def move(spec: ProgramSpec, runs: Any, places: jax.Array) -> Any:
+    """Returns arrays `[G, P, ...]` of runs after these have changed places on their device.
+
+    Args:
+      spec: what the program is built from.
+      runs: a tree of arrays `[G, P, ...]`.
+      places: `[G, P]` int32, from where on its device the run of each place comes.
+    """
+
+    def on_device(runs, places):
+        return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:])[places], runs)
+
+    return _spread(spec, on_device, 2)(runs, places)
+
+
 def _train_together(spec: ProgramSpec, segment: Segment, train: Split, num_steps, groups):
     """Trains neighbouring groups, their batches padded to the least of the segment's sizes that holds them all."""
     inputs, states, orders = groups
     sizes = segment.padded_batch_sizes
-    fits = [functools.partial(_fit_groups, spec, (num_steps, segment.max_steps), size, train) for size in sizes]
+    fits = [functools.partial(_fit_groups, spec, segment.max_steps, size, train) for size in sizes]
     least = jnp.searchsorted(jnp.array(sizes), jnp.max(inputs.batch_size))
-    return jax.lax.switch(least, fits, inputs, states, orders)
+    if num_steps is None:
+        states, losses = jax.lax.switch(least, fits, None, inputs, states, orders)
+        return states, losses, inputs.ended
+    all_ended = jnp.all(inputs.ended)
+    states, losses = jax.lax.switch(least, fits, jnp.where(all_ended, 0, num_steps), inputs, states, orders)
+    states = states._replace(step=states.step + jnp.where(all_ended, num_steps, 0))
+    losses = jnp.where(all_ended, jnp.nan, losses)
+    return states, losses, _have_ended(states.params, losses[..., num_steps - 1])
 
 
-def _fit_groups(spec: ProgramSpec, steps, padded_batch_size: int, train: Split, inputs, states, orders):
-    num_steps, max_steps = steps
+def _have_ended(params, losses: jax.Array) -> jax.Array:
+    """Returns which runs have a parameter that is nan, and will remain so, and such a loss as well: `[G, P]` bool."""
 
+    def has_nan(leaf):
+        return jnp.any(jnp.isnan(leaf), axis=tuple(range(losses.ndim, leaf.ndim)))
+
+    return jnp.isnan(losses) & functools.reduce(jnp.logical_or, map(has_nan, jax.tree.leaves(params)))
+
+
+def _fit_groups(spec: ProgramSpec, max_steps: int, padded_batch_size: int, train: Split, num_steps, *groups):
     def one_run(inputs, state, order):
         run = spec.configure(inputs.traced)
 
@@ -270,16 +306,17 @@ def _fit_groups(spec: ProgramSpec, steps, padded_batch_size: int, train: Split, 
         stop = max_steps if num_steps is None else num_steps
         return jax.lax.fori_loop(0, stop, step, (state, jnp.zeros(max_steps)))
 
-    return _over_groups(one_run, (IN_AXES, 0, None), inputs, states, orders)
+    return _over_groups(one_run, (IN_AXES, 0, None), *groups)
 
 
 def _evaluate_groups(spec: ProgramSpec, inputs, states, split: Split):
-    batch_size = examples_at_once(spec.example_bytes(inputs, split), inputs.row.size)
+    num_examples = len(split.targets)
+    # As many batches as needed, all of one size.
+    num_batches = math.ceil(num_examples / examples_at_once(spec.example_bytes(inputs, split), inputs.row.size))
+    size = math.ceil(num_examples / num_batches)
 
     def one_run(inputs, state):
         run = spec.configure(inputs.traced)
-        num_examples = len(split.targets)
-        size = min(batch_size, num_examples)
         starts = jnp.arange(0, num_examples, size, dtype=jnp.int32)
         sums = training.batch_sums(run.model, run.evaluated(state), split, starts, size, run.measured)
         return training.means(sums, num_examples)

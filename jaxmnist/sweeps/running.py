@@ -16,7 +16,7 @@ from jaxmnist.core.state import NEVER, State
 from jaxmnist.data.dataset import SPLIT_NAMES, Dataset, Split
 from jaxmnist.host.checkpoints import Checkpoints
 from jaxmnist.host.loop import run_segments
-from jaxmnist.sweeps import planning, programs
+from jaxmnist.sweeps import planning, programs, survivors
 from jaxmnist.sweeps.carried import Carried
 from jaxmnist.sweeps.folder import Outcome
 from jaxmnist.sweeps.job import Job
@@ -44,7 +44,7 @@ class Reached(NamedTuple):
 
     Attributes:
       states: `[G, P, ...]`.
-      losses: `[G, P, L]` float32, the batch losses before each step of the segment, 0 beyond its end.
+      losses: `[G, P, L]` float32, the batch losses before each step of the segment, which mean nothing beyond its end.
     """
 
     states: State
@@ -200,7 +200,7 @@ def train(
       states: those at the first of the boundaries.
       boundaries: ascending steps, as `planning.segments` returns them.
     """
-    num_train = len(split.targets)
+    num_train, num_devices = len(split.targets), spec.mesh.size
     max_steps = max((stop - start for start, stop in itertools.pairwise(boundaries)), default=0)
 
     def put_window(ends):
@@ -209,12 +209,22 @@ def train(
         window = programs.order_window(program, num_train, start, stop, segment.max_steps)
         return stop, programs.per_group(spec.mesh, window), num_steps, segment
 
+    def advance(inputs, states, arguments, segment):
+        places = survivors.places(program, np.asarray(inputs.ended), num_devices)
+        if places is None:
+            return programs.advance(spec, inputs, states, *arguments, segment=segment)
+        there, back = (programs.per_group(spec.mesh, each) for each in (places, survivors.inverse(places, num_devices)))
+        moved, states = programs.move(spec, (inputs._replace(batch_size=None), states), there)
+        moved = moved._replace(batch_size=inputs.batch_size)
+        return programs.move(spec, programs.advance(spec, moved, states, *arguments, segment=segment), back)
+
     upcoming = map(put_window, itertools.pairwise(boundaries))
     yield boundaries[0], Reached(states, np.empty((*states.step.shape, 0), np.float32))
     following = next(upcoming, None)
     while following is not None:
         stop, window, num_steps, segment = following
-        states, losses = programs.advance(spec, inputs, states, window, split, num_steps, segment=segment)
+        states, losses, ended = advance(inputs, states, (window, split, num_steps), segment)
+        inputs = inputs._replace(ended=ended)
         # Made while the devices are busy.
         following = next(upcoming, None)
         yield stop, Reached(states, losses)

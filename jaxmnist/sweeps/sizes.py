@@ -22,6 +22,11 @@ MAX_ACTIVATION_BYTES = 2**29
 # of 272 parameters on 272 examples take 0.7 of the time that they take if states alone are counted.
 CACHE_BYTES = 2**22
 MAX_GROUPS_AT_ONCE = 8
+# Evaluation takes so many bytes of activations, and so many examples, at a time. Measured on 2 cores, 20 softmax
+# regressions are evaluated on 1,000 examples at a time in 0.8 of the time that they take on 250, 2,048 of them in 0.96,
+# and the original CNN on 50 to 250 in 0.8 of the time that it takes on 500.
+EVALUATED_BYTES = 2**25
+MIN_EVALUATED, MAX_EVALUATED = 50, 1000
 
 
 def activation_room(num_devices: int | None = None) -> int:
@@ -48,7 +53,9 @@ def groups_at_once(example_bytes: float, states: State, batch_size: int, most: i
 
 def examples_at_once(example_bytes: float, num_runs: int) -> int:
     """Returns the batch size for evaluating `num_runs` runs in one `vmap`."""
-    return max(min(int(activation_room() / (example_bytes * num_runs)), training.EVALUATION_BATCH_SIZE), 1)
+    per_example = example_bytes * num_runs
+    fitting, cached = int(activation_room() / per_example), int(EVALUATED_BYTES / per_example)
+    return max(min(fitting, max(cached, MIN_EVALUATED), MAX_EVALUATED), 1)
 
 
 @functools.lru_cache(maxsize=64)

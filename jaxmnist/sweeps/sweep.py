@@ -315,7 +315,7 @@ def plan(job: Job, memory: float, layout: Layout | None = None, portable: bool =
     Batches of a model whose examples influence each other are not padded. Otherwise the programs are the fewest whose
     padded work is at most a quarter more than the useful work, or, where that takes further
     programs to compile and the work is small, twice the useful work. A portable plan is the same on machines with other
-    numbers of CPU cores. On CPU, little work with a layout is one program of that shape if it fits.
+    numbers of CPU cores. On CPU, the programs of little work with a layout have its shape if they fit.
 
     Raises:
       ValueError: there is no room for a single run.
@@ -326,9 +326,9 @@ def plan(job: Job, memory: float, layout: Layout | None = None, portable: bool =
     # A matrix product forward and one backward: a lower bound, since convolutions use their weights many times.
     flops = 4.0 * most.num_params * job.num_steps * float(job.arrays["batch_size"].sum(dtype=np.float64))
     if layout is not None and on_cpu and flops <= LARGE_FLOPS and not job.static and not job.rows_interact:
-        program = layouts.plan(job.arrays, layout, most.runs, most.group, num_devices)
-        if program is not None:
-            return [program]
+        in_one_shape = layouts.plan(job.arrays, layout, most.runs, most.group, num_devices)
+        if in_one_shape is not None:
+            return in_one_shape
     padding = LITTLE_PADDING if on_cpu or flops > LARGE_FLOPS else planning.MAX_PADDING
     planned = planning.plan(
         job.arrays, static=job.static, max_runs=most.runs, max_group=most.group, num_devices=num_devices,

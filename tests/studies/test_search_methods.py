@@ -5,6 +5,7 @@ import optax
 import pandas as pd
 import pytest
 from conftest import make_split
+from scripts_for_tests import picture_size, start
 
 import jaxmnist as jm
 from jaxmnist.studies import search_methods
@@ -70,3 +71,17 @@ def test_each_method_finds_what_it_says():
     best = jm.settings(result, by="loss")["validation_loss"].iloc[0]
     assert last.loc["random", "validation_loss"] == pytest.approx(best, rel=1e-4)
     assert isinstance(optimizer(0.1, 0.9, 0.0, 0.5, 3), optax.GradientTransformation)
+
+
+@pytest.mark.slow
+def test_the_script_compares_methods_and_replaces_its_files_only_if_told(tmp_path):
+    out, _ = start("search_methods", "--dataset", "digits", "--output-dir", "compared", cwd=tmp_path)
+    names = [*search_methods.methods()]
+    table = pd.read_csv(tmp_path / "compared" / "table.csv")
+    assert table["method"].tolist() == names and np.isfinite(table["validation_loss"]).all()
+    found = pd.read_csv(tmp_path / "compared" / "search_methods.csv")
+    assert found["repetition"].nunique() == 2 and all(name in out for name in names)
+    width, height = picture_size(tmp_path / "compared" / "search_methods.png")
+    assert width > height > 100
+    _, refused = start("search_methods", "--dataset", "digits", "--output-dir", "compared", cwd=tmp_path, status=2)
+    assert "--overwrite" in refused

@@ -1,5 +1,7 @@
 """The one shape that the programs of all rounds of a search have."""
 
+from collections import defaultdict
+
 import numpy as np
 import pytest
 from test_planning import check_plan
@@ -33,22 +35,23 @@ def test_every_round_has_the_same_shape(num_devices):
         # As many settings besides whole groups as there can be.
         ones = np.ones(num_sizes, int)
         ones[0] += num_settings - num_sizes
-        shapes = set()
+        shapes = defaultdict(set)
         for counts in (*spreads, ones):
             runs = rounds(sizes, num_seeds, counts)
-            program = layout.plan(runs, shared, 10_000, 10_000, num_devices)
-            check_plan(runs, [program], 10_000)
-            shapes.add((program.rows.shape, program.padded_batch_sizes, program.at_once))
-        assert len(shapes) == 1 and program.rows.shape[0] % num_devices == 0
+            for room, longest in ((10_000, 10_000), (2 * shared.group_length, 10_000), (7, 3), (1, 1)):
+                programs = layout.plan(runs, shared, room, longest, num_devices)
+                check_plan(runs, programs, room * num_devices)
+                shapes[room] |= {(each.rows.shape, each.padded_batch_sizes, each.at_once) for each in programs}
+        for found in shapes.values():
+            ((shape, _, _),) = found
+            assert shape[0] % num_devices == 0
 
 
 def test_a_round_that_does_not_fit_is_planned_by_itself():
     shared = layout_of([8, 16], 16, 2)
     fitting = rounds([8, 16], 2, [7, 9])
-    room = shared.group_length * shared.num_groups
-    assert layout.plan(fitting, shared, room, shared.group_length, 1).rows.size == room
-    assert layout.plan(fitting, shared, room - 1, shared.group_length, 1) is None
-    assert layout.plan(fitting, shared, room, shared.group_length - 1, 1) is None
+    (program,) = layout.plan(fitting, shared, 10_000, 10_000, 1)
+    assert program.rows.size == shared.group_length * shared.num_groups
     for other in (rounds([8, 17], 2, [7, 9]), rounds([8, 16], 2, [16, 16]), rounds([8, 16], 2, [1, 1])):
         assert layout.plan(other, shared, 10_000, 10_000, 1) is None
 

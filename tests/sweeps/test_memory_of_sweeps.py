@@ -4,11 +4,13 @@ import gc
 import os
 from pathlib import Path
 
+import flax.linen as nn
 import jax
 import numpy as np
 import optax
 import pytest
 from conftest import make_split
+from models import Linen
 
 import jaxmnist as jm
 
@@ -28,6 +30,20 @@ def data_of(seed):
     return jm.Dataset(f"data {seed}", ("a", "b", "c", "d"), *(make_split(40, seed + i) for i in range(3)))
 
 
+def numbers_of(seed):
+    inputs = np.random.default_rng(seed).normal(size=(60, 3))
+    return jm.from_arrays(inputs, inputs @ np.arange(1.0, 4), name=f"numbers {seed}")
+
+
+KINDS = {
+    "ours": (data_of, {}),
+    "batch statistics": (data_of, dict(model=Linen())),
+    "regression in 64 bits": (
+        numbers_of, dict(model=nn.Dense(1), loss=jm.losses.squared_error, dtype="float64")
+    ),
+}  # fmt: skip
+
+
 def resident_bytes():
     gc.collect()
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
@@ -35,12 +51,14 @@ def resident_bytes():
 
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="resident memory is read from /proc")
-def test_resident_memory_stays(tmp_path):
+@pytest.mark.parametrize("kind", KINDS)
+def test_resident_memory_stays(tmp_path, kind):
+    data, given = KINDS[kind]
     sizes = []
     arrays = 0
     for index in range(NUM_SWEEPS):
         # Other data and other numbers each time, in folders now and then: what differs must not be kept.
-        sweep(data_of(index), tmp_path / str(index) if index % 10 == 0 else None, (0.1, 0.2 + index / 1000))
+        sweep(data(index), tmp_path / str(index) if index % 10 == 0 else None, (0.01, 0.02 + index / 10000), **given)
         sizes.append(resident_bytes())
         arrays = arrays or len(jax.live_arrays())
     assert len(jax.live_arrays()) <= arrays

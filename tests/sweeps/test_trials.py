@@ -61,7 +61,7 @@ def of_inputs(inputs):
 @pytest.mark.parametrize(
     ("given", "words"),
     [
-        (dict(augment=lambda key, inputs: inputs.astype(int)), r"augment returns a int32 .* inputs float32\[2, 7\]"),
+        (dict(augment=lambda key, inputs: inputs.astype(int)), r"augment returns an int32 .* inputs float32\[2, 7\]"),
         (dict(augment=lambda key, inputs: inputs[:, :3]), r"augment returns .* shape \(2, 3\) for inputs"),
         (dict(augment=lambda key, inputs: None), r"augment returns None for inputs"),
         (dict(augment=lambda inputs: inputs), r"augment cannot change inputs .* takes 1 positional"),
