@@ -309,9 +309,9 @@ MUTATIONS = (
     Mutation(
         "a run that moves draws the batches of another seed",
         "sweeps/survivors.py",
-        "groups_of[group // share, stream]",
-        "groups_of[group // share, stream[0]]",
-        "tests/sweeps/test_survivors.py::test_runs_that_go_on_come_first_in_their_stream_on_their_device",
+        "groups_of[stream]",
+        "groups_of[stream[0]]",
+        "tests/sweeps/test_survivors.py::test_runs_that_go_on_come_first_in_their_stream_evenly_on_all_devices",
     ),
     Mutation(
         "a string that reads like a number is run again as one",

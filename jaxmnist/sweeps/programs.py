@@ -1,6 +1,7 @@
 """The compiled programs of a sweep: `jit(vmap(vmap(...)))` of one run's functions, over groups that share batches.
 
-Groups are spread over the local devices, each of which works alone: nothing passes between them. On CPU a device maps
+Groups are spread over the local devices, each of which works alone: nothing passes between them, unless runs move
+because others have ended. On CPU a device maps
 over a few groups at a time, so that these stay in its cache and small batches are padded little.
 
 Shapes: G groups of a program, P runs of a group, N images, L steps of the longest segment.
@@ -249,20 +250,20 @@ def evaluate(spec: ProgramSpec, inputs: ProgramInputs, states: State, split: Spl
     return _spread(spec, functools.partial(_evaluate_groups, spec), 2, 1)(inputs, states, split)
 
 
-@functools.partial(jax.jit, static_argnames=("spec",))
-def move(spec: ProgramSpec, runs: Any, places: jax.Array) -> Any:
-    """Returns arrays `[G, P, ...]` of runs after these have changed places on their device.
+@functools.partial(jax.jit, static_argnames=("mesh",))
+def move(mesh: Mesh, runs: Any, places: jax.Array) -> Any:
+    """Returns arrays `[G, P, ...]` of runs after these have changed places, on whichever device they are.
 
     Args:
-      spec: what the program is built from.
+      mesh: the devices.
       runs: a tree of arrays `[G, P, ...]`.
-      places: `[G, P]` int32, from where on its device the run of each place comes.
+      places: `[G, P]` int32, from where the run of each place comes.
     """
 
-    def on_device(runs, places):
-        return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:])[places], runs)
+    def moved(leaf):
+        return jax.lax.with_sharding_constraint(leaf.reshape(-1, *leaf.shape[2:])[places], NamedSharding(mesh, _EACH))
 
-    return _spread(spec, on_device, 2)(runs, places)
+    return jax.tree.map(moved, runs)
 
 
 def _train_together(spec: ProgramSpec, segment: Segment, train: Split, num_steps, groups):

@@ -200,7 +200,7 @@ def train(
       states: those at the first of the boundaries.
       boundaries: ascending steps, as `planning.segments` returns them.
     """
-    num_train, num_devices = len(split.targets), spec.mesh.size
+    num_train = len(split.targets)
     max_steps = max((stop - start for start, stop in itertools.pairwise(boundaries)), default=0)
 
     def put_window(ends):
@@ -210,13 +210,13 @@ def train(
         return stop, programs.per_group(spec.mesh, window), num_steps, segment
 
     def advance(inputs, states, arguments, segment):
-        places = survivors.places(program, np.asarray(inputs.ended), num_devices)
+        places = survivors.places(program, np.asarray(inputs.ended), spec.mesh.size)
         if places is None:
             return programs.advance(spec, inputs, states, *arguments, segment=segment)
-        there, back = (programs.per_group(spec.mesh, each) for each in (places, survivors.inverse(places, num_devices)))
-        moved, states = programs.move(spec, (inputs._replace(batch_size=None), states), there)
+        moved, states = programs.move(spec.mesh, (inputs._replace(batch_size=None), states), places)
         moved = moved._replace(batch_size=inputs.batch_size)
-        return programs.move(spec, programs.advance(spec, moved, states, *arguments, segment=segment), back)
+        reached = programs.advance(spec, moved, states, *arguments, segment=segment)
+        return programs.move(spec.mesh, reached, survivors.inverse(places))
 
     upcoming = map(put_window, itertools.pairwise(boundaries))
     yield boundaries[0], Reached(states, np.empty((*states.step.shape, 0), np.float32))

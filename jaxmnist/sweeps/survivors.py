@@ -5,6 +5,7 @@ Groups whose runs have all ended take no time. Runs that share their batches may
 Shapes: G groups of a program, P runs of a group.
 """
 
+import math
 from collections import defaultdict
 
 import numpy as np
@@ -13,7 +14,9 @@ from jaxmnist.sweeps.planning import Program
 
 
 def places(program: Program, ended: np.ndarray, num_devices: int) -> np.ndarray | None:
-    """Returns where on its device the run for each place is, so that fewer groups have runs that go on.
+    """Returns from where the run of each place comes, so that fewer groups have runs that go on.
+
+    Such groups are spread evenly over the devices.
 
     Args:
       program: the program, whose groups are divisible by the number of devices.
@@ -21,23 +24,26 @@ def places(program: Program, ended: np.ndarray, num_devices: int) -> np.ndarray 
       num_devices: each has as many neighbouring groups.
 
     Returns:
-      `[G, P]` int32, or None if no other places would leave more groups without such runs.
+      `[G, P]` int32, or None if no other places would leave more groups without runs that go on.
     """
     if not ended.any():
         return None
     groups_of = defaultdict(list)
-    share = len(ended) // num_devices
     for group, stream in enumerate(zip(program.batch_size.tolist(), program.seed.tolist(), strict=True)):
-        groups_of[group // share, stream].append(group)
+        groups_of[stream].append(group)
+    share = len(ended) // num_devices
     found = np.arange(ended.size, dtype=np.int32).reshape(ended.shape)
+    num_first = 0
     for groups in groups_of.values():
+        # In turns over the devices; the next stream begins where this one has the last of the runs that go on.
+        groups = sorted(groups, key=lambda group: (group % share, (group // share - num_first) % num_devices))
         order = np.argsort(ended[groups], axis=None, kind="stable")
         found[groups] = found[groups].ravel()[order].reshape(len(groups), -1)
-    if ended.ravel()[found].all(axis=1).sum() == ended.all(axis=1).sum():
-        return None
-    return found % (share * ended.shape[1])
+        num_first += math.ceil((~ended[groups]).sum() / ended.shape[1])
+    is_gain = ended.ravel()[found].all(axis=1).sum() > ended.all(axis=1).sum()
+    return found if is_gain else None
 
 
-def inverse(places: np.ndarray, num_devices: int) -> np.ndarray:
+def inverse(places: np.ndarray) -> np.ndarray:
     """Returns the places, `[G, P]` int32, that undo a move."""
-    return np.argsort(places.reshape(num_devices, -1), axis=1).astype(np.int32).reshape(places.shape)
+    return np.argsort(places, axis=None).astype(np.int32).reshape(places.shape)
