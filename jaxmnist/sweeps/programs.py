@@ -17,7 +17,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from jaxmnist.core import training
+from jaxmnist.core import optimizers, training
+from jaxmnist.core.optimizers import EvaluationParams
 from jaxmnist.core.state import State, init_state
 from jaxmnist.data.dataset import Split
 from jaxmnist.data.order import example_order
@@ -74,8 +75,7 @@ class ProgramInputs(NamedTuple):
       traced: hyperparameter name to `[G, P]` float32.
       row: `[G, P]` int32, which runs these are; it gives `vmap` its size if nothing is traced.
       seed: `[G, P]` int32, of initial parameters and of what is drawn in training.
-      ended: `[G, P]` bool, whether a parameter and the last batch loss have become nan, and so would be all losses to
-        come.
+      ended: `[G, P]` bool, whether their results will be nan, whatever steps they take.
       batch_size: `[G]` int32.
     """
 
@@ -279,16 +279,24 @@ def _train_together(spec: ProgramSpec, segment: Segment, train: Split, num_steps
     states, losses = jax.lax.switch(least, fits, jnp.where(all_ended, 0, num_steps), inputs, states, orders)
     states = states._replace(step=states.step + jnp.where(all_ended, num_steps, 0))
     losses = jnp.where(all_ended, jnp.nan, losses)
-    return states, losses, _have_ended(states.params, losses[..., num_steps - 1])
+    return states, losses, _have_ended(spec.setup.evaluation_params, states, losses[..., num_steps - 1])
 
 
-def _have_ended(params, losses: jax.Array) -> jax.Array:
-    """Returns which runs have a parameter that is nan, and will remain so, and such a loss as well: `[G, P]` bool."""
+def _have_ended(evaluation_params: EvaluationParams, states: State, losses: jax.Array) -> jax.Array:
+    """Returns which runs will have results of nan, whatever steps they take: `[G, P]` bool.
 
-    def has_nan(leaf):
-        return jnp.any(jnp.isnan(leaf), axis=tuple(range(losses.ndim, leaf.ndim)))
+    Their last batch loss is nan, and so are some of their parameters, and of those with which they are evaluated. A
+    person's own `evaluation_params` may depend on every step: then no run has ended.
+    """
+    if evaluation_params is not optimizers.evaluation_params:
+        return jnp.zeros(losses.shape, bool)
 
-    return jnp.isnan(losses) & functools.reduce(jnp.logical_or, map(has_nan, jax.tree.leaves(params)))
+    def has_nan(tree):
+        leaves = [jnp.any(jnp.isnan(leaf), axis=tuple(range(losses.ndim, leaf.ndim))) for leaf in jax.tree.leaves(tree)]
+        return functools.reduce(jnp.logical_or, leaves)
+
+    evaluated = jax.vmap(jax.vmap(evaluation_params))(states.opt_state, states.params)
+    return jnp.isnan(losses) & has_nan(states.params) & has_nan(evaluated)
 
 
 def _fit_groups(spec: ProgramSpec, max_steps: int, padded_batch_size: int, train: Split, num_steps, *groups):

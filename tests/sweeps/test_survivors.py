@@ -8,6 +8,8 @@ import pytest
 from conftest import run_on_devices
 
 import jaxmnist as jm
+from jaxmnist.core import optimizers
+from jaxmnist.core.state import State
 from jaxmnist.sweeps import planning, programs, running, survivors
 from jaxmnist.sweeps.configure import make_setup
 from jaxmnist.sweeps.job import make_job
@@ -89,7 +91,7 @@ def test_runs_that_have_ended_take_no_steps(monkeypatch):
     count = states.opt_state[1].count
     assert (count[~is_wild] == NUM_STEPS).all() and (np.sort(count[is_wild]) == [20] * 4 + [NUM_STEPS] * 2).all()
 
-    monkeypatch.setattr(programs, "_have_ended", lambda params, losses: np.zeros(losses.shape, bool))
+    monkeypatch.setattr(programs, "_have_ended", lambda _, states, losses: np.zeros(losses.shape, bool))
     programs.advance.clear_cache()
     _, _, plain_states, plain_losses, plain_metrics = train(rates)
     programs.advance.clear_cache()
@@ -103,8 +105,29 @@ def test_a_run_ends_only_if_its_loss_and_a_parameter_are_nan(loss):
     params = {"kernel": np.zeros((2, 2, 3, 4)), "bias": np.zeros((2, 2, 4))}
     params["kernel"][0, 1, 2, 3] = np.nan
     params["bias"][1, 0] = np.inf
-    found = programs._have_ended(jax.tree.map(jax.numpy.asarray, params), jax.numpy.full((2, 2), loss))
+    found = ended_of(optimizers.evaluation_params, params, (), loss)
     assert found.tolist() == [[False, np.isnan(loss)], [False, False]]
+
+
+def test_a_run_whose_slow_parameters_are_not_nan_yet_goes_on():
+    params = {"kernel": np.full((1, 2, 3), np.nan)}
+    slow = {"kernel": np.array([[[0.0] * 3, [np.nan] * 3]])}
+    opt_state = optimizers.WithSlowParams((), slow)
+    assert ended_of(optimizers.evaluation_params, params, opt_state, np.nan).tolist() == [[False, True]]
+
+
+def test_no_run_ends_whose_evaluation_may_depend_on_every_step():
+    params = {"kernel": np.full((1, 2, 3), np.nan)}
+    assert ended_of(optimizers.evaluation_params, params, (), np.nan).all()
+    assert not ended_of(lambda opt_state, params: params, params, (), np.nan).any()
+
+
+def ended_of(evaluation_params, params, opt_state, loss):
+    """Returns which runs with these parameters `[G, P, ...]` have ended, given one batch loss for all."""
+    shape = params["kernel"].shape[:2]
+    zeros = jax.numpy.zeros(shape, int)
+    states = jax.tree.map(jax.numpy.asarray, State(zeros, zeros, params, (), opt_state, zeros))
+    return programs._have_ended(evaluation_params, states, jax.numpy.full(shape, loss))
 
 
 @pytest.mark.slow
