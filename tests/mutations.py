@@ -57,8 +57,8 @@ MUTATIONS = (
     Mutation(
         "a function that was given again is read back from its name",
         "sweeps/rerun.py",
-        "restored_values(*column)) for",
-        "restored_values(column[0])) for",
+        "restored_values(column, objects.get(name, {})))",
+        "restored_values(column))",
         "tests/sweeps/test_rerun.py::test_functions_that_cannot_be_imported_are_given_again",
     ),
     Mutation(

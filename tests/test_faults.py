@@ -302,6 +302,7 @@ def test_a_state_that_cannot_be_read_now_is_not_removed(tiny, tmp_path, monkeypa
     assert (tmp_path / "37.npz").is_file()
 
 
+@pytest.mark.slow
 def test_half_written_files_of_a_kill_go_away(tiny, tmp_path):
     (tmp_path / ".jaxmnist-abcd_123.nc").write_text("half")
     (tmp_path / ".jaxmnist-abcd_123.csv").write_text("half")

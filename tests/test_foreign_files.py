@@ -175,6 +175,7 @@ def test_files_of_any_names_survive_whatever_is_called(tmp_path, write, capsys, 
     assert refused < 6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", mostly_slow(SCRIPTS, "accuracy_vs_steps"))
 def test_a_script_may_be_started_again_and_replaces_nothing_else_unless_told_to(
     tmp_path, write, refusal, monkeypatch, capsys, what
@@ -218,6 +219,7 @@ def test_a_script_may_be_started_again_and_replaces_nothing_else_unless_told_to(
     assert second["config.json"] != first["config.json"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", mostly_slow(SCRIPTS, "accuracy_vs_steps"))
 def test_what_was_interrupted_is_replaced_only_when_told_to(tmp_path, write, refusal, monkeypatch, what):
     class InterruptionError(Exception):

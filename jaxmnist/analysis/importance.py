@@ -9,13 +9,13 @@ import xarray as xr
 
 from jaxmnist.analysis.arguments import BY, LARGEST, SETTINGS, IsResult, varied
 from jaxmnist.analysis.export import check_installed, is_installed, new_study, quiet, study_of
+from jaxmnist.analysis.intervals import ENDS
 from jaxmnist.analysis.metrics import Metric, check_varied, judged
 from jaxmnist.checks import checked_by
 
 MIN_VARIED, MIN_SETTINGS, MAX_SETTINGS = 3, 8, 500
 NUM_RESAMPLES = 30
 NUM_TREES, NUM_RESAMPLED_TREES = 64, 8
-ENDS = (2.5, 97.5)  # per cent
 
 
 def check_importance(given: SimpleNamespace) -> None:

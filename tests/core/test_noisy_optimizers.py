@@ -51,6 +51,7 @@ def test_what_is_no_key_stays():
     assert jax.tree.leaves(optimizers.init(optax.adam(0.1), {"key": np.arange(2, dtype=np.float32)}, 1)[0].mu)
 
 
+@pytest.mark.slow
 def test_two_seeds_with_equal_parameters_get_other_noise_and_each_repeats(tiny):
     """Softmax regression starts from zeros, and all runs of a batch of the whole split have the same gradients."""
     runs = jm.grid(learning_rate=[0.1], batch_size=[len(tiny.train.targets)], seed=[0, 1])

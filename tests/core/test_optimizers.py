@@ -19,6 +19,7 @@ def swept(tiny):
     return jm.sweep(jm.SoftmaxRegression(4), named, runs, tiny, num_steps=6, progress=False)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", mostly_slow(RATES, "momentum", "adamw"))
 def test_an_axis_of_optimizers_is_each_of_them(swept, tiny, name):
     own = {own: value for own, value in (("momentum", 0.7), ("weight_decay", 0.5)) if OWNERS[own] == name}

@@ -213,6 +213,7 @@ def test_sums_over_60000_examples_are_accurate_to_a_millionth():
     assert jax.jit(jm.evaluate, static_argnums=0)(model, params, ordered).loss == pytest.approx(each.mean(), rel=1e-6)
 
 
+@pytest.mark.slow
 def test_seeds_of_31_bits_are_distinct(tiny):
     seeds = [0, 1, 2**16, 2**24, 2**24 + 1, 2**30, 2**31 - 2, 2**31 - 1]
     model = jm.SoftmaxRegression(4, init_std=1.0)

@@ -123,6 +123,7 @@ def test_a_damaged_state_is_named_and_the_one_before_is_used(tiny, tmp_path, mon
     assert [row["validation_loss"] for row in rows] == [row["validation_loss"] for row in resumed_rows]
 
 
+@pytest.mark.slow
 def test_the_first_diverged_step_is_carried_out(tiny, tmp_path):
     state, rows = run.train_run(MODEL, optax.sgd(1e12), tiny, 0, **NUMBERS, folder=tmp_path)
     assert 1 < state.diverged_step < 35 and np.isnan(rows[-1]["validation_accuracy"])

@@ -86,6 +86,7 @@ def test_devices_share_one_run_and_give_the_numbers_of_one(tiny, tmp_path, count
         np.testing.assert_allclose([row["validation_loss"] for row in rows], saved["losses"], rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_one_device_gives_the_numbers_of_fit_and_counts_every_image(tiny):
     mesh, optimizer = spreading.mesh_for(5), optax.sgd(0.1)
     configured = configure(make_setup(MODEL, optax.sgd), {"learning_rate": 0.1})

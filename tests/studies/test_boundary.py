@@ -40,6 +40,7 @@ def test_blocks_of_uneven_sizes_and_colours():
     assert averaged[0, 0, 3, 0] == np.round(images[0, :2, 4:].mean())
 
 
+@pytest.mark.slow
 def test_a_run_of_the_picture_is_that_run_by_itself(small):
     result = sweep(small)
     losses = result["recorded_train_loss"].squeeze()

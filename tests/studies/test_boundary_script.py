@@ -101,6 +101,7 @@ def test_a_killed_sequence_goes_on_to_the_same_results(drawn, tmp_path):
     xr.testing.assert_identical(ours, theirs)
 
 
+@pytest.mark.slow
 def test_dimension_is_printed_with_its_fit(tmp_path):
     arguments = (*SMALL, "--resolution", 32, "--num-steps", 10, "--estimate-dimension")
     out, _ = run("trainability_boundary", *arguments, cwd=tmp_path)

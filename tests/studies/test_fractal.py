@@ -90,6 +90,7 @@ def test_an_empty_window_is_one_sentence(window):
         fractal.problem("tanh", window, 2)
 
 
+@pytest.mark.slow
 def test_a_zoom_goes_deeper_into_the_boundary_and_is_drawn(monkeypatch, tmp_path):
     windows = []
     given = fractal.problem

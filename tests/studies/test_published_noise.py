@@ -5,6 +5,7 @@ import math
 
 import numpy as np
 import pandas as pd
+import pytest
 
 import jaxmnist as jm
 from jaxmnist.analysis import results
@@ -116,6 +117,7 @@ def test_the_figure_shows_each_kind_against_the_target():
     assert axes.get_yscale() == "log" and len({line.get_color() for line in drawn}) == 3
 
 
+@pytest.mark.slow
 def test_the_table_trains_both_networks(monkeypatch, tmp_path):
     data = jm.load("digits")
     few = [jm.Split(*(field[:40] for field in getattr(data, name))) for name in ("train", "validation", "test")]

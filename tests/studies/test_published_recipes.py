@@ -54,6 +54,7 @@ def test_pytorch_initialises_uniformly_within_the_inverse_root_of_the_inputs():
         assert abs(values.mean()) < 0.003 and abs(values.std() - 0.1 / math.sqrt(3)) < 0.002
 
 
+@pytest.mark.slow
 def test_pixels_are_standardised_for_pytorch_alone():
     image = np.full((1, 8, 8, 1), 0.1307, np.float32)
     for is_pytorch in (True, False):

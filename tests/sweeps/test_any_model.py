@@ -51,6 +51,7 @@ def test_every_run_of_a_sweep_equals_the_run_alone(tiny, name):
 STATEFUL = ("linen", "nnx", "equinox with state", "haiku with state", "model")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", mostly_slow(STATEFUL, "nnx"))
 def test_what_is_not_trained_is_carried_and_returned_by_a_run_again(tiny, name):
     model, _ = MODELS[name]

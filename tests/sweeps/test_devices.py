@@ -53,6 +53,7 @@ for each in {each.as_text(): each for each in lowered}.values():
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("axes", "model", "num_devices"),
     [

@@ -87,6 +87,7 @@ def test_only_what_is_new_is_trained(tiny, tmp_path, trained, axes, num_new):
     xr.testing.assert_identical(jm.load_results(tmp_path), grown)
 
 
+@pytest.mark.slow
 def test_a_result_names_all_versions_that_trained_its_runs(tiny, tmp_path):
     first = sweep(tiny, tmp_path, **SMALL)
     older = first.assign_attrs(versions=first.attrs["versions"].replace("numpy==", "numpy==1."))
@@ -181,6 +182,7 @@ def decayed(learning_rate, kind="a", decay=1.0, momentum=None):
     return optax.sgd(learning_rate * decay * (2.0 if kind == "b" else 1.0), momentum)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("before", "after"),
     [
@@ -228,6 +230,7 @@ def test_a_growth_that_is_killed_before_its_first_program_ends_goes_on(tiny, tmp
     assert close(sweep(tiny, tmp_path, **axes), sweep(tiny, None, **axes))
 
 
+@pytest.mark.slow
 def test_runs_are_known_again_whatever_kinds_of_values_are_beside_them(tiny, tmp_path, trained, monkeypatch):
     small = dict(learning_rate=[0.1], batch_size=3, optimizer=decayed)
     first = sweep(tiny, tmp_path, momentum=[0.5, 0.9], **small)
@@ -253,6 +256,7 @@ def test_states_go_to_the_runs_that_reached_them_whatever_axes_came_later(tiny, 
     ]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_states_that_were_kept_serve_runs_that_have_got_a_static_axis(tiny, tmp_path):
     keep, axes = dict(keep_states=True), dict(nesterov=[False, True], learning_rate=[0.1])
     sweep(tiny, tmp_path, options=keep, learning_rate=[0.1])

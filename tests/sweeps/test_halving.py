@@ -24,6 +24,7 @@ def settings_where(result, condition):
     return set(zip(chosen["learning_rate"], chosen["batch_size"], strict=True))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("order", [pytest.param("grid", marks=pytest.mark.slow), "shuffled"])
 def test_each_rung_keeps_the_best_settings_with_all_of_their_seeds(tiny, order):
     runs = jm.grid(learning_rate=RATES, batch_size=[3, 16], seed=range(3))
@@ -50,6 +51,7 @@ def test_each_rung_keeps_the_best_settings_with_all_of_their_seeds(tiny, order):
     assert wild["diverged_step"].notnull().any("seed").all() and (wild["pruned_step"] == 2).all()
 
 
+@pytest.mark.slow
 def test_samples_can_be_halved(tiny):
     sample = jm.with_seeds(jm.sample(9, 0, learning_rate=jm.loguniform(1e-3, 1), batch_size=[4, 8]), range(2))
     result = halve(tiny, sample, rungs=[4], factor=3)
@@ -59,6 +61,7 @@ def test_samples_can_be_halved(tiny):
     jm.scatter(result)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", mostly_slow(("nnx", "linen", "equinox with state", "haiku with state"), "linen"))
 def test_models_of_any_library_go_on_with_all_that_they_remember(tiny, name):
     model, _ = MODELS[name]
@@ -75,6 +78,7 @@ def noisy(learning_rate):
     return optax.chain(optax.add_noise(0.01, 0.5, 0), optax.sgd(learning_rate))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("order", mostly_slow((1, -1), -1))
 def test_an_interrupted_halving_goes_on(tiny, tmp_path, monkeypatch, order):
     runs = jm.grid(learning_rate=RATES[2:6], batch_size=[3], seed=range(2))

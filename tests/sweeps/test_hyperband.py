@@ -13,6 +13,7 @@ def search(tiny, runs=RUNS, **options):
     return jm.hyperband(MODEL, optax.sgd, runs, tiny, **dict(num_steps=18, factor=3, progress=False) | options)
 
 
+@pytest.mark.slow
 def test_each_bracket_is_a_halving_of_its_settings(tiny):
     result = search(tiny)
     assert result.attrs["rungs"] == "2 6 18; 6 18; 18" and result.attrs["factor"] == 3
@@ -34,6 +35,7 @@ def test_each_bracket_is_a_halving_of_its_settings(tiny):
     jm.heatmap(result)
 
 
+@pytest.mark.slow
 def test_an_interrupted_search_goes_on_and_a_finished_one_is_returned(tiny, tmp_path, monkeypatch):
     whole = search(tiny, folder=tmp_path / "whole")
     trained = []

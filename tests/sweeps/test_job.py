@@ -101,6 +101,7 @@ def described(dataset, optimizer=optax.sgd, model=MLP, **axes):
     return jobs.describe(jobs.make_job(make_setup(model, optimizer), runs, dataset, 10))
 
 
+@pytest.mark.slow
 def test_a_description_is_the_same_in_every_process_and_differs_where_it_should(tiny):
     partial = functools.partial(optax.sgd, momentum=0.9)
     assert described(tiny, partial)["optimizer"] == "sgd(momentum=0.9)"

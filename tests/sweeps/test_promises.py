@@ -90,6 +90,7 @@ def test_a_sweep_resumes_bit_for_bit(tmp_path, kind, monkeypatch, many_segments)
         np.testing.assert_array_equal(resumed[name], whole[name])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", mostly_slow(("regression", "64 bits", "augmented", "bfloat16"), "augmented"))
 def test_padding_changes_nothing(kind):
     whole = swept(kind)
@@ -126,6 +127,7 @@ def test_shards_unite_to_the_whole(tmp_path, kind, monkeypatch):
         np.testing.assert_allclose(merged[name], whole[name], rtol=2e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", mostly_slow((*FEW, "bfloat16"), "regression"))
 def test_a_folder_grows_by_steps_and_values(tmp_path, kind):
     few = jm.grid(learning_rate=0.05, batch_size=[5, 8], seed=range(2))
@@ -152,6 +154,7 @@ def test_four_devices_give_the_numbers_of_one(kind):
     np.testing.assert_allclose(found, swept(kind)["test_loss"].values.ravel(), rtol=2e-5)
 
 
+@pytest.mark.slow
 def test_64_bits_leave_the_setting_of_jax_as_it_was():
     result = swept("64 bits")
     assert result["test_loss"].dtype == np.float64 and jnp.ones(1).dtype == jnp.float32

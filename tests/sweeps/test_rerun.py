@@ -52,6 +52,7 @@ def test_values_that_are_not_one_run_are_refused(tiny, values, words):
         jm.rerun(result, dataset=tiny, **values)
 
 
+@pytest.mark.slow
 def test_what_has_no_known_name_is_to_be_given(tiny):
     def mine(learning_rate):
         return optax.sgd(learning_rate)
@@ -102,7 +103,7 @@ def named(learning_rate, kind="None"):
     return optax.sgd(learning_rate * {"1": 1.0, "None": 2.0, "True": 3.0, None: 4.0}[kind])
 
 
-@pytest.mark.parametrize("pruned", [False, True])
+@pytest.mark.parametrize("pruned", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_a_string_that_reads_like_a_number_stays_a_string(tiny, pruned):
     train, pruning = (jm.halve, dict(factor=2, rungs=[1])) if pruned else (jm.sweep, {})
     runs = jm.grid(learning_rate=0.1, batch_size=3, seed=0, kind=["1", "None", "True"])

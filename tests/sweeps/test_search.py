@@ -243,6 +243,7 @@ def test_a_setting_is_trained_once_however_often_it_is_drawn(ask, trained):
     assert len(study.trials) == 16 and len(told) == 3
 
 
+@pytest.mark.slow
 def test_conditions_are_a_function_of_the_setting(ask):
     def constrain(setting):
         rate = setting.pop("rate_per_example") * setting["batch_size"]
@@ -268,6 +269,7 @@ def test_conditions_are_a_function_of_the_setting(ask):
             ask(space, constrain=wrong, sampler="random")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_tuples_and_none_can_be_chosen(tiny, sampler):
     def scaled(learning_rate, scale):

@@ -149,6 +149,7 @@ def test_a_program_pads_to_a_few_sizes_and_is_compiled_once(num_steps, tiny, cap
     assert sum(message.startswith("Compiling jit(advance)") for message in messages) == 1
 
 
+@pytest.mark.slow
 def test_segments_that_are_compiled_by_length_take_the_same_steps(tiny, monkeypatch, many_segments):
     runs = jm.grid(learning_rate=[0.1, 0.2], batch_size=[2, 9], seed=range(2))
     shared = sweep(tiny, runs=runs, num_steps=31)
@@ -246,6 +247,7 @@ def test_the_cnn_over_learning_rate_batch_size_dropout_rate_and_seed(tiny):
     assert len(np.unique(losses)) == losses.size
 
 
+@pytest.mark.slow
 def test_samples_and_unions_keep_every_run_in_its_place(tiny):
     sample = jm.sample(20, 0, learning_rate=jm.loguniform(0.01, 1), batch_size=[3, 5, 16], seed=[0, 1])
     runs = jm.union(sample, jm.grid(learning_rate=[0.1], batch_size=[3, 4], seed=range(2)))

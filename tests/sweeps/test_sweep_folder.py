@@ -199,6 +199,7 @@ def test_the_same_names_of_something_else_are_refused(tiny, tmp_path, monkeypatc
         train(tiny, tmp_path, **given)
 
 
+@pytest.mark.slow
 def test_a_part_of_a_sweep_is_not_taken_for_the_whole(tiny, tmp_path):
     part = train(tiny, tmp_path, shard=(1, 2))
     with pytest.raises(ValueError, match="is another one: its shard is '1/2', not None"):
