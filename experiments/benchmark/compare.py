@@ -4,7 +4,7 @@ Times are those of warm rounds in which the peers take turns. The first call inc
 timed separately. Times of different runs are not comparable; read the ratios, which are medians over rounds. A ratio in
 parentheses decides nothing: it comes from one round, or from rounds that differ by more than a quarter. PyTorch and
 TensorFlow take part if they are installed: pip install -e '.[bench,bench-tf]'. Writes benchmark.json and benchmark.png,
-the figure as SVG too.
+the figure as SVG too; with --costs, cost_curves.csv and cost_curves.png in their place.
 """
 
 import functools
@@ -29,7 +29,7 @@ from jaxmnist.sweeps.configure import make_setup
 from jaxmnist.sweeps.job import make_job
 from jaxmnist.sweeps.sweep import plan
 
-from . import columns, machine, networks, peers, peers_jax, report
+from . import columns, cost_curves, machine, networks, peers, peers_jax, report
 from .memory import compare_sizes, measure_memory
 from .work import Measured, Options, large_runs
 
@@ -47,7 +47,8 @@ def main() -> None:
     with common.usage_errors():
         if options.num_rounds < 1:
             raise ValueError(f"num_rounds is {options.num_rounds}; at least 1 round is needed")
-        for path in common.files_in([options.output_dir], ("benchmark.json", *common.figure_names("benchmark"))):
+        written = ("benchmark.json", "cost_curves.csv", *common.figure_names("benchmark", "cost_curves"))
+        for path in common.files_in([options.output_dir], written):
             if path.exists() and not options.overwrite:
                 raise ValueError(f"{path} is an earlier measurement, or not ours; {common.OTHER_FOLDER}")
         common.make_output_dir(options.output_dir)
@@ -58,6 +59,8 @@ def main() -> None:
     for name, value in measured_on.items():
         pairs = (f"{key} {each}" for key, each in value.items()) if isinstance(value, dict) else value
         print(f"  {name.replace('_', ' ')}: {value if isinstance(value, str | int) else ', '.join(pairs)}")
+    if options.costs:
+        return cost_curves.save(options, measured_on)
     libraries = {name: installed(name) for name in ("torch", "tf")}
     measured = Measured()
     compare_on_grid(measured, options, dataset, libraries)

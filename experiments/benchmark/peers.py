@@ -57,7 +57,7 @@ def softmax_sweep(dataset: jm.Dataset, runs: dict, num_steps: int) -> Peer:
 
     def train_all():
         trained = []
-        for spec, inputs, program, initial in _begun(model, optax.sgd, runs, dataset, data, num_steps):
+        for spec, inputs, program, initial in begun(model, optax.sgd, runs, dataset, data, num_steps):
             boundaries = planning.segments(num_steps, 1, step_flops(program, initial))
             for _, (states, _) in train(spec, inputs, program, data.train, initial, boundaries):
                 jax.block_until_ready(states.step)
@@ -73,7 +73,7 @@ def softmax_sweep(dataset: jm.Dataset, runs: dict, num_steps: int) -> Peer:
     return Peer("jaxmnist, sweep", train_all, evaluate)
 
 
-def _begun(model: Any, optimizer: optimizers.OptimizerFactory, runs: dict, dataset, data, num_steps: int):
+def begun(model: Any, optimizer: optimizers.OptimizerFactory, runs: dict, dataset, data, num_steps: int):
     """Yields spec, inputs, program and initial states of one program of a sweep after another."""
     mesh = programs.local_mesh()
     job = make_job(make_setup(model, optimizer), runs, dataset, num_steps)
@@ -164,7 +164,7 @@ def cnn_sweep(dataset: jm.Dataset, num_steps: int, num_runs: int, model: Any = N
     model = jm.CNN(num_classes=len(dataset.class_names)) if model is None else model
     runs = jm.grid(learning_rate=1e-4, batch_size=CNN_BATCH_SIZE, seed=range(num_runs))
     data = put(programs.local_mesh(), dataset)
-    in_training = [list(each) for each in _begun(model, optax.adam, runs, dataset, data, num_steps)]
+    in_training = [list(each) for each in begun(model, optax.adam, runs, dataset, data, num_steps)]
 
     def go_on():
         for each in in_training:

@@ -25,6 +25,9 @@ class Options(common.DataOptions):
     full: bool = False
     """Also measure what takes minutes: all rounds, flax's example, CNNs under one vmap, memory, costs of up to 65,536
     runs, and halving."""
+    costs: bool = False
+    """Measure in place of all that how time and memory grow with runs, batch size, parameters and cores; about 4
+    minutes."""
     small: bool = False
     """Do so little work that nothing is really measured, to see that everything runs."""
     output_dir: Annotated[Path, tyro.conf.arg(metavar="DIR")] = Path("results/benchmark")

@@ -2,7 +2,12 @@
 
 import importlib
 import json
+import os
+import subprocess
+import sys
 
+import numpy as np
+import pandas as pd
 import pytest
 from scripts_for_tests import EXPERIMENTS
 
@@ -63,3 +68,34 @@ def test_the_readme_shows_what_is_kept(benchmark):
         assert all(cell in row for row in rows for cell in cells)
         found += len(rows)
     assert found >= 6
+
+
+def test_costs_of_more_runs_are_fitted_and_marked(benchmark):
+    cost_curves = benchmark("cost_curves")
+    runs = np.array([1, 8, 64, 512])
+    rows = [("runs", count, 3e-6 + 2e-3 / count, 4e4 + 1e8 / count, True) for count in runs]
+    measured = pd.DataFrame(rows, columns=list(cost_curves.COLUMNS))
+    fitted = cost_curves.fitted(measured)
+    assert fitted["value"].tolist() == [2.0**power for power in range(10, 21)] and not fitted["is_measured"].any()
+    np.testing.assert_allclose(fitted["seconds"], 3e-6 + 2e-3 / fitted["value"], rtol=1e-6)
+    np.testing.assert_allclose(fitted["bytes"], 4e4 + 1e8 / fitted["value"], rtol=1e-6)
+    figure = cost_curves.draw(pd.concat([measured, fitted]), benchmark("machine").machine())
+    drawn = {line.get_label(): line.get_xydata() for line in figure.axes[0].lines}
+    np.testing.assert_allclose(drawn["measured"], [(count, 3 + 2e3 / count) for count in runs])
+    assert len(drawn["fitted"]) == 11
+
+
+@pytest.mark.slow
+def test_cost_curves_are_measured_and_drawn(tmp_path):
+    environment = dict(os.environ, PYTHONPATH=str(EXPERIMENTS.parent))
+    command = [sys.executable, "-m", "experiments.benchmark", "--costs", "--small", "--dataset", "digits"]
+    done = subprocess.run(
+        [*command, "--output-dir", str(tmp_path / "costs")],
+        cwd=EXPERIMENTS.parent, env=environment, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0 and "Traceback" not in done.stderr, done.stderr
+    costs = pd.read_csv(tmp_path / "costs" / "cost_curves.csv")
+    assert costs.loc[costs["is_measured"], "axis"].tolist() == ["runs"] * 3 + ["num_params"] * 2
+    assert (costs[["seconds", "bytes"]] > 0).all(axis=None)
+    assert costs.loc[costs["axis"] == "num_params", "value"].tolist() == [7850, 784 * 4 + 4 + 4 * 10 + 10]
+    assert (tmp_path / "costs" / "cost_curves.png").is_file()
