@@ -110,6 +110,11 @@ def initialised(model, image_shape):
     return jax.eval_shape(lambda: jm.init_state(model, optax.sgd(0.1), 0, np.zeros((1, *image_shape), np.uint8)))
 
 
+def test_a_number_in_the_place_of_layers_is_named():
+    with pytest.raises(ValueError, match=r"features is 10; a tuple of whole numbers, .*, is needed"):
+        initialised(jm.CNN(10), (8, 8, 1))
+
+
 def test_kernel_sizes_that_do_not_fit_the_features_are_named():
     with pytest.raises(ValueError, match=r"kernel_sizes \(5, 5\) .* \(4,\)"):
         initialised(jm.CNN(features=(4,)), (8, 8, 1))

@@ -122,7 +122,10 @@ def _values_of_flags(module, apply, given, training: bool) -> dict[tuple[str, st
 
 
 def _check_cnn(model: CNN, image_shape: tuple[int, ...]) -> None:
-    """Raises ValueError if the kernel sizes are not one for each of the features, or pooling leaves no pixel."""
+    """Raises ValueError if layers are no tuples, kernel sizes are not one for each, or pooling leaves no pixel."""
+    for name in ("features", "kernel_sizes", "pool_after"):
+        if not checks.is_sequence(getattr(model, name)):
+            checks.raise_invalid(name, getattr(model, name), "a tuple of whole numbers, one for each convolution,")
     if len(model.kernel_sizes) != len(model.features):
         raise ValueError(f"kernel_sizes {model.kernel_sizes} are not one for each of features {model.features}")
     height, width = image_shape[:2]
