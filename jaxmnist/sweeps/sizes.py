@@ -22,7 +22,7 @@ MAX_ACTIVATION_BYTES = 2**29
 # of 272 parameters on 272 examples take 0.7 of the time that they take if states alone are counted.
 CACHE_BYTES = 2**22
 MAX_GROUPS_AT_ONCE = 8
-# Evaluation takes so many bytes of activations, and so many examples, at a time. Measured on 2 cores, 20 softmax
+# On CPU, evaluation takes so many bytes of activations, and so many examples, at a time. Measured on 2 cores, 20 softmax
 # regressions are evaluated on 1,000 examples at a time in 0.8 of the time that they take on 250, and the original CNN
 # on 50 to 250 in 0.8 of the time that it takes on 500. 2,048 softmax regressions gain 4 % from four times as much.
 EVALUATED_BYTES = 2**23
@@ -54,8 +54,10 @@ def groups_at_once(example_bytes: float, states: State, batch_size: int, most: i
 def examples_at_once(example_bytes: float, num_runs: int) -> int:
     """Returns the batch size for evaluating `num_runs` runs in one `vmap`."""
     per_example = example_bytes * num_runs
-    fitting, cached = int(activation_room() / per_example), int(EVALUATED_BYTES / per_example)
-    return max(min(fitting, max(cached, MIN_EVALUATED), MAX_EVALUATED), 1)
+    limit = min(int(activation_room() / per_example), MAX_EVALUATED)
+    if jax.default_backend() == "cpu":
+        limit = min(limit, max(int(EVALUATED_BYTES / per_example), MIN_EVALUATED))
+    return max(limit, 1)
 
 
 @functools.lru_cache(maxsize=64)
