@@ -22,9 +22,9 @@ MAX_ACTIVATION_BYTES = 2**29
 # of 272 parameters on 272 examples take 0.7 of the time that they take if states alone are counted.
 CACHE_BYTES = 2**22
 MAX_GROUPS_AT_ONCE = 8
-# On CPU, evaluation takes so many bytes of activations, and so many examples, at a time. Measured on 2 cores, 20 softmax
-# regressions are evaluated on 1,000 examples at a time in 0.8 of the time that they take on 250, and the original CNN
-# on 50 to 250 in 0.8 of the time that it takes on 500. 2,048 softmax regressions gain 4 % from four times as much.
+# On CPU, evaluation takes so many bytes of activations, and so many examples, at a time. Measured on 2 cores, 20
+# softmax regressions are evaluated on 1,000 examples at a time in 0.8 of the time that they take on 250, and the
+# original CNN on 50 to 250 in 0.8 of the time that it takes on 500.
 EVALUATED_BYTES = 2**23
 MIN_EVALUATED, MAX_EVALUATED = 50, 1000
 

@@ -7,7 +7,7 @@ import pytest
 
 import jaxmnist as jm
 from jaxmnist.host.devices import DEFAULT_BYTES
-from jaxmnist.sweeps import capacity
+from jaxmnist.sweeps import capacity, sizes
 from jaxmnist.sweeps.configure import make_setup
 from jaxmnist.sweeps.job import make_job
 
@@ -43,3 +43,13 @@ def test_a_batch_is_shared_by_several_runs_however_large_it_is():
     runs = jm.grid(learning_rate=np.geomspace(1e-3, 1, 8), batch_size=[30_000], seed=0)
     job = make_job(make_setup(Wide(), optax.sgd, loss=jm.losses.squared_error, metrics={}), runs, dataset, 1)
     assert capacity.capacity(job, DEFAULT_BYTES, 1).group == capacity.MIN_GROUP
+
+
+@pytest.mark.parametrize(
+    ("example_bytes", "num_runs", "expected"),
+    [(100, 10, 1000), (100, 1000, 83), (1e6, 1, 50), (1e6, 100, 5), (1e9, 1, 1)],
+    ids=["all that there may be", "what stays in a cache", "but no fewer than 50", "but no more than fit", "one"],
+)
+def test_evaluation_takes_as_many_examples_as_suit_it(example_bytes, num_runs, expected, monkeypatch):
+    monkeypatch.setattr("jaxmnist.sweeps.sizes.activation_room", lambda: 2**29)
+    assert sizes.examples_at_once(example_bytes, num_runs) == expected
