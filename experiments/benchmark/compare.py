@@ -66,9 +66,9 @@ def main() -> None:
     compare_on_grid(measured, options, dataset, libraries)
     compare_large_sweeps(measured, options, dataset, libraries)
     compare_cnns(measured, options, dataset, libraries)
-    compare_model_libraries(measured, options, dataset)
     measure_starts(measured, options)
     if options.full or options.small:
+        compare_model_libraries(measured, options, dataset)
         measure_memory(measured, options)
     if options.full:
         compare_sizes(measured, options)
@@ -123,9 +123,10 @@ def compare_on_grid(measured: Measured, options: Options, dataset: jm.Dataset, l
         compared += [
             libraries["torch"].ensemble(*work, padded=True),
             libraries["torch"].ensemble(*work),
-            *([libraries["torch"].ensemble(*work, compiled=True)] if libraries["torch"].can_compile() else []),
             libraries["torch"].eager_loop(*work),
         ]
+        if options.full and libraries["torch"].can_compile():
+            compared.append(libraries["torch"].ensemble(*work, compiled=True))
     if libraries["tf"]:
         compared.append(libraries["tf"].notebook(*work))
     work_name = f"original grid, {len(GRID['seed'])} runs x {GRID_STEPS} steps"

@@ -23,8 +23,8 @@ class Options(common.DataOptions):
     num_rounds: int = 3
     """Warm rounds of each measurement; without --full, the large sweep and whole processes have only 1."""
     full: bool = False
-    """Also measure what takes minutes: all rounds, flax's example, CNNs under one vmap, memory, costs of up to 65,536
-    runs, and halving."""
+    """Also measure what takes minutes: all rounds, flax's example, torch.compile, CNNs under one vmap and in the layers
+    of other libraries, memory, costs of up to 65,536 runs, and halving."""
     costs: bool = False
     """Measure in place of all that how time and memory grow with runs, batch size, parameters and cores; about 4
     minutes."""
