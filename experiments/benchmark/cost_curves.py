@@ -30,13 +30,14 @@ if TYPE_CHECKING:
 NUM_STEPS, NUM_WARM = 50, 3
 BATCH_SIZE = 64
 MAX_RUNS = 2**20
+MAX_TICKS = 5
 # What the models are called by their hidden units; 0 is softmax regression, and -1 the original CNN.
 SOFTMAX, CNN = 0, -1
 AXES = {
     "runs": "number of runs (softmax regression, batch size 64)",
     "batch_size": "batch size (64 softmax regressions)",
     "num_params": "parameters of a run (8 runs, batch size 64)",
-    "cores": "cores (512 softmax regressions, batch size 64)",
+    "cores": "cores (512 softmax regressions)",
 }
 COLUMNS = ("axis", "value", "seconds", "bytes", "is_measured")
 
@@ -128,8 +129,10 @@ def fitted(measured: pd.DataFrame) -> pd.DataFrame:
     """Returns the costs of 2, 4, ... times as many runs as were measured at most, by least squares of relative errors.
 
     Args:
-      measured: the rows of sweeps that differ in their number of runs.
+      measured: the rows of sweeps that differ in their number of runs; the larger half of them, on a logarithmic scale,
+        is fitted.
     """
+    measured = measured[measured["value"] ** 2 >= measured["value"].min() * measured["value"].max()]
     runs = measured["value"].to_numpy(float)
     largest = runs.max()
     counts = largest * 2.0 ** np.arange(1, np.log2(MAX_RUNS / largest) + 1)
@@ -145,6 +148,8 @@ def fitted(measured: pd.DataFrame) -> pd.DataFrame:
 
 def draw(costs: pd.DataFrame, measured_on: dict) -> "Figure":
     """Returns time and memory per run along each axis, what is fitted as open circles."""
+    from matplotlib import ticker
+
     from jaxmnist.plots.style import Figure, house_style, log_ticks, write_caption
 
     axes_of = [axis for axis in AXES if axis in set(costs["axis"])]
@@ -164,7 +169,15 @@ def draw(costs: pd.DataFrame, measured_on: dict) -> "Figure":
                 low, high = unit * own[name].min(), unit * own[name].max()
                 axes.set_ylim(low / 1.6, high * 1.6)
                 log_ticks(axes, "y", low / 1.6, high * 1.6)
-            log_ticks(column[1], "x", own["value"].min(), own["value"].max())
+            values = np.unique(own["value"])
+            locator = (
+                ticker.FixedLocator(values.tolist())
+                if len(values) <= MAX_TICKS
+                else ticker.LogLocator(numticks=MAX_TICKS)
+            )
+            column[1].xaxis.set_major_locator(locator)
+            column[1].xaxis.set_major_formatter(ticker.EngFormatter(sep=""))
+            column[1].xaxis.set_minor_locator(ticker.NullLocator())
             column[1].set_xlabel(AXES[axis].replace(" (", "\n("))
         panels[0, 0].set_ylabel("time per run and step (µs)")
         panels[1, 0].set_ylabel("peak memory per run (MiB)")
