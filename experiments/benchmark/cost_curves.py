@@ -14,6 +14,7 @@ import jax
 import numpy as np
 import optax
 import pandas as pd
+from scipy.optimize import nnls
 
 import jaxmnist as jm
 from jaxmnist.sweeps import planning, programs
@@ -141,7 +142,7 @@ def fitted(measured: pd.DataFrame) -> pd.DataFrame:
         each = measured[name].to_numpy(float)
         # What a run costs is what it takes by itself, and its share of what all take together.
         shares = np.stack([np.ones(len(runs)), 1 / runs], axis=1)
-        (alone, together), *_ = np.linalg.lstsq(shares / each[:, None], np.ones(len(runs)), rcond=None)
+        (alone, together), _ = nnls(shares / each[:, None], np.ones(len(runs)))
         columns[name] = alone + together / counts
     return pd.DataFrame(columns)[list(COLUMNS)]
 
@@ -170,12 +171,8 @@ def draw(costs: pd.DataFrame, measured_on: dict) -> "Figure":
                 axes.set_ylim(low / 1.6, high * 1.6)
                 log_ticks(axes, "y", low / 1.6, high * 1.6)
             values = np.unique(own["value"])
-            locator = (
-                ticker.FixedLocator(values.tolist())
-                if len(values) <= MAX_TICKS
-                else ticker.LogLocator(numticks=MAX_TICKS)
-            )
-            column[1].xaxis.set_major_locator(locator)
+            few, many = ticker.FixedLocator(values.tolist()), ticker.LogLocator(numticks=MAX_TICKS)
+            column[1].xaxis.set_major_locator(few if len(values) <= MAX_TICKS else many)
             column[1].xaxis.set_major_formatter(ticker.EngFormatter(sep=""))
             column[1].xaxis.set_minor_locator(ticker.NullLocator())
             column[1].set_xlabel(AXES[axis].replace(" (", "\n("))
