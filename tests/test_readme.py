@@ -56,6 +56,7 @@ def helps() -> dict[str, str]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("document", mostly_slow(("README.md", "CONTRIBUTING.md"), "README.md"))
 def test_its_python_runs(document, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

@@ -30,6 +30,7 @@ def test_an_axis_of_optimizers_is_each_of_them(swept, tiny, name):
     np.testing.assert_allclose(together, alone["validation_loss"].values.ravel(), rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_its_runs_are_saved_with_their_names(swept, tmp_path):
     assert swept.attrs["optimizer"] == "named" and OPTIMIZERS["named"] is named
     jm.save(swept, tmp_path)

@@ -49,6 +49,7 @@ def test_without_a_home_a_script_trains_on_the_digits_and_keeps_no_programs(tmp_
     assert (tmp_path / "results" / "accuracy_vs_steps" / "results.csv").is_file()
 
 
+@pytest.mark.slow
 def test_accuracy_vs_steps(tmp_path):
     out, _ = run("accuracy_vs_steps", *SMALL, "--num-seeds", 3, "--output-dir", "out", cwd=tmp_path)
     with (tmp_path / "out" / "accuracy_vs_steps.csv").open() as file:

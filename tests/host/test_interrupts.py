@@ -158,6 +158,7 @@ SCRIPTS = {
 
 
 # A comparison trains its curves last.
+@pytest.mark.slow
 @pytest.mark.parametrize("what", mostly_slow(SCRIPTS, "sweep_grid"))
 def test_scripts_say_how_to_go_on(no_home, monkeypatch, capsys, many_segments, what):
     at = -1 if "comparing" in what else 2

@@ -39,6 +39,7 @@ def accuracy_words(mean):
     return f"validation accuracy {100 * float(mean):.2f} %"
 
 
+@pytest.mark.slow
 def test_a_page_is_drawn_and_a_key_chooses_a_setting(tmp_path):
     jm.interactive(make_result(), tmp_path / "page.html")
     with browser(tmp_path / "profile") as page:

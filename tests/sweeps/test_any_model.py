@@ -34,6 +34,7 @@ def alone(model, tiny, learning_rate, batch_size, seed, num_steps=4, **values):
 FAST = ("equinox",)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", mostly_slow(MODELS, *FAST))
 def test_every_run_of_a_sweep_equals_the_run_alone(tiny, name):
     model, axes = MODELS[name]
@@ -99,6 +100,7 @@ def decayed(learning_rate):
     return optax.adamw(learning_rate, weight_decay=0.5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("exact", mostly_slow((True, False), True))
 def test_functions_and_tuples_are_axes_and_are_found_again(tiny, exact):
     from collections.abc import Callable
