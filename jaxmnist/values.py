@@ -23,7 +23,8 @@ def shown(value: object) -> str:
     """Returns a value in a few words; arrays by dtype and shape, since all of their numbers say less."""
     shape, dtype = getattr(value, "shape", None), getattr(value, "dtype", None)
     if shape and dtype is not None and not isinstance(value, type):
-        return f"{with_article(dtype)} array of shape {tuple(shape)}"
+        article = "an" if str(dtype).startswith("int") else "a"
+        return f"{article} {dtype} array of shape {tuple(shape)}"
     if isinstance(value, int) and not -(10**30) < value < 10**30:
         # Python refuses to print the longest ones, in other values too.
         return f"a whole number of {value.bit_length()} bits"
@@ -32,11 +33,6 @@ def shown(value: object) -> str:
     except ValueError:
         text = f"a {type(value).__name__} with a number too long to print"
     return text if len(text) <= MAX_SHOWN else f"{text[: MAX_SHOWN - 3]}..."
-
-
-def with_article(dtype: Any) -> str:
-    """Returns the name of a type of numbers after its article, such as "an int32" and "a float32"."""
-    return f"{'an' if str(dtype).startswith('int') else 'a'} {dtype}"
 
 
 def is_traced(value: object) -> bool:

@@ -47,8 +47,8 @@ def main() -> None:
     with common.usage_errors():
         if options.num_rounds < 1:
             raise ValueError(f"num_rounds is {options.num_rounds}; at least 1 round is needed")
-        written = ("benchmark.json", "cost_curves.csv", *common.figure_names("benchmark", "cost_curves"))
-        for path in common.files_in([options.output_dir], written):
+        numbers, figure = ("cost_curves.csv", "cost_curves") if options.costs else ("benchmark.json", "benchmark")
+        for path in common.files_in([options.output_dir], (numbers, *common.figure_names(figure))):
             if path.exists() and not options.overwrite:
                 raise ValueError(f"{path} is an earlier measurement, or not ours; {common.OTHER_FOLDER}")
         common.make_output_dir(options.output_dir)

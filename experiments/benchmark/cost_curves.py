@@ -4,12 +4,11 @@ Each point is measured in a process of its own. Sweeps of more runs than were me
 amount for each run.
 """
 
-import multiprocessing
 import os
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+import common
 import jax
 import numpy as np
 import optax
@@ -17,12 +16,13 @@ import pandas as pd
 from scipy.optimize import nnls
 
 import jaxmnist as jm
+from jaxmnist.studies import output
 from jaxmnist.sweeps import planning, programs
 from jaxmnist.sweeps.running import put, train
 from jaxmnist.sweeps.sizes import step_flops
 
 from . import peers
-from .memory import peak_bytes
+from .memory import in_own_process, peak_bytes
 from .work import Options
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ class Sweep(NamedTuple):
       runs: how many, of as many learning rates.
       batch_size: of each.
       hidden_size: of a perceptron, or `SOFTMAX` or `CNN`.
-      cores: that it may use.
+      cores: that it may use; 0 for all.
       num_steps: that are timed.
     """
 
@@ -82,11 +82,9 @@ def sweeps(cores: int, small: bool) -> dict[str, list[Sweep]]:
 def measure(options: Options) -> pd.DataFrame:
     """Returns the cost of each sweep, and that of many more runs as it is fitted, as rows of `COLUMNS`."""
     rows = []
-    cores = os.cpu_count() or 1
-    for axis, along in sweeps(cores, options.small).items():
+    for axis, along in sweeps(os.cpu_count() or 1, options.small).items():
         for sweep in along:
-            with multiprocessing.get_context("spawn").Pool(1, use, (sweep.cores or cores,)) as pool:
-                num_params, seconds, grown = pool.apply(cost, (options, sweep))
+            num_params, seconds, grown = in_own_process(cost, options, sweep)
             value = num_params if axis == "num_params" else getattr(sweep, axis)
             rows.append((axis, value, seconds, grown, True))
             print(f"  {axis} {value:,}: {1e6 * seconds:.3g} µs per run and step, {grown / 2**20:.3g} MiB per run")
@@ -103,6 +101,8 @@ def use(cores: int) -> None:
 
 def cost(options: Options, sweep: Sweep) -> tuple[int, float, float]:
     """Returns the parameters of a run, its seconds for a step, without compilation, and its bytes of peak memory."""
+    if sweep.cores:
+        use(sweep.cores)
     dataset = options.load()
     num_classes = len(dataset.class_names)
     model = {SOFTMAX: jm.SoftmaxRegression(num_classes), CNN: jm.CNN(num_classes=num_classes)}.get(
@@ -189,11 +189,7 @@ def draw(costs: pd.DataFrame, measured_on: dict) -> "Figure":
 
 def save(options: Options, measured_on: dict) -> None:
     """Measures all costs, and saves and draws them."""
-    import common
-
-    from jaxmnist.studies import output
-
     path = options.output_dir / "cost_curves.csv"
     output.write_table(measure(options), path, "%.6g")
-    common.save_figure(draw(pd.read_csv(path), measured_on), Path(path).with_suffix(".png"))
+    common.save_figure(draw(pd.read_csv(path), measured_on), path.with_suffix(".png"))
     print(f"wrote {path} and {path.with_suffix('.png')}")

@@ -27,7 +27,7 @@ from jaxmnist.sweeps import layout as layouts
 from jaxmnist.sweeps import planning, programs
 from jaxmnist.sweeps.arguments import OPTIMIZER
 from jaxmnist.sweeps.configure import Setup, make_setup, precision
-from jaxmnist.sweeps.fingerprint import COMPUTATION, raise_if_different
+from jaxmnist.sweeps.fingerprint import COMPUTATION, combined, raise_if_different
 from jaxmnist.sweeps.job import Job, describe, make_job
 from jaxmnist.sweeps.objects import column_of, restored_values
 from jaxmnist.sweeps.running import put, train
@@ -153,25 +153,34 @@ def _rerun(
     if is_whole:
         runs = {name: _restored(result, name, column, objects) for name, column in columns.items()}
         job = make_job(setup, runs, dataset, num_steps, int(attrs["num_evaluations"]), attrs["record"].split())
-        _check_same(job, attrs)
-    if exact and is_whole:
-        return _in_its_program(job, attrs, setting)
+        _check_same(job, attrs, is_whole)
+        if exact:
+            return _in_its_program(job, attrs, setting)
     alone = {name: _restored(result, name, np.array([setting[name]]), objects) for name in columns}
     job = make_job(setup, alone, dataset, num_steps)
-    _check_same(job, attrs)
+    if not is_whole:
+        _check_same(job, attrs, is_whole)
     return _alone(job)
 
 
-def _check_same(job: Job, attrs: Mapping) -> None:
-    """Raises ValueError if model, loss, optimizer or data are not those of the sweep, as far as can be known here."""
-    given, what = describe(job), "the sweep of this result"
-    saved = {name: attrs[name] for name in CHECKSUMS_OF_DATA if name in attrs}
-    raise_if_different(what, saved, {name: given[name] for name in saved})
+def _check_same(job: Job, attrs: Mapping, is_whole: bool) -> None:
+    """Raises ValueError if model, loss, optimizer or data are not those of the sweep, as far as can be known here.
+
+    Args:
+      job: the whole sweep, or a run of it.
+      attrs: of the result.
+      is_whole: which of the two it is. Of a run, the computation is compared if the sweep has the same static values.
+    """
+    given = describe(job)
     # Another version or machine may trace the same thing in other operations.
-    if given["versions"] == attrs.get("versions"):
+    names = [*([COMPUTATION] if given["versions"] == attrs.get("versions") else []), *CHECKSUMS_OF_DATA]
+    saved = {name: attrs[name] for name in names if name in attrs}
+    given = {name: given[name] for name in ("computations", *saved)}
+    if COMPUTATION in saved and not is_whole:
         before, now = (json.loads(each.get("computations", "{}")) for each in (attrs, given))
-        for values in set(before) & set(now):
-            raise_if_different(what, {COMPUTATION: before[values]}, {COMPUTATION: now[values]})
+        both = [values for values in now if values in before]
+        saved[COMPUTATION], given[COMPUTATION] = (combined(map(each.get, both)) for each in (before, now))
+    raise_if_different("the sweep of this result", saved, given)
 
 
 def _in_its_program(job: Job, attrs: Mapping, setting: dict[str, Any]) -> Run:
