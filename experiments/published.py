@@ -4,8 +4,8 @@ Prints each table, and writes published.csv (every row of every table), and of e
 NAME.svg, and a file NAME.json from which it is drawn again. The sweeps of a table are in the folder NAME; an
 interrupted table continues with --resume and ends with the same numbers. A table whose data cannot be had is left out.
 
-fractal takes about 5 minutes on 2 cores, and 150 with --full; mnist1d 5 and 25; noise 3 and 10; tutorial 3 and 150;
-kmnist 2 and 50; deepobs 5, and a week with --full, which is for a GPU.
+fractal takes about 5 minutes on 2 cores, and 80 with --full; mnist1d 5 and 40; noise 3 and 10; speed 3 and 20;
+tutorial 3 and 150; kmnist 2 and 50; deepobs 5, and a week with --full, which is for a GPU.
 """
 
 import dataclasses
@@ -23,6 +23,7 @@ from jaxmnist.studies.published_fractal import fractal_table
 from jaxmnist.studies.published_kmnist import kmnist_table
 from jaxmnist.studies.published_mnist1d import mnist1d_table
 from jaxmnist.studies.published_noise import noise_table
+from jaxmnist.studies.published_speed import speed_table
 from jaxmnist.studies.published_tutorial import tutorial_table
 
 # Each a function of `full`, the folder of its sweeps, and whether to show progress.
@@ -30,6 +31,7 @@ TABLES: dict[str, Callable[[bool, Path | None, bool], published.Table]] = {
     "fractal": fractal_table,
     "mnist1d": mnist1d_table,
     "noise": noise_table,
+    "speed": speed_table,
     "tutorial": tutorial_table,
     "deepobs": deepobs_table,
     "kmnist": kmnist_table,
@@ -39,7 +41,7 @@ RESULTS = "published.csv"
 
 @dataclasses.dataclass(frozen=True)
 class Options(common.FolderOptions):
-    table: Literal["fractal", "mnist1d", "noise", "tutorial", "deepobs", "kmnist", "all"] = "all"
+    table: Literal["fractal", "mnist1d", "noise", "speed", "tutorial", "deepobs", "kmnist", "all"] = "all"
     """The table to run."""
     full: bool = False
     """The budget, the seeds and the resolution of the source, rather than smaller ones that take minutes."""

@@ -1,17 +1,21 @@
-"""The README's table of times: a column for each machine whose measurement is kept in `results/`.
+"""Tables of times with a column for each machine whose measurement is kept in `results/`.
 
-`python -m experiments.benchmark.columns` prints it.
+`python -m experiments.benchmark.columns` prints both: that of the README, which names the fastest of the others, and
+that of docs/benchmark.md, which has all of them.
 """
 
 import json
 import re
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 from . import report
 
 RESULTS = Path(__file__).parent / "results"
-# What the README shows, and what it calls it, by how the name of the work begins.
+# How the names of our own ways to do the same begin.
+OURS = ("jaxmnist", "jax.vmap of")
+# What the tables show, and what they call it, by how the name of the work begins.
 SHOWN = {
     r"original grid, .*: training": "original grid, 20 runs x 100 steps",
     r"original grid, .*: one evaluation": "original grid, one evaluation on test",
@@ -27,38 +31,68 @@ SHOWN = {
 
 def keep(path: Path, machine: dict) -> Path:
     """Copies a measurement to `results/`, under the name of its machine, and returns where it is."""
-    slug = re.sub(r"[^a-z0-9]+", "-", f"{machine['cpu']} {machine['cores']} cores".lower()).strip("-")
+    words = [machine["cpu"], *_instruction_sets(machine), f"{machine['cores']} cores"]
+    slug = re.sub(r"[^a-z0-9]+", "-", " ".join(words).lower()).strip("-")
     RESULTS.mkdir(exist_ok=True)
     return Path(shutil.copy(path, RESULTS / f"{slug}.json"))
 
 
-def table() -> str:
-    """Returns the table in Markdown: a row for each work, a column for each machine."""
-    measured = [json.loads(path.read_text()) for path in sorted(RESULTS.glob("*.json"))]
-    lines = [" | ".join(["ours; the others, times ours", *(_head(each["machine"]) for each in measured)])]
-    lines.append(" | ".join(["---"] * (1 + len(measured))))
-    lines += [
-        " | ".join([name, *(_cell(each["rows"], pattern) for each in measured)]) for pattern, name in SHOWN.items()
-    ]
-    return "\n".join(f"| {line} |" for line in lines)
+def kept() -> list[dict]:
+    """Returns the measurements in `results/`."""
+    return [json.loads(path.read_text()) for path in sorted(RESULTS.glob("*.json"))]
+
+
+def short_table() -> list[list[str]]:
+    """Returns the README's table: a row for each work, with our time and the fastest of the others."""
+    head = ["ours; the fastest of the others, times ours", *(_head(each["machine"]) for each in kept())]
+    rows = [[name, *(_fastest(_rows(each, pattern)) for each in kept())] for pattern, name in SHOWN.items()]
+    return [head, *rows]
+
+
+def table() -> list[list[str]]:
+    """Returns the whole table: after a row with our time of a work, one for each of the others."""
+    lines = [["ours; the others, times ours", *(_head(each["machine"]) for each in kept())]]
+    for pattern, name in SHOWN.items():
+        measured = [_rows(each, pattern) for each in kept()]
+        lines.append([f"**{name}**", *(f"**{report.in_words(rows[0].median)}**" if rows else "" for rows in measured)])
+        times = [{row.peer: report.times_ours(row, rows[0]) for row in rows[1:]} for rows in measured]
+        peers = {peer: None for each in times for peer in each}
+        lines += [[peer, *(each.get(peer, "") for each in times)] for peer in peers]
+    return lines
+
+
+def markdown(lines: Sequence[Sequence[str]]) -> str:
+    """Returns a table in Markdown, its first line the head."""
+    head, *rows = lines
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in (head, ["---"] * len(head), *rows))
 
 
 def _head(machine: dict) -> str:
-    fast = [
-        name for name in ("AMX", "AVX-512") if name.replace("-", "").lower() in " ".join(machine["instruction_sets"])
-    ]
+    sets = ", ".join(_instruction_sets(machine)) or "neither AVX-512 nor AMX"
     cpu = re.sub(r"\((R|TM)\)| Processor", "", machine["cpu"])
-    return f"{cpu} ({', '.join(fast) or 'neither AVX-512 nor AMX'}), {machine['cores']} cores, {machine['date']}"
+    return f"{cpu} ({sets}), {machine['cores']} cores, {machine['date']}"
 
 
-def _cell(rows: list[dict], pattern: str) -> str:
-    found = [report.Row(*(row[name] for name in report.FIELDS)) for row in rows if re.match(pattern, row["work"])]
-    if not found:
+def _instruction_sets(machine: dict) -> list[str]:
+    known = " ".join(machine["instruction_sets"])
+    return [name for name in ("AMX", "AVX-512") if name.replace("-", "").lower() in known]
+
+
+def _rows(measured: dict, pattern: str) -> list[report.Row]:
+    """Returns the rows of a work, ours first."""
+    return [
+        report.Row(*(row[name] for name in report.FIELDS)) for row in measured["rows"] if re.match(pattern, row["work"])
+    ]
+
+
+def _fastest(rows: list[report.Row]) -> str:
+    if not rows:
         return "not measured"
-    others = sorted(found[1:], key=lambda row: report.ratio(row, found[0]))
-    shown = [f"{row.peer} {report.times_ours(row, found[0])} x" for row in others]
-    return "; ".join([f"**{report.in_words(found[0].median)}**", *shown])
+    others = [row for row in rows[1:] if not row.peer.startswith(OURS)]
+    first = min(others, key=lambda row: report.ratio(row, rows[0]), default=None)
+    shown = f"**{report.in_words(rows[0].median)}**"
+    return shown if first is None else f"{shown}; {first.peer} {report.times_ours(first, rows[0])} x"
 
 
 if __name__ == "__main__":
-    print(table())
+    print(markdown(short_table()), markdown(table()), sep="\n\n")

@@ -87,8 +87,8 @@ def _root(name: str, data_dir: str | os.PathLike | None) -> Path:
         return Path(root).expanduser()
     except RuntimeError:
         raise DatasetUnavailable(
-            f"dataset {name!r} is looked for in {root}, and that home is not known here: name a folder with --data-dir "
-            "or TFDS_DATA_DIR"
+            f"dataset {name!r} is looked for in {root}, and that home is not known here: name a folder by the "
+            "variable TFDS_DATA_DIR"
         ) from None
 
 

@@ -244,7 +244,7 @@ def _probe(name: str, url: str, downloads: Path, missing: Sequence[str] = ()) ->
         files = f" ({', '.join(missing)})" if missing else ""
         raise DatasetUnavailable(
             f"dataset {name!r} is not prepared in {downloads.parent} and {address.hostname} is out of reach "
-            f"({problem}); name a prepared folder with --data-dir or TFDS_DATA_DIR, or put the files it is made from"
+            f"({problem}); name a prepared folder by the variable TFDS_DATA_DIR, or put the files it is made from"
             f"{files} into {downloads / 'manual'}"
         )
 

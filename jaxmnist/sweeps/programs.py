@@ -25,7 +25,7 @@ from jaxmnist.data.order import example_order
 from jaxmnist.sweeps import planning
 from jaxmnist.sweeps.configure import Configured, Setup, configure
 from jaxmnist.sweeps.runs import Runs, hyperparameter_names
-from jaxmnist.sweeps.sizes import activation_bytes, examples_at_once, groups_at_once
+from jaxmnist.sweeps.sizes import activation_bytes, examples_at_once, groups_at_once, groups_evaluated_at_once
 
 _EACH, _SAME = PartitionSpec("runs"), PartitionSpec()
 
@@ -224,12 +224,7 @@ def advance(
         together = functools.partial(_train_together, spec, segment, train, num_steps)
         example_bytes, largest = spec.example_bytes(inputs, train), segment.padded_batch_sizes[-1]
         count = groups_at_once(example_bytes, states, largest, segment.at_once)
-        groups = inputs, states, orders
-        # A loop of one turn would copy all states back and forth.
-        if count == len(states.step):
-            return together(groups)
-        turns = jax.tree.map(lambda leaf: leaf.reshape(-1, count, *leaf.shape[1:]), groups)
-        return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), jax.lax.map(together, turns))
+        return _in_turns(together, count, (inputs, states, orders))
 
     return _spread(spec, on_device, 3, 2)(inputs, states, orders, train, num_steps)
 
@@ -247,7 +242,12 @@ def evaluate(spec: ProgramSpec, inputs: ProgramInputs, states: State, split: Spl
     Returns:
       A named tuple of metrics, `[G, P]` float32 each.
     """
-    return _spread(spec, functools.partial(_evaluate_groups, spec), 2, 1)(inputs, states, split)
+
+    def on_device(inputs, states, split):
+        together = functools.partial(_evaluate_together, spec, split)
+        return _in_turns(together, groups_evaluated_at_once(states), (inputs, states))
+
+    return _spread(spec, on_device, 2, 1)(inputs, states, split)
 
 
 @functools.partial(jax.jit, static_argnames=("mesh",))
@@ -264,6 +264,15 @@ def move(mesh: Mesh, runs: Any, places: jax.Array) -> Any:
         return jax.lax.with_sharding_constraint(leaf.reshape(-1, *leaf.shape[2:])[places], NamedSharding(mesh, _EACH))
 
     return jax.tree.map(moved, runs)
+
+
+def _in_turns(together: Callable, count: int, groups: Any) -> Any:
+    """Returns what `together` returns of arrays `[G, ...]`, from turns of `count` groups each, a divisor of G."""
+    # A loop of one turn would copy all states back and forth.
+    if count == len(jax.tree.leaves(groups)[0]):
+        return together(groups)
+    turns = jax.tree.map(lambda leaf: leaf.reshape(-1, count, *leaf.shape[1:]), groups)
+    return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), jax.lax.map(together, turns))
 
 
 def _train_together(spec: ProgramSpec, segment: Segment, train: Split, num_steps, groups):
@@ -318,7 +327,9 @@ def _fit_groups(spec: ProgramSpec, max_steps: int, padded_batch_size: int, train
     return _over_groups(one_run, (IN_AXES, 0, None), *groups)
 
 
-def _evaluate_groups(spec: ProgramSpec, inputs, states, split: Split):
+def _evaluate_together(spec: ProgramSpec, split: Split, groups):
+    """Returns the metrics of neighbouring groups, `[G, P]` each."""
+    inputs, states = groups
     num_examples = len(split.targets)
     # As many batches as needed, all of one size.
     num_batches = math.ceil(num_examples / examples_at_once(spec.example_bytes(inputs, split), inputs.row.size))

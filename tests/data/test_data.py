@@ -115,7 +115,7 @@ def test_digits_stand_in_where_mnist_is_out_of_reach(no_home, monkeypatch):
     monkeypatch.setattr("socket.create_connection", refuse)
     dataset, notice = jm.load_or_digits(None)
     assert dataset.name == "digits" and "not MNIST" in notice
-    with pytest.raises(jm.DatasetUnavailable, match=r"'mnist' is not prepared .*--data-dir"):
+    with pytest.raises(jm.DatasetUnavailable, match=r"'mnist' is not prepared .*TFDS_DATA_DIR"):
         jm.load_or_digits("mnist")
 
 
@@ -155,7 +155,7 @@ def test_a_folder_that_cannot_be_read_is_named(tmp_path):
 def test_without_a_home_a_folder_in_it_is_named(no_home, monkeypatch, folder):
     monkeypatch.delenv("HOME")
     monkeypatch.setattr("pwd.getpwuid", lambda uid: {}[uid])  # as for a user who is in no password file
-    with pytest.raises(jm.DatasetUnavailable, match=f"'mnist' is looked for in {folder or '~/'}.* --data-dir"):
+    with pytest.raises(jm.DatasetUnavailable, match=f"'mnist' is looked for in {folder or '~/'}.* TFDS_DATA_DIR"):
         jm.load("mnist", folder)
     dataset, notice = jm.load_or_digits(None, folder)
     assert dataset.name == "digits" and "that home is not known" in notice

@@ -41,33 +41,37 @@ def test_each_machine_has_a_column(benchmark, tmp_path, monkeypatch):
     monkeypatch.setattr(columns, "RESULTS", tmp_path / "results")
     here = machine.machine()
     assert {"cpu", "cores", "instruction_sets", "caches", "governor", "versions"} <= set(here)
-    for cpu, flags, factor in (("Alpha(R) Processor", ["avx512f", "amx_tile"], 1), ("Beta", ["avx2"], 2)):
+    alpha = "Alpha(R) Processor"
+    machines = ((alpha, ["avx512f", "amx_tile"], 1), (alpha, ["avx512f"], 2), ("Beta", ["avx2"], 3))
+    for cpu, flags, factor in machines:
         on = here | {"cpu": cpu, "instruction_sets": flags, "cores": 2, "date": "2026-01-01"}
         work = "original grid, 20 runs x 100 steps: training"
-        rows = [report.Row(work, "ours", [0.02, 0.02], 1), report.Row(work, "slow", [0.1 * factor] * 2, 1)]
-        rows.append(report.Row(work, "fast", [0.01 * factor] * 2, 1))
+        times = {"ours": 0.02, "jaxmnist, otherwise": 0.002, "slow": 0.1 * factor, "fast": 0.01 * factor}
+        rows = [report.Row(work, peer, [seconds] * 2, 1) for peer, seconds in times.items()]
         report.save(rows, {}, on, tmp_path / "benchmark.json")
         kept = columns.keep(tmp_path / "benchmark.json", on)
         assert json.loads(kept.read_text())["machine"]["cpu"] == cpu
-    head, _, first, second, *_ = columns.table().splitlines()
-    assert "Alpha (AMX, AVX-512), 2 cores" in head and "Beta (neither AVX-512 nor AMX), 2 cores" in head
-    assert "**20.0 ms**; fast 0.5 x; slow 5 x | **20.0 ms**; fast 1 x; slow 10 x" in first
-    assert second.count("not measured") == 2
+    assert len(list((tmp_path / "results").iterdir())) == 3
+    head, training, *_ = columns.short_table()
+    assert "Alpha (AMX, AVX-512), 2 cores" in head[1] and "Alpha (AVX-512), 2 cores" in head[2]
+    assert "Beta (neither AVX-512 nor AMX), 2 cores" in head[3]
+    assert training[1:] == ["**20.0 ms**; fast 0.5 x", "**20.0 ms**; fast 1 x", "**20.0 ms**; fast 1.5 x"]
+    _, ours, *others = columns.table()
+    assert ours[1:] == ["**20.0 ms**"] * 3
+    times = {"jaxmnist, otherwise": ["0.1"] * 3, "slow": ["5", "10", "15"], "fast": ["0.5", "1", "1.5"]}
+    assert {name: cells for name, *cells in others[:3]} == times
+    assert columns.markdown([["a", "b"], ["c", "d"]]) == "| a | b |\n| --- | --- |\n| c | d |"
 
 
-def test_the_readme_shows_what_is_kept(benchmark):
+def test_the_documents_show_what_is_kept(benchmark):
+    columns = benchmark("columns")
     readme = (EXPERIMENTS.parent / "README.md").read_text().splitlines()
-    head, _, *lines = benchmark("columns").table().splitlines()
-    machines = [cell.strip() for cell in head.split("|")[2:-1]]
-    shown = [line for line in readme if line.startswith("| ours; the others")]
-    assert machines and all(machine in shown[0] for machine in machines)
-    found = 0
-    for line in lines:
-        name, *cells = (cell.strip() for cell in line.strip("|").split(" | "))
-        rows = [row for row in readme if row.startswith(f"| {name} |")]
-        assert all(cell in row for row in rows for cell in cells)
-        found += len(rows)
-    assert found >= 6
+    head, *rows = columns.short_table()
+    (shown,) = [line for line in readme if line.startswith(f"| {head[0]} |")]
+    assert len(head) > 1 and all(machine in shown for machine in head[1:])
+    found = [(line, cells) for name, *cells in rows for line in readme if line.startswith(f"| {name} |")]
+    assert len(found) >= 6 and all(cell in line for line, cells in found for cell in cells)
+    assert columns.markdown(columns.table()) in (EXPERIMENTS.parent / "docs" / "benchmark.md").read_text()
 
 
 def test_costs_of_more_runs_are_fitted_and_marked(benchmark):

@@ -74,28 +74,31 @@ def test_a_rate_is_chosen_on_validation_and_trained_on_all_examples(monkeypatch,
     monkeypatch.setattr(published_mnist1d, "BATCH_SIZE", 20)
     monkeypatch.setattr(published_mnist1d, "CHOOSING_SEEDS", 2)
     dataset, model = planted(), published_mnist1d.MODELS["logistic regression"]
-    row = published_mnist1d.accuracy_row("logistic", model, dataset, 30, 3, tmp_path, False)
-    rates, chosen = (jm.load_results(tmp_path / name) for name in ("rates", "chosen"))
+    row, at_theirs = published_mnist1d.accuracy_rows("logistic", model, dataset, 30, 3, tmp_path, False)
+    rates, trained = (jm.load_results(tmp_path / name) for name in ("rates", "trained"))
     assert dict(rates.sizes) == {"learning_rate": 4, "batch_size": 1, "seed": 2}
     best = rates["validation_accuracy"].mean("seed").squeeze()
     rate = float(best["learning_rate"][int(np.argmax(best.values))])
-    assert chosen["learning_rate"].item() == rate and f"learning rate {rate:g}" in row.note
-    assert chosen.attrs["num_train"] == 80 and rates.attrs["num_train"] == 60
-    assert row.ours.mean == pytest.approx(100 * float(chosen["test_accuracy"].mean()))
-    assert row.ours.words == "95 % t interval over 3 seeds" and row.theirs is None
+    assert rate != 0.01 and trained["learning_rate"].values.tolist() == sorted((0.01, rate))
+    assert f"learning rate {rate:g}" in row.note and at_theirs.name == "logistic, at their rate"
+    assert trained.attrs["num_train"] == 80 and rates.attrs["num_train"] == 60
+    for found, of in ((row, rate), (at_theirs, 0.01)):
+        assert found.ours.mean == pytest.approx(100 * float(trained["test_accuracy"].sel(learning_rate=of).mean()))
+        assert found.ours.words == "95 % t interval over 3 seeds" and found.theirs is None
 
 
-def test_the_mnist1d_table_has_eight_rows_of_which_theirs_are_compared_if_full(monkeypatch, tmp_path):
+def test_the_mnist1d_table_has_two_rows_of_each_model_and_compares_theirs_if_full(monkeypatch, tmp_path):
     monkeypatch.setattr(jm, "load", lambda name: planted())
     asked = []
 
-    def row(name, model, dataset, *others):
+    def rows(name, model, dataset, *others):
         asked.append((name, dataset.name, *others))
-        return published_mnist1d.Row(name, "%", None, jm.interval([0.5, 0.6], 20), 1.0)
+        return [published_mnist1d.Row(name, "%", None, jm.interval([0.5, 0.6], 20), 1.0)] * 2
 
-    monkeypatch.setattr(published_mnist1d, "accuracy_row", row)
+    monkeypatch.setattr(published_mnist1d, "accuracy_rows", rows)
     full = published_mnist1d.mnist1d_table(True, tmp_path, False)
-    assert [row.theirs for row in full.rows] == [32, 68, 94, 91, 32, 68, 56, 57]
+    assert [row.theirs for row in full.rows[::2]] == [32, 68, 94, 91, 32, 68, 56, 57]
+    assert [row.theirs for row in full.rows[1::2]] == [31.5, None, 92.3, 89.1, 31.5, None, 58.7, 53.3]
     assert asked[5] == ("MLP, shuffled", "mnist1d_shuffled", 6000, 10, tmp_path / "MLP_shuffled", False)
     short = published_mnist1d.mnist1d_table(False, None, False)
     assert {row.theirs for row in short.rows} == {None} and "not to be compared" in short.budget

@@ -6,8 +6,9 @@ import optax
 import pytest
 
 import jaxmnist as jm
+from jaxmnist.core.state import State
 from jaxmnist.host.devices import DEFAULT_BYTES
-from jaxmnist.sweeps import capacity, sizes
+from jaxmnist.sweeps import capacity, programs, sizes
 from jaxmnist.sweeps.configure import make_setup
 from jaxmnist.sweeps.job import make_job
 
@@ -53,3 +54,25 @@ def test_a_batch_is_shared_by_several_runs_however_large_it_is():
 def test_evaluation_takes_as_many_examples_as_suit_it(example_bytes, num_runs, expected, monkeypatch):
     monkeypatch.setattr("jaxmnist.sweeps.sizes.activation_room", lambda: 2**29)
     assert sizes.examples_at_once(example_bytes, num_runs) == expected
+
+
+@pytest.mark.parametrize(
+    ("num_groups", "num_weights", "expected"),
+    [(16, 2**14, 16), (16, 2**16, 4), (12, 2**16, 4), (9, 2**16, 3), (7, 2**16, 1), (4, 2**18, 1), (4, 2**19, 4),
+     (3, 0, 3)],
+)  # fmt: skip
+def test_groups_are_evaluated_in_turns_where_a_part_of_them_fits_into_the_cache(num_groups, num_weights, expected):
+    params = {"kernel": np.zeros((num_groups, 1, num_weights), np.float32)}
+    states = State(None, np.zeros((num_groups, 1), np.int32), params, {}, {}, None)
+    assert sizes.groups_evaluated_at_once(states) == expected
+
+
+def test_turns_of_evaluation_do_not_change_results(monkeypatch, tiny):
+    def losses(num_bytes):
+        monkeypatch.setattr(sizes, "EVALUATED_PARAMS_BYTES", num_bytes)
+        programs.evaluate.clear_cache()
+        runs = jm.grid(learning_rate=[0.1, 0.2], batch_size=[8, 16], seed=range(3))
+        result = jm.sweep(jm.SoftmaxRegression(num_classes=4), optax.sgd, runs, tiny, num_steps=3, progress=False)
+        return result["test_loss"].values
+
+    np.testing.assert_allclose(losses(2**11), losses(2**30), rtol=1e-6)
