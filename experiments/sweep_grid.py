@@ -11,7 +11,6 @@ import sys
 from pathlib import Path
 
 import common
-import pandas as pd
 from common.json_report import apart, json_report
 from common.sweep_options import PRETTY, Options
 
@@ -180,6 +179,8 @@ def is_finished(options: Options) -> bool:
 
 def load(options: Options, folder: Path) -> tuple:
     """Returns the arguments of `jm.report` and `jm.figures` for a saved sweep."""
+    import pandas as pd
+
     noise = pd.read_csv(folder / NOISE_FILE) if (folder / NOISE_FILE).is_file() else None
     return jm.load_results(folder), options.target, noise
 

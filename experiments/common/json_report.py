@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import jaxmnist as jm
-from jaxmnist.studies import summary
 
 from .config import OPTIONS_OF_ONE_CALL, load_config
 
@@ -29,6 +28,8 @@ def json_report(options: Any, estimate: Any) -> str:
       options: of the script.
       estimate: what `jm.estimate` returned, with --dry-run; otherwise None.
     """
+    from jaxmnist.studies.summary import as_json
+
     folder = options.plot_only or options.output_dir
     places = {} if options.dry_run else {"sweep": folder} | ({"refined": folder / "refined"} if options.refine else {})
     report = {
@@ -38,7 +39,7 @@ def json_report(options: Any, estimate: Any) -> str:
         **dict.fromkeys(("sweep", "refined")),
         **{name: _of_folder(place, options.by) for name, place in places.items()},
     }
-    return summary.as_json(report)
+    return as_json(report)
 
 
 def _asked(options: Any, folder: Path) -> dict[str, Any] | None:
@@ -54,6 +55,8 @@ def _asked(options: Any, folder: Path) -> dict[str, Any] | None:
 
 def _of_folder(folder: Path, by: str | None) -> dict[str, Any] | None:
     """Returns what the results in a folder say, or None while some of its shards have not ended."""
+    from jaxmnist.studies import summary
+
     if not (folder / "results.nc").is_file():
         return None
     return {**summary.summary(jm.load_results(folder), by), "files": summary.files_of_ours(folder)}

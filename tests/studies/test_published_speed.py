@@ -1,4 +1,4 @@
-"""The published table of MNIST to 99 %: its recipe is that of the source, its times are those of runs that get there."""
+"""The published table of MNIST to 99 %: its recipe is that of the source; times are those of runs that get there."""
 
 import math
 
