@@ -302,7 +302,7 @@ MUTATIONS = (
     Mutation(
         "a run ends though its loss is finite",
         "sweeps/programs.py",
-        "jnp.isnan(losses) & has_nan(states.params)",
+        "is_nan & has_nan(states.params)",
         "has_nan(states.params)",
         "tests/sweeps/test_survivors.py::test_a_run_ends_only_if_its_loss_and_a_parameter_are_nan",
     ),

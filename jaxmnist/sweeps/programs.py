@@ -304,8 +304,13 @@ def _have_ended(evaluation_params: EvaluationParams, states: State, losses: jax.
         leaves = [jnp.any(jnp.isnan(leaf), axis=tuple(range(losses.ndim, leaf.ndim))) for leaf in jax.tree.leaves(tree)]
         return functools.reduce(jnp.logical_or, leaves)
 
-    evaluated = jax.vmap(jax.vmap(evaluation_params))(states.opt_state, states.params)
-    return jnp.isnan(losses) & has_nan(states.params) & has_nan(evaluated)
+    def look():
+        evaluated = jax.vmap(jax.vmap(evaluation_params))(states.opt_state, states.params)
+        return is_nan & has_nan(states.params) & has_nan(evaluated)
+
+    # Parameters are many more numbers than losses, and are seldom worth reading.
+    is_nan = jnp.isnan(losses)
+    return jax.lax.cond(jnp.any(is_nan), look, lambda: is_nan)
 
 
 def _fit_groups(spec: ProgramSpec, max_steps: int, padded_batch_size: int, train: Split, num_steps, *groups):

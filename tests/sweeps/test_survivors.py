@@ -100,12 +100,12 @@ def test_runs_that_have_ended_take_no_steps(monkeypatch):
         jax.tree.map(np.testing.assert_array_equal, now, plain)
 
 
-@pytest.mark.parametrize("loss", [np.nan, 1.0])
+@pytest.mark.parametrize("loss", [np.nan, 1.0], ids=["its own loss is nan", "another run's loss is nan"])
 def test_a_run_ends_only_if_its_loss_and_a_parameter_are_nan(loss):
     params = {"kernel": np.zeros((2, 2, 3, 4)), "bias": np.zeros((2, 2, 4))}
     params["kernel"][0, 1, 2, 3] = np.nan
     params["bias"][1, 0] = np.inf
-    found = ended_of(optimizers.evaluation_params, params, (), loss)
+    found = ended_of(optimizers.evaluation_params, params, (), np.array([[1.0, loss], [1.0, np.nan]]))
     assert found.tolist() == [[False, np.isnan(loss)], [False, False]]
 
 
@@ -123,11 +123,11 @@ def test_no_run_ends_whose_evaluation_may_depend_on_every_step():
 
 
 def ended_of(evaluation_params, params, opt_state, loss):
-    """Returns which runs with these parameters `[G, P, ...]` have ended, given one batch loss for all."""
+    """Returns which runs with these parameters `[G, P, ...]` have ended, given their batch losses or one for all."""
     shape = params["kernel"].shape[:2]
     zeros = jax.numpy.zeros(shape, int)
     states = jax.tree.map(jax.numpy.asarray, State(zeros, zeros, params, (), opt_state, zeros))
-    return programs._have_ended(evaluation_params, states, jax.numpy.full(shape, loss))
+    return programs._have_ended(evaluation_params, states, jax.numpy.broadcast_to(jax.numpy.asarray(loss), shape))
 
 
 @pytest.mark.slow
