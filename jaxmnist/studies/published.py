@@ -75,12 +75,16 @@ class Table(NamedTuple):
 
 def shown(value: float | None, unit: str) -> str:
     """Returns a number with the decimals of its unit; nothing for None."""
-    return "" if value is None else f"{value:,.{DECIMALS[unit]}f}{' ' * (unit != '%')}{unit}".removesuffix(" dimension")
+    return "" if value is None else f"{_number(value, unit)} {unit}".removesuffix(" dimension")
 
 
 def interval_words(low: float, high: float, unit: str) -> str:
     """Returns an interval in brackets; nothing if it has no ends."""
-    return "" if math.isnan(low) else f"[{shown(low, unit)}, {shown(high, unit)}]"
+    return "" if math.isnan(low) else f"[{_number(low, unit)}, {_number(high, unit)}]"
+
+
+def _number(value: float, unit: str) -> str:
+    return f"{value:,.{DECIMALS[unit]}f}"
 
 
 def table_text(table: Table) -> str:

@@ -49,9 +49,9 @@ def test_a_table_as_text_holds_theirs_ours_the_interval_and_the_answer():
     assert lines[:4] == ["Accuracies: A paper (2020)", "recipe: a network", "budget: 100 steps", "seeds: 10 seeds"]
     words = ["|".join(line.split()) for line in lines]
     assert words[4] == "theirs|ours|95|%|interval|inside?|time"
-    assert words[5] == "logistic|regression|32.00%|31.80%|[31.20%,|32.40%]|yes|1.2|s"
-    assert words[7] == "with|an|interval|92.27%|[92.09%,|92.45%]|92.60%|[92.40%,|92.80%]|yes|3.0|s"
-    assert words[8] == "alone|50.00%|[49.00%,|51.00%]|4.0|s"
+    assert words[5] == "logistic|regression|32.00|%|31.80|%|[31.20,|32.40]|yes|1.2|s"
+    assert words[7] == "with|an|interval|92.27|%|[92.09,|92.45]|92.60|%|[92.40,|92.80]|yes|3.0|s"
+    assert words[8] == "alone|50.00|%|[49.00,|51.00]|4.0|s"
     assert words[9] == "noise|scale|876|examples|2|examples|5.0|s"
     assert lines[10:] == ["- network: fewer steps", "- Theirs is one run."]
 
