@@ -5,10 +5,14 @@ import contextlib
 import dataclasses
 import functools
 import hashlib
+import inspect
 import math
 import numbers
+import os
 import re
 import sys
+import sysconfig
+import types
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any, TypeGuard
 
@@ -17,6 +21,10 @@ import numpy as np
 MAX_SHOWN = 80
 # Values that are compared by what they hold.
 PLAIN = (bool, int, float, str, type(None), tuple, list, dict, np.ndarray)
+# Values that hold no code.
+NOTHING_INSIDE = (type(None), str, bytes, int, float, np.ndarray, types.ModuleType)
+# Where installed code is, besides folders of that name: Python's own, and this package.
+LIBRARIES = (sysconfig.get_path("stdlib"), os.path.dirname(__file__), "<frozen", "<__array_function__")
 
 
 def shown(value: object) -> str:
@@ -116,23 +124,87 @@ def restored(text: str) -> Any:
         return text
 
 
-def captured(function: Any, depth: int = 3) -> Hashable:
-    """Returns something hashable that changes if a function reads other values, of its closure or its globals.
+def captured(value: Any, seen: dict[int, Any] | None = None) -> Hashable:
+    """Returns something hashable that changes if a person's code reads other values, of closures, globals or classes.
 
     A compiled program keeps the values that it was traced with: in a notebook, a cell may have changed them since. The
-    functions that a person's function calls are looked into as well, a few levels deep; those of libraries are not.
-    None for what is no function of Python's, which reads nothing.
+    code is that of a function, or of the methods of a class or an object, and whatever this code uses in turn. Of
+    libraries, only the closures are looked into, where they keep a person's functions.
+
+    Args:
+      value: anything.
+      seen: what has been looked into already, by its id.
     """
-    if isinstance(function, functools.partial):
-        return captured(function.func, depth)
-    code = getattr(function, "__code__", None)
-    if code is None or depth == 0 or "site-packages" in code.co_filename:
+    seen = {} if seen is None else seen
+    if id(value) in seen or isinstance(value, NOTHING_INSIDE):
         return None
-    read = {name: function.__globals__[name] for name in code.co_names if name in function.__globals__}
+    seen[id(value)] = value
+    if isinstance(value, functools.partial):
+        value = value.func, value.args, value.keywords
+    if isinstance(value, list | tuple | dict):
+        parts = [captured(each, seen) for each in (value.values() if isinstance(value, dict) else value)]
+        return tuple(parts) if any(part is not None for part in parts) else None
+    if isinstance(value, type):
+        return _read(_of_class(value), seen) if not _is_of_library(_file_of(value)) else None
+    function = inspect.unwrap(value) if callable(value) else value
+    if hasattr(function, "__code__"):
+        return _captured_by_function(function, seen)
+    if dataclasses.is_dataclass(value):
+        held = {field.name: getattr(value, field.name, None) for field in dataclasses.fields(value)}
+        held = {name: each for name, each in held.items() if name not in ("parent", "name")}
+    else:
+        is_own = isinstance(value, types.SimpleNamespace) or not _is_of_library(_file_of(type(value)))
+        held = vars(value) if is_own and hasattr(value, "__dict__") else {}
+    return _read(held, seen), captured(type(value), seen)
+
+
+def _captured_by_function(function: Any, seen: dict[int, Any]) -> Hashable:
+    """Returns what is captured by a function with code of Python's, or by a method and its object."""
+    code, cells = function.__code__, {}
     for name, cell in zip(code.co_freevars, function.__closure__ or (), strict=True):
         with contextlib.suppress(ValueError):  # a cell is empty until its variable is assigned
-            read[name] = cell.cell_contents
-    return tuple((name, _held(value), captured(value, depth - 1)) for name, value in read.items())
+            cells[name] = cell.cell_contents
+    if _is_of_library(code.co_filename):
+        return captured(cells, seen)
+    names = _names(code)
+    read = {name: function.__globals__[name] for name in names if name in function.__globals__} | cells
+    for name, module in list(read.items()):
+        if isinstance(module, types.ModuleType) and not _is_of_library(getattr(module, "__file__", None)):
+            read |= {f"{name}.{each}": getattr(module, each) for each in names if hasattr(module, each)}
+    return _read(read, seen), captured(getattr(function, "__self__", None), seen)
+
+
+def _read(values: Mapping[str, Any], seen: dict[int, Any]) -> Hashable:
+    return tuple((name, _held(value), captured(value, seen)) for name, value in values.items())
+
+
+def _names(code: types.CodeType) -> list[str]:
+    """Returns the names that code reads from around it, and those of the functions defined within it."""
+    inner = (each for each in code.co_consts if isinstance(each, types.CodeType))
+    return list(dict.fromkeys([*code.co_names, *(name for each in inner for name in _names(each))]))
+
+
+def _of_class(given: type) -> dict[str, Any]:
+    """Returns the functions and the plain values of a person's class, and of the bases that are a person's too."""
+    found: dict[str, Any] = {}
+    for base in given.__mro__:
+        if _is_of_library(_file_of(base)):
+            continue
+        for name, value in vars(base).items():
+            value = getattr(value, "__func__", None) or getattr(value, "fget", None) or value
+            if callable(value) or (isinstance(value, PLAIN) and not name.startswith("__")):
+                found.setdefault(f"{base.__qualname__}.{name}", value)
+    return found
+
+
+def _file_of(given: type) -> str | None:
+    module = sys.modules.get(given.__module__)
+    return "<built in>" if given.__module__ == "builtins" else getattr(module, "__file__", None)
+
+
+def _is_of_library(file: str | None) -> bool:
+    """Returns whether code is installed, and not a person's own; that of a notebook or the REPL has no file."""
+    return file is not None and (file == "<built in>" or file.startswith(LIBRARIES) or "site-packages" in file)
 
 
 def _held(value: Any) -> Hashable:

@@ -223,6 +223,20 @@ MUTATIONS = (
         "tests/sweeps/test_promises.py::test_what_depends_on_the_other_examples_of_a_batch_is_refused",
     ),
     Mutation(
+        "what a model's code reads from around it is that of its first trace",
+        "core/adapters/factory.py",
+        "identity = frozen(source), captured(source)",
+        "identity = frozen(source), None",
+        "tests/test_values.py::test_a_sweep_trains_the_network_that_its_code_describes_now",
+    ),
+    Mutation(
+        "what a function on an axis reads from around it is that of its first trace",
+        "sweeps/job.py",
+        "captured=(setup.captured, captured(on_axes))",
+        "captured=setup.captured",
+        "tests/test_values.py::test_a_function_on_an_axis_may_read_something_else_later",
+    ),
+    Mutation(
         "what a function reads from around it is that of its first trace",
         "sweeps/configure.py",
         "captured=tuple(map(captured, functions))",

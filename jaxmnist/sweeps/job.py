@@ -44,7 +44,7 @@ from jaxmnist.sweeps.trials import (
     static_values,
     trace,
 )
-from jaxmnist.values import described
+from jaxmnist.values import captured, described
 
 RESERVED_NAMES = frozenset({"step", "run", "row", "round", "finished"})
 
@@ -132,7 +132,8 @@ def make_job(
       ValueError: as `sweep`.
     """
     arrays, objects = without_objects(check_runs(runs, len(dataset.train.targets)))
-    setup = setup._replace(objects=objects)
+    on_axes = [value for _, pairs in objects for _, value in pairs]
+    setup = setup._replace(objects=objects, captured=(setup.captured, captured(on_axes)))
     check_ranges(dataset)
     reserved = RESERVED_NAMES & set(arrays)
     if reserved:

@@ -85,7 +85,7 @@ def model_factory(source: Any) -> ModelFactory:
     """
     if isinstance(source, ModelFactory):
         return source
-    identity = frozen(source)
+    identity = frozen(source), captured(source)
     if isinstance(source, nn.Module):
         defaults = {name: getattr(source, name) for name in linen.fields(source)}
 
@@ -98,7 +98,7 @@ def model_factory(source: Any) -> ModelFactory:
         return ModelFactory(_name(source), (), {}, lambda: adapted, identity, source)
     if not callable(source):
         checks.raise_invalid("model", source, WORDS)
-    return _from_function(source, (identity, captured(source)))
+    return _from_function(source, identity)
 
 
 @functools.lru_cache(maxsize=64)
