@@ -47,6 +47,14 @@ class WithFunction(nn.Module):
         return nn.Dense(2)(self.act(inputs))
 
 
+class WithActivation(nn.Module):
+    act: object = nn.relu
+
+    @nn.compact
+    def __call__(self, inputs):
+        return nn.Dense(2)(self.act(inputs))
+
+
 class Inherited(Linen):
     scale = 1.0
 
@@ -194,6 +202,6 @@ def test_a_function_on_an_axis_may_read_something_else_later(monkeypatch):
     def train(size):
         monkeypatch.setitem(globals(), "SIZE", size)
         runs = jm.grid(act=[activation], learning_rate=0.1, batch_size=8, seed=0)
-        return jm.sweep(WithFunction(nn.relu), optax.sgd, runs, DATA, num_steps=3, progress=False)["test_loss"].item()
+        return jm.sweep(WithActivation(), optax.sgd, runs, DATA, num_steps=3, progress=False)["test_loss"].item()
 
     assert train(4) != train(16)

@@ -62,7 +62,7 @@ def load_results(folder: str | os.PathLike) -> xr.Dataset:
     """
     path = Path(folder) / FILE_NAME
     if not path.is_file():
-        raise ValueError(f"{folder} has no {FILE_NAME}; it is not the output folder of a finished sweep")
+        raise ValueError(f"there is no {path}; {folder} is not the output folder of a finished sweep")
     try:
         check_checksum(path.read_bytes())
         _check_file(path)

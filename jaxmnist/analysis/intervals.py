@@ -133,10 +133,15 @@ def wilson(shares: npt.ArrayLike, num_images: int) -> tuple[Any, Any]:
 
 
 def t_interval(values: npt.ArrayLike) -> Interval:
-    """Returns the 95 % t interval of a mean over seeds, in the values' own unit; a single seed has none."""
+    """Returns the 95 % t interval of a mean over seeds, in the values' own unit.
+
+    A single seed has none, and neither have seeds of equal value, which do not show how far others would be.
+    """
     values = np.asarray(values, np.float64)
     mean = float(values.mean())
     if len(values) == 1:
         return Interval(mean, math.nan, math.nan, NO_INTERVAL)
+    if np.ptp(values) == 0:
+        return Interval(mean, math.nan, math.nan, f"{len(values)} seeds of equal value, no interval")
     width = float(half_width(values.std(ddof=1), len(values)))
     return Interval(mean, mean - width, mean + width, f"t interval over {len(values)} seeds")

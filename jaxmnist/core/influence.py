@@ -37,10 +37,11 @@ def rows_interact(model: Model, example: jax.ShapeDtypeStruct) -> Interaction:
       model: the model.
       example: shape and dtype of one example of a split, `[1, ...]`.
     """
-    is_float = example.dtype == jnp.uint8 or jnp.issubdtype(example.dtype, jnp.floating)
+    becomes_float = example.dtype in (jnp.uint8, jnp.bool_)
+    is_float = becomes_float or jnp.issubdtype(example.dtype, jnp.floating)
     shape = (BATCH_SIZE, *example.shape[1:])
     drawn = np.random.default_rng(0).uniform(size=shape) if is_float else np.indices(shape).sum(axis=0) % 2
-    batch = drawn.astype(np.float32 if example.dtype == jnp.uint8 else example.dtype)
+    batch = drawn.astype(np.float32 if becomes_float else example.dtype)
     lasts = [batch[-1], 1 - batch[-1], *([np.full_like(batch[-1], np.nan)] if is_float else [])]
     variables = _variables(model, batch[:1])
     calls = [(*variables, np.concatenate([batch[:-1], last[None]])) for last in lasts]

@@ -15,7 +15,9 @@ def random_key(seed: jax.typing.ArrayLike) -> jax.Array:
 
 
 def to_unit_range(inputs: jax.Array, dtype: jax.typing.DTypeLike = jnp.float32) -> jax.Array:
-    """Returns uint8 inputs scaled to `[0, 1]`, the one place where that is done; whole numbers as they are.
+    """Returns uint8 inputs scaled to `[0, 1]`, the one place where that is done; other whole numbers as they are.
+
+    Booleans are 0 and 1.
 
     Args:
       inputs: `[B, ...]`.
@@ -23,7 +25,7 @@ def to_unit_range(inputs: jax.Array, dtype: jax.typing.DTypeLike = jnp.float32) 
     """
     if inputs.dtype == jnp.uint8:
         return inputs.astype(dtype) / 255
-    return inputs.astype(dtype) if inputs.dtype in (jnp.float32, jnp.float64) else inputs
+    return inputs.astype(dtype) if inputs.dtype in (jnp.bool_, jnp.float32, jnp.float64) else inputs
 
 
 def precision(params: Any) -> jax.typing.DTypeLike:

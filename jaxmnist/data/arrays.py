@@ -40,7 +40,7 @@ def from_arrays(
 
     Args:
       inputs: `[N, ...]` numbers of any shape and type: an array of numpy or jax, a DataFrame, or nested lists. uint8 is
-        scaled to [0, 1] for the model, all others are given to it as they are.
+        scaled to [0, 1] for the model, booleans are 0 and 1, and all others are given to it as they are.
       targets: `[N, ...]` numbers; whole ones `[N]` from 0 on are labels.
       name: what results call the data set.
       validation: the share of the examples to choose by.
@@ -80,6 +80,9 @@ def from_arrays(
 
 def _numbers(name: str, given: Any) -> np.ndarray:
     """Returns an array `[N, ...]` of finite numbers."""
+    if np.ma.is_masked(given):
+        place = ", ".join(map(str, np.argwhere(np.ma.getmaskarray(given))[0]))
+        raise DataError(f"{name} are masked at [{place}]; fill them or leave these examples out")
     try:
         array = np.asarray(given)
     except ValueError:

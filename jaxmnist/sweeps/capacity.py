@@ -60,10 +60,11 @@ def capacity(job: Job, memory: float, num_devices: int) -> Capacity:
     fixed = sharing * (data + activation_room(num_devices))
     fitting = int((memory - fixed) / sharing / (COPIES_OF_STATES * per_run))
     if fitting < 1:
-        least = fixed + sharing * COPIES_OF_STATES * per_run
+        least = math.ceil((fixed + sharing * COPIES_OF_STATES * per_run) / 2**20)
+        computed = sharing * activation_room(num_devices) / 2**20
         raise ValueError(
-            f"memory is {memory / 2**20:.0f} MiB; this sweep needs at least {math.ceil(least / 2**20)} MiB: one run at "
-            "a time, the data, and what is computed from them"
+            f"memory is {memory / 2**20:.0f} MiB; this sweep needs at least {least} MiB: the data, one run at a time, and "
+            f"{computed:.0f} MiB for what it computes from them"
         )
     if not on_cpu:
         return Capacity(fitting, math.inf, num_params)

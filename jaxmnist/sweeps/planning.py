@@ -261,12 +261,13 @@ def shard(programs: list[Program], part: int, num_parts: int) -> list[Program]:
     """Returns every `num_parts`-th program, from the one numbered `part` (from 1) on.
 
     Raises:
-      ValueError: the part does not exist or is empty.
+      ValueError: the part does not exist, or there are more parts than programs.
     """
     if not 1 <= part <= num_parts:
         raise ValueError(f"shard {part}/{num_parts} does not exist; the first number is from 1 to the second")
-    if part > len(programs):
-        raise ValueError(f"shard {part}/{num_parts} is empty: the sweep has {len(programs)} programs")
+    if num_parts > len(programs):
+        at_most = f"{len(programs)} program{'s' * (len(programs) > 1)}"
+        raise ValueError(f"shard is {part}/{num_parts}, but the sweep divides into {at_most}; a shard needs one")
     return programs[part - 1 :: num_parts]
 
 

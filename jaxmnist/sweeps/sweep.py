@@ -203,7 +203,7 @@ def train(job: Job, means: Means) -> "xr.Dataset":
     if means.shard is not None:
         from jaxmnist.sweeps import shards
 
-        planned = plan(job, means.memory, portable=True)
+        planned = plan(job, means.memory, num_shards=means.shard[1])
         part = planning.shard(planned, *means.shard)
         description |= shards.described(planned, means.shard)
         place = None if place is None else shards.part_folder(place, means.shard, description)
@@ -309,19 +309,22 @@ def _report_step(report: Callable[[Mapping[int, int]], None], index: int, step: 
     report({index: step})
 
 
-def plan(job: Job, memory: float, layout: Layout | None = None, portable: bool = False) -> list[planning.Program]:
+def plan(
+    job: Job, memory: float, layout: Layout | None = None, num_shards: int | None = None
+) -> list[planning.Program]:
     """Returns the programs of a sweep in the order they are trained in: shuffled, so that a part shows the whole.
 
     Batches of a model whose examples influence each other are not padded. Otherwise the programs are the fewest whose
-    padded work is at most a quarter more than the useful work, or, where that takes further
-    programs to compile and the work is small, twice the useful work. A portable plan is the same on machines with other
-    numbers of CPU cores. On CPU, the programs of little work with a layout have its shape if they fit.
+    padded work is at most a quarter more than the useful work, or, where that takes further programs to compile and the
+    work is small, twice the useful work. The plan of shards is the same on machines with other numbers of CPU cores,
+    and its programs are small enough for each shard to have one, if they can be. On CPU, the programs of little work
+    with a layout have its shape if they fit.
 
     Raises:
       ValueError: there is no room for a single run.
     """
     on_cpu = jax.default_backend() == "cpu"
-    num_devices = MAX_CPU_DEVICES if portable and on_cpu else len(jax.local_devices())
+    num_devices = MAX_CPU_DEVICES if num_shards is not None and on_cpu else len(jax.local_devices())
     most = capacity(job, memory, num_devices)
     # A matrix product forward and one backward: a lower bound, since convolutions use their weights many times.
     flops = 4.0 * most.num_params * job.num_steps * float(job.arrays["batch_size"].sum(dtype=np.float64))
@@ -330,8 +333,12 @@ def plan(job: Job, memory: float, layout: Layout | None = None, portable: bool =
         if in_one_shape is not None:
             return in_one_shape
     padding = LITTLE_PADDING if on_cpu or flops > LARGE_FLOPS else planning.MAX_PADDING
-    planned = planning.plan(
-        job.arrays, static=job.static, max_runs=most.runs, max_group=most.group, num_devices=num_devices,
-        max_padding=1.0 if job.rows_interact else padding, mixed=on_cpu,
-    )  # fmt: skip
+    planned: list[planning.Program] = []
+    max_runs = most.runs
+    while len(planned) < (num_shards or 1) and max_runs > 0:
+        planned = planning.plan(
+            job.arrays, static=job.static, max_runs=max_runs, max_group=most.group, num_devices=num_devices,
+            max_padding=1.0 if job.rows_interact else padding, mixed=on_cpu,
+        )  # fmt: skip
+        max_runs //= 2
     return [planned[index] for index in np.random.default_rng(0).permutation(len(planned))]

@@ -20,6 +20,7 @@ from jaxmnist.sweeps import fingerprint
 from jaxmnist.sweeps.configure import Configured, Setup, called, configure, parts
 from jaxmnist.sweeps.planning import Static
 from jaxmnist.sweeps.runs import Runs, hyperparameter_names
+from jaxmnist.sweeps.sizes import sizes
 
 # Examples that are tried for an influence on each other.
 NUM_TRIED = 5
@@ -88,6 +89,10 @@ def check_static(setup: Setup, arrays: Runs, values: Static, dataset: Dataset) -
     for (name, _), found in zip(setup.measured, measured, strict=True):
         if found.shape != (1,):
             raise ValueError(f"{name} returns the shape {found.shape} for one example; one number for each is needed")
+        if name == "loss" and not jnp.issubdtype(found.dtype, jnp.floating):
+            raise ValueError(f"loss returns {found.dtype} numbers, which have no gradient; floats are needed")
+    if not sizes(setup, fixed, shapes(dataset.train).inputs).num_params:
+        raise ValueError(f"model {setup.model.name} has no parameters that could be trained")
     run = configure(setup, dict(fixed))
     _check_independence(run, outputs, dataset.train)
     _check_whole_numbers(setup.model.name, run.model, dataset)

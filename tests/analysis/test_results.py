@@ -144,6 +144,11 @@ def test_interval_over_seeds_is_students():
     assert jm.interval(values, 1000)[:3] == pytest.approx((np.mean(values), low, high))
 
 
+def test_seeds_of_equal_value_have_no_interval():
+    mean, low, high, kind = jm.interval([0.9, 0.9], 1000)
+    assert mean == 0.9 and np.isnan([low, high]).all() and kind == "2 seeds of equal value, no interval"
+
+
 def test_a_bootstrap_interval_is_studentized():
     values = np.random.default_rng(0).beta(30, 2, 12)
     mean, low, high, kind = jm.interval(values, 1000, kind="bootstrap")

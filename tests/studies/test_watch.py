@@ -45,7 +45,7 @@ def unfinished():
 def test_the_page_follows_the_folder(server, tmp_path):
     assert server.server_address[0] == "127.0.0.1"
     assert get(server, "/version") == (200, "none")
-    assert "has no results.nc" in get(server, "/page")[1]
+    assert "there is no " in get(server, "/page")[1]
     jm.save(unfinished(), tmp_path / "out")
     first = get(server, "/version")[1]
     assert first != "none" and "Content-Security-Policy" in get(server, "/page")[1]

@@ -249,3 +249,43 @@ def test_a_run_again_of_something_else_is_refused(exact):
     ):
         with pytest.raises(ValueError, match="is another one"):
             jm.rerun(result, **(dict(model=model, dataset=dataset()) | given | changed), **chosen)
+
+
+class WholeNumbers(nn.Module):
+    """A model whose only parameters are whole numbers, which are not trained."""
+
+    @nn.compact
+    def __call__(self, inputs):
+        return inputs @ self.param("kernel", lambda key: jnp.ones((3, 2), jnp.int32)).astype(inputs.dtype)
+
+
+@pytest.mark.parametrize(
+    ("model", "more", "message"),
+    [
+        ((lambda key, inputs: {}, lambda params, inputs: inputs[:, :2]), {}, "has no parameters that could be trained"),
+        (WholeNumbers(), {}, "model WholeNumbers has no parameters that could be trained"),
+        (
+            nn.Dense(2),
+            dict(loss=lambda outputs, targets: (outputs.argmax(-1) != targets).astype(int)),
+            "loss returns int32 numbers, which have no gradient; floats are needed",
+        ),
+    ],
+    ids=["no parameters", "whole numbers", "loss"],
+)
+def test_what_cannot_be_trained_is_refused(model, more, message):
+    inputs = np.random.default_rng(0).normal(size=(60, 3))
+    dataset = jm.from_arrays(inputs, np.arange(60) % 2)
+    with pytest.raises(ValueError, match=message):
+        jm.check(model, optax.sgd, jm.grid(learning_rate=0.1, batch_size=5, seed=0), dataset, 2, **more)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_booleans_are_the_numbers_0_and_1(dtype):
+    inputs, targets = np.random.default_rng(0).normal(size=(60, 3)) > 0, np.arange(60) % 2
+    runs = jm.grid(learning_rate=0.1, batch_size=[5, 8], seed=0)
+
+    def train(inputs):
+        dataset = jm.from_arrays(inputs, targets)
+        return jm.sweep(nn.Dense(2), optax.sgd, runs, dataset, num_steps=4, progress=False, dtype=dtype)["test_loss"]
+
+    np.testing.assert_array_equal(train(inputs), train(inputs.astype(np.float32)))

@@ -282,6 +282,21 @@ def test_shards_unite_to_the_whole(tiny, tmp_path):
         jm.merge([*files, tmp_path])
 
 
+def test_a_sweep_of_one_program_divides_into_shards_of_their_own(tiny, tmp_path):
+    def train(**more):
+        runs = jm.grid(learning_rate=[0.1, 0.2], batch_size=8, seed=range(16))
+        model = jm.SoftmaxRegression(num_classes=4)
+        return jm.sweep(model, optax.sgd, runs, tiny, num_steps=3, progress=False, **more)
+
+    for part in (1, 2):
+        assert train(folder=tmp_path, shard=(part, 2)).sizes["run"] == 16
+    xr.testing.assert_allclose(jm.load_results(tmp_path), train(), rtol=1e-5, atol=1e-6)
+    for part in (1, 9):  # none of them trains in vain
+        with pytest.raises(ValueError, match=f"shard is {part}/9, but the sweep divides into 4 programs"):
+            train(folder=tmp_path / "other", shard=(part, 9))
+    assert not (tmp_path / "other").exists()
+
+
 def test_programs_that_end_together_are_one_file(tmp_path):
     generator = np.random.default_rng(0)
     shapes = {number: {"loss": (1, number), "curve": (1, number, 3)} for number in (7, 2, 5)}
