@@ -233,7 +233,8 @@ CASES = [
     *declared(jm.estimate_noise, batches_arguments),
     *declared(
         jm.from_arrays, lambda: dict(inputs=SPLIT.inputs, targets=SPLIT.targets),
-        inputs=NOT_OF_THE_SPLIT | one_of([[[1], [1, 2]], np.full((47, 2), np.nan), np.ma.masked_less(np.arange(47), 1)]),
+        inputs=NOT_OF_THE_SPLIT
+        | one_of([[[1], [1, 2]], np.full((47, 2), np.nan), np.ma.masked_less(np.arange(47), 1)]),
         targets=NOT_TARGETS | one_of([["a"] * 47, [[1], [1, 2]]]),
         class_names=st.just(["a"]), validation=st.just(0.9) | st.just(1e-6), test=st.just(0.95) | st.just(1e-6),
     ),

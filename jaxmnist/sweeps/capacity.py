@@ -63,8 +63,8 @@ def capacity(job: Job, memory: float, num_devices: int) -> Capacity:
         least = math.ceil((fixed + sharing * COPIES_OF_STATES * per_run) / 2**20)
         computed = sharing * activation_room(num_devices) / 2**20
         raise ValueError(
-            f"memory is {memory / 2**20:.0f} MiB; this sweep needs at least {least} MiB: the data, one run at a time, and "
-            f"{computed:.0f} MiB for what it computes from them"
+            f"memory is {memory / 2**20:.0f} MiB; this sweep needs at least {least} MiB: the data, one run at a time, "
+            f"and {computed:.0f} MiB for what it computes from them"
         )
     if not on_cpu:
         return Capacity(fitting, math.inf, num_params)

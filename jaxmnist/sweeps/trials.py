@@ -210,7 +210,14 @@ def rows_interact_in(setup: Setup, arrays: Runs, values: Static, dataset: Datase
 @functools.lru_cache(maxsize=64)
 def _rows_interact(factory: ModelFactory, values: Static, example: jax.ShapeDtypeStruct) -> bool:
     # Fast operations take longer to compile.
-    found = rows_interact(factory.as_written(**dict(values)), example)
+    try:
+        found = rows_interact(factory.as_written(**dict(values)), example)
+    except Exception as error:  # whatever the model raises for more than one example
+        is_number = len(example.shape) == 1
+        advice = " (an example is one number; inputs[:, None] are vectors of one number each)" if is_number else ""
+        raise UnsupportedModel(
+            f"model {factory.name} takes one example, and not a batch of several: {checks.reason(error)}{advice}"
+        ) from None
     if found.in_evaluation:
         raise UnsupportedModel(
             f"model {factory.name} gives an example outputs that depend on the others of its batch in evaluation too, "

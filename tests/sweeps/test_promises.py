@@ -2,6 +2,7 @@
 
 import functools
 import json
+import re
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -289,3 +290,10 @@ def test_booleans_are_the_numbers_0_and_1(dtype):
         return jm.sweep(nn.Dense(2), optax.sgd, runs, dataset, num_steps=4, progress=False, dtype=dtype)["test_loss"]
 
     np.testing.assert_array_equal(train(inputs), train(inputs.astype(np.float32)))
+
+
+def test_a_model_of_vectors_that_is_given_numbers_says_how_to_make_vectors_of_them():
+    dataset = jm.from_arrays(np.arange(60.0), np.arange(60.0))
+    with pytest.raises(ValueError, match=re.escape("inputs[:, None] are vectors of one number each")):
+        jm.check(nn.Dense(1), optax.sgd, jm.grid(learning_rate=0.1, batch_size=5, seed=0), dataset, 2,
+                 loss=jm.losses.squared_error)  # fmt: skip
