@@ -215,13 +215,13 @@ def noise_table(full: bool, folder: Path | None, progress: bool) -> Table:
         seeds=f"{len(seeds)} seeds",
         rows=tuple(rows),
         notes=(
-            "876 is one run, to be compared with the range of our single runs. The paper reports about 900, for its own "
+            "876 is one run, to be compared with the range of our single runs. The paper has about 900, for its own "
             "network.",
             "A critical batch size sums up all steps to its target, and the noise scale rises by a factor of 10 to 100 "
             "on the way; hence its mean over these steps is the one to compare, and not the noise scale at the end.",
             "So compared, the two rise together. With 10 seeds they differ by less than a factor of 2 up to 88 %; to "
-            "90 %, the mean noise scale is 4.7 times the critical batch size. The simple noise scale leaves out curvature "
-            "(equation 2.9 in place of 2.8), which tells most where gradients have become small.",
+            "90 %, the mean noise scale is 4.7 times the critical batch size. The simple noise scale leaves out "
+            "curvature (equation 2.9 in place of 2.8), which tells most where gradients have become small.",
             "Means are geometric, since noise scales are skewed.",
         ),
     )
