@@ -234,7 +234,7 @@ def frozen(value: Any) -> Hashable:
     if isinstance(value, Mapping):
         return type(value), tuple((key, frozen(each)) for key, each in value.items())
     if isinstance(value, np.ndarray):
-        return str(value.dtype), value.shape, value.tobytes()
+        return str(value.dtype), value.shape, hashlib.sha256(value.tobytes()).digest()
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         fields = {field.name: getattr(value, field.name, None) for field in dataclasses.fields(value)}
         return type(value), tuple((name, frozen(each)) for name, each in fields.items() if name != "parent")

@@ -16,6 +16,7 @@ ROOT = Path(__file__).resolve().parents[1]
 DOCUMENTS = (
     "README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/design.md", "docs/promises.md", "docs/clusters.md",
     "docs/trackers.md", "docs/gpu.md", "docs/command_line.md", "docs/benchmark.md", "docs/search.md",
+    "docs/published.md",
 )  # fmt: skip
 # Where the documents count paths from.
 FOLDERS = (ROOT, ROOT / "jaxmnist", ROOT / "experiments")
