@@ -43,7 +43,7 @@ for name in ("advance", "evaluate"):
 result = jm.sweep(model, optax.sgd, jm.grid(**axes), tiny, num_steps=6, progress=False, folder=sys.argv[3])
 # Machines with other numbers of cores share the shards of one plan.
 job = make_job(make_setup(model, optax.sgd), jm.grid(**axes), tiny, 6)
-print(planning.fingerprint(plan(job, DEFAULT_BYTES, portable=True)))
+print(planning.fingerprint(plan(job, DEFAULT_BYTES, num_shards=1)))
 assert result.attrs["num_devices"] == len(jax.local_devices()) == int(sys.argv[4])
 assert len(lowered) > 2
 for each in {each.as_text(): each for each in lowered}.values():
@@ -72,7 +72,7 @@ def test_devices_work_alone_and_give_the_numbers_of_one(tiny, tmp_path, axes, mo
     printed = run_on_devices(num_devices, PROGRAM, repr(axes), model, str(tmp_path), str(num_devices))
     of_several = jm.load_results(tmp_path)
     linen = jm.MLP(6, 4) if model == "MLP" else jm.CNN((2,), (3,), (1,), 4, num_classes=4)
-    portable = plan(make_job(make_setup(linen, optax.sgd), jm.grid(**axes), tiny, 6), DEFAULT_BYTES, portable=True)
+    portable = plan(make_job(make_setup(linen, optax.sgd), jm.grid(**axes), tiny, 6), DEFAULT_BYTES, num_shards=1)
     assert int(printed) == planning.fingerprint(portable)
     of_one = jm.sweep(linen, optax.sgd, jm.grid(**axes), tiny, num_steps=6, progress=False)
     assert of_one.attrs["num_devices"] == 1 and of_several.sizes == of_one.sizes
