@@ -21,10 +21,12 @@ import numpy as np
 MAX_SHOWN = 80
 # Values that are compared by what they hold.
 PLAIN = (bool, int, float, str, type(None), tuple, list, dict, np.ndarray)
+BUILT_IN = "<built in>"
 # Values that hold no code.
 NOTHING_INSIDE = (type(None), str, bytes, int, float, np.ndarray, types.ModuleType)
-# Where installed code is, besides folders of that name: Python's own, and this package.
-LIBRARIES = (sysconfig.get_path("stdlib"), os.path.dirname(__file__), "<frozen", "<__array_function__")
+# Where installed code is: Python's own, this package, and in folders of these names.
+LIBRARIES = (f"{sysconfig.get_path('stdlib')}{os.sep}", f"{os.path.dirname(__file__)}{os.sep}", "<frozen")
+INSTALLED = re.compile(r"\b(site|dist)-packages\b")
 
 
 def shown(value: object) -> str:
@@ -199,12 +201,12 @@ def _of_class(given: type) -> dict[str, Any]:
 
 def _file_of(given: type) -> str | None:
     module = sys.modules.get(given.__module__)
-    return "<built in>" if given.__module__ == "builtins" else getattr(module, "__file__", None)
+    return BUILT_IN if given.__module__ == "builtins" else getattr(module, "__file__", None)
 
 
 def _is_of_library(file: str | None) -> bool:
     """Returns whether code is installed, and not a person's own; that of a notebook or the REPL has no file."""
-    return file is not None and (file == "<built in>" or file.startswith(LIBRARIES) or "site-packages" in file)
+    return file is not None and (file == BUILT_IN or file.startswith(LIBRARIES) or bool(INSTALLED.search(file)))
 
 
 def _held(value: Any) -> Hashable:
