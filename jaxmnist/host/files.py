@@ -197,7 +197,7 @@ def check_ours(path: Path) -> None:
     """Raises ValueError if the name of a file that is to be written is taken by something that is not ours."""
     if os.path.lexists(path) and not is_ours(path):
         raise ValueError(
-            f"{path} cannot be read, or was not written by jaxmnist: choose another place, or move it out of this one"
+            f"{path} cannot be read, or was not written by jaxmnist: choose another folder or name, or move it away"
         )
 
 

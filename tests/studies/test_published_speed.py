@@ -60,6 +60,7 @@ def test_the_interval_of_theirs_follows_from_their_standard_deviation():
     assert (low, high) == (pytest.approx(99.041 - half, abs=1e-3), pytest.approx(99.041 + half, abs=1e-3))
 
 
+@pytest.mark.slow
 def test_the_table_has_the_recipe_and_both_times(monkeypatch, tmp_path):
     data = jm.load("digits")
     monkeypatch.setattr(jm, "load", lambda name: data)

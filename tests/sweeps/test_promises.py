@@ -280,7 +280,7 @@ def test_what_cannot_be_trained_is_refused(model, more, message):
         jm.check(model, optax.sgd, jm.grid(learning_rate=0.1, batch_size=5, seed=0), dataset, 2, **more)
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("dtype", mostly_slow(("float32", "float64"), "float32"))
 def test_booleans_are_the_numbers_0_and_1(dtype):
     inputs, targets = np.random.default_rng(0).normal(size=(60, 3)) > 0, np.arange(60) % 2
     runs = jm.grid(learning_rate=0.1, batch_size=[5, 8], seed=0)
