@@ -223,6 +223,20 @@ MUTATIONS = (
         "tests/sweeps/test_promises.py::test_what_depends_on_the_other_examples_of_a_batch_is_refused",
     ),
     Mutation(
+        "a sweep of one program has shards without one",
+        "sweeps/sweep.py",
+        "while len(planned) < (num_shards or 1) and max_runs > 0:",
+        "while not planned:",
+        "tests/sweeps/test_sweep_folder.py::test_a_sweep_of_one_program_divides_into_shards_of_their_own",
+    ),
+    Mutation(
+        "a loss of whole numbers trains nothing in silence",
+        "sweeps/trials.py",
+        'if name == "loss" and not jnp.issubdtype(found.dtype, jnp.floating):',
+        "if False:",
+        "tests/sweeps/test_promises.py::test_what_cannot_be_trained_is_refused",
+    ),
+    Mutation(
         "what a model's code reads from around it is that of its first trace",
         "core/adapters/factory.py",
         "identity = frozen(source), captured(source)",
