@@ -282,7 +282,9 @@ def test_shards_unite_to_the_whole(tiny, tmp_path):
         jm.merge([*files, tmp_path])
 
 
-def test_a_sweep_of_one_program_divides_into_shards_of_their_own(tiny, tmp_path):
+def test_a_sweep_of_one_program_divides_into_shards_of_their_own(tiny, tmp_path, monkeypatch):
+    monkeypatch.setattr("jaxmnist.sweeps.capacity.MAX_STATE_BYTES", 2**24)
+
     def train(**more):
         runs = jm.grid(learning_rate=[0.1, 0.2], batch_size=8, seed=range(16))
         model = jm.SoftmaxRegression(num_classes=4)
