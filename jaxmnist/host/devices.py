@@ -38,6 +38,18 @@ def num_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+CACHES = Path("/sys/devices/system/cpu/cpu0/cache")
+
+
+def last_cache() -> int:
+    """Returns the bytes of the cache that the cores share, on Linux; 0 where that is not known."""
+    try:
+        sizes = [(folder / "size").read_text().strip() for folder in CACHES.glob("index*")]
+        return max((1024 * int(size.removesuffix("K")) for size in sizes), default=0)
+    except (OSError, ValueError):
+        return 0
+
+
 DEFAULT_BYTES = 3 * 2**30
 
 

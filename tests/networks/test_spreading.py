@@ -30,7 +30,7 @@ from jaxmnist.networks import run, spreading
 
 warnings.simplefilter("error")
 jax.config.update("jax_numpy_rank_promotion", "raise")
-spreading.MIN_DIVIDED_SIZE, spreading.IMAGES_AT_ONCE = 8, 3
+spreading.MIN_DIVIDED_SIZE, spreading.examples_at_once = 8, lambda: 3
 host_loop.SECONDS_PER_CHECKPOINT = 0.0
 folder, count = Path(sys.argv[1]), int(sys.argv[2])
 tiny = make_tiny()
@@ -104,3 +104,16 @@ def test_one_device_gives_the_numbers_of_fit_and_counts_every_image(tiny):
         whole = evaluate(MODEL, ours.params, split)
         assert round(found.accuracy * len(split.targets), 3) == round(whole.accuracy * len(split.targets), 3)
         np.testing.assert_allclose(found.loss, whole.loss, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "expected"),
+    [(("48K", "1024K", "32768K"), 50), (("48K", "2048K", "266240K"), 250), (("1M",), 50), ((), 50)],
+    ids=["32 MiB", "260 MiB", "in other words", "unknown"],
+)
+def test_more_examples_are_evaluated_at_once_with_a_large_cache(sizes, expected, tmp_path, monkeypatch):
+    monkeypatch.setattr("jaxmnist.host.devices.CACHES", tmp_path)
+    for index, size in enumerate(sizes):
+        (tmp_path / f"index{index}").mkdir()
+        (tmp_path / f"index{index}" / "size").write_text(f"{size}\n")
+    assert spreading.examples_at_once() == expected
