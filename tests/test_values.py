@@ -21,7 +21,7 @@ SIZE = 4
 CONFIG = {"size": 4}
 SPACE = types.SimpleNamespace(size=4)
 MODULE = types.ModuleType("settings_of_a_person")
-MODULE.size = 4  # type: ignore[attr-defined]
+MODULE.size = 4
 DATA = jm.from_arrays(np.random.default_rng(0).normal(size=(40, 3)), np.arange(40) % 2)
 
 

@@ -7,7 +7,7 @@ import math
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -42,7 +42,7 @@ class ResidualNetwork(nn.Module):
         """Maps images `[B, H, W, C]` float32 in `[0, 1]` to logits `[B, 10]` float32."""
 
         def convolved(inputs, features, stride):
-            init: dict[str, Any] = pytorch_init(9 * inputs.shape[-1])
+            init = pytorch_init(9 * inputs.shape[-1])
             return nn.Conv(features, (3, 3), (stride, stride), padding=1, **init)(inputs)
 
         hidden = standardised(images)

@@ -162,7 +162,7 @@ def standardised(images: jax.Array) -> jax.Array:
     return (images - MNIST_MEAN) / MNIST_STD
 
 
-def pytorch_init(num_inputs: int) -> dict[str, Callable]:
+def pytorch_init(num_inputs: int) -> dict[str, Any]:
     """Returns the initialisers of PyTorch's layers: kernel and bias are uniform within 1 / sqrt(inputs of a unit)."""
 
     def bias(key, shape, dtype):

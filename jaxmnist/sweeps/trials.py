@@ -209,9 +209,9 @@ def rows_interact_in(setup: Setup, arrays: Runs, values: Static, dataset: Datase
 
 @functools.lru_cache(maxsize=64)
 def _rows_interact(factory: ModelFactory, values: Static, example: jax.ShapeDtypeStruct) -> bool:
-    # Fast operations take longer to compile.
+    model = factory.as_written(**dict(values))  # whose operations take less time to compile than fast ones
     try:
-        found = rows_interact(factory.as_written(**dict(values)), example)
+        found = rows_interact(model, example)
     except Exception as error:  # whatever the model raises for more than one example
         is_number = len(example.shape) == 1
         advice = " (an example is one number; inputs[:, None] are vectors of one number each)" if is_number else ""
